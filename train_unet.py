@@ -1,0 +1,107 @@
+"""Train a residual U-Net from scratch: background, cat, dog.
+
+    python train_unet.py                      # DATA_ROOT, the official training split
+    python train_unet.py --RESUME=True        # go on after an interruption
+    torchrun --nproc_per_node=2 train_unet.py # several devices
+
+Writes checkpoints/unet/{best.pt, last.pt, log.csv, curves.png}. README.md says how long it takes and which
+number to expect; `python evaluate.py` measures it.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+from models.unet import UNet
+from utils.augment import augment, normalise
+from utils.classes import CLASSES
+from utils.config import require_positive, run_script, script_constants
+from utils.dataset import PetDataset
+from utils.distributed import distributed, pick_device
+from utils.evaluation import evaluate, predictor
+from utils.losses import segmentation_loss
+from utils.metrics import scores
+from utils.training import fit
+
+# data
+DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
+IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
+SMALL_SIZE = 112  # size during the first part of the training: half the cost, and it learns scale
+SMALL_SHARE = 0.5  # that first part, as a share of the epochs
+# model
+WIDTH = 32  # channels of the finest level
+DEPTH = 5  # levels; the coarsest should see the whole animal
+MAX_WIDTH = 512  # channels are doubled per level up to this
+BLOCKS = 1  # residual blocks per encoder level
+STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
+DROPOUT = 0.1  # of channels at the coarsest level
+# augmentation
+SCALE = (0.7, 1.8)  # magnification of the animal
+ROTATION = 15.0  # degrees, at most
+COLOUR = 0.8  # 0 none, 1 strong
+ERASE = 0.3  # chance of a grey rectangle
+# optimisation
+EPOCHS = 90
+BATCH_SIZE = 16  # of all processes together
+MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.05
+WARMUP = 0.1  # share of the steps
+LABEL_SMOOTHING = 0.0
+EMA_DECAY = 0.998  # the averaged weights are the ones that are kept
+CLIP_NORM = 1.0  # of the gradient
+COMPILE = False  # torch.compile: a minute's wait, then faster steps on a GPU
+# run
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+SEED = 0
+RESUME = False  # go on from last.pt
+CHECKPOINTS = "checkpoints"  # folder of all rows
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def main() -> None:
+    constants = script_constants(main)
+    require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "BLOCKS", "STEM_STRIDE")
+    device = pick_device(DEVICE)
+    torch.manual_seed(SEED)
+    with distributed(device):
+        # 1. Data: uint8 batches from the cache.
+        train = PetDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
+        val = PetDataset(DATA_ROOT, "val", IMAGE_SIZE)
+
+        # 2. Model.
+        arguments = {
+            "classes": len(CLASSES),
+            "width": WIDTH,
+            "depth": DEPTH,
+            "max_width": MAX_WIDTH,
+            "blocks": BLOCKS,
+            "stem_stride": STEM_STRIDE,
+            "dropout": DROPOUT,
+        }
+        model = UNet(**arguments)
+        if COMPILE:
+            model.compile()
+
+        # 3. Loss on augmented batches; small pictures first.
+        def compute_loss(model, batch, generator, progress):
+            size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
+            images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE)
+            return segmentation_loss(model(normalise(images, MEAN, STD)), masks, LABEL_SMOOTHING)
+
+        # 4. Validation, exactly as evaluate.py does it.
+        def validate(model):
+            result = scores(evaluate(predictor(model, MEAN, STD), val, device))
+            return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
+
+        # 5. Train.
+        about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE, "mean": MEAN, "std": STD}
+        fit(model, train, compute_loss, validate, Path(CHECKPOINTS) / "unet", about, constants, device)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,73 @@
+"""Checkpoint files: written whole or not at all, read without running anything that they hold."""
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from models.unet import UNet
+from utils.classes import CLASSES
+from utils.errors import UserError
+
+FORMAT = 1  # raised when a reader of the old files would misread new ones
+MODELS = {"unet": UNet}
+
+
+def save(content: dict, path: str | Path) -> None:
+    """Write `content` to a temporary file, flush it to the disk, rename it. Raises UserError, loses nothing."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, "classes": CLASSES, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> dict:
+    """Read a checkpoint onto the CPU, tensors and plain values only. Raises UserError naming the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is missing")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content["format"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(f"{path} is no checkpoint of this project, or is damaged ({reason}); train it again") from error
+    if version > FORMAT:
+        raise UserError(f"{path} was written by a newer version (format {version}, this one reads {FORMAT}): update")
+    return content
+
+
+def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:
+    """Copy weights into a model; parameters whose names start with `ignore` may be missing. Raises UserError."""
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes differ
+        raise UserError(f"{path} holds another architecture: {str(error).splitlines()[-1].strip()}") from error
+    missing = [name for name in missing if not (ignore and name.startswith(ignore))]
+    if missing or unexpected:
+        odd = f"it lacks {missing[0]}" if missing else f"it has {unexpected[0]}, which the model lacks"
+        raise UserError(f"{path} holds another architecture: {odd}")
+
+
+def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Module, dict]:
+    """The trained model in a file, in evaluation mode, and the file's other content.
+
+    The model is rebuilt from the file alone. Raises UserError if it is not a `name`, one of MODELS.
+    """
+    content = load(path)
+    if content.get("model") != name:
+        raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
+    model = MODELS[name](**content["arguments"])
+    load_state(model, content["weights"], path, ignore="encoder." if content.get("encoder") else "")
+    return model.to(device, memory_format=torch.channels_last).eval(), content

@@ -1,0 +1,128 @@
+"""Constants at the top of a script, and overriding them from the command line."""
+
+import ast
+import difflib
+import inspect
+import sys
+import tokenize
+from collections.abc import Callable
+
+from utils.errors import UserError
+
+
+def run_script(main: Callable[..., int | None], positional: str = "") -> None:
+    """Override the constants of main's module from sys.argv, call main, and exit with its status.
+
+    `--KEY=value` replaces the constant KEY, `--help` prints the docstring and all constants. A script that
+    names its `positional` arguments gets them as a list: main(arguments). A UserError ends the script with
+    its message alone and exit status 1.
+    """
+    module = sys.modules[main.__module__]
+    try:
+        arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
+        sys.exit(main(arguments) if positional else main())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+def constants(namespace: dict, source: str) -> dict:
+    """The UPPER_CASE names assigned at the top level of `source`, with their values in `namespace`."""
+    return {name: namespace[name] for name in _remarks(source)}
+
+
+def script_constants(main: Callable) -> dict:
+    """The constants now in force in the script that defines main."""
+    module = sys.modules[main.__module__]
+    return constants(vars(module), inspect.getsource(module))
+
+
+def override(namespace: dict, source: str, arguments: list[str], positional: str = "") -> list[str]:
+    """Write `--KEY=value` arguments into namespace; returns what is no option. Raises UserError.
+
+    A value must parse to the type of the default. A tuple is written with commas; an option whose default is
+    a list may be given several times.
+    """
+    known = constants(namespace, source)
+    rest = []
+    for argument in arguments:
+        if argument in ("--help", "-h"):
+            print(help_text(namespace, source, positional))
+            sys.exit(0)
+        if not argument.startswith("--"):
+            rest.append(argument)
+            continue
+        key, equals, text = argument[2:].partition("=")
+        if key not in known:
+            near = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.5)
+            hint = f"did you mean --{near[0]}=...?" if near else "--help lists all constants."
+            raise UserError(f"unknown constant --{key}: {hint}")
+        if not equals:
+            raise UserError(f"--{key} needs a value: --{key}={_show(known[key])}")
+        if isinstance(known[key], list):
+            given = namespace[key] if namespace[key] is not known[key] else []
+            namespace[key] = [*given, text]
+        else:
+            namespace[key] = _parse(key, text, known[key])
+    if rest and not positional:
+        raise UserError(f"unexpected argument {rest[0]!r}; constants are set as --KEY=value, see --help")
+    return rest
+
+
+def help_text(namespace: dict, source: str, positional: str = "") -> str:
+    """The script's docstring and one line per constant: its name, value and the remark behind it."""
+    lines = [(namespace["__doc__"] or "").strip(), "", "Constants (override with --KEY=value):"]
+    for name, remark in _remarks(source).items():
+        setting = f"  --{name}={_show(namespace[name])}"
+        lines.append(f"{setting:<44} {remark}".rstrip())
+    if positional:
+        lines.insert(2, f"Arguments: {positional}\n")
+    return "\n".join(lines)
+
+
+def require_positive(values: dict, *names: str) -> None:
+    """Raise UserError unless every named constant is greater than zero."""
+    for name in names:
+        if not values[name] > 0:
+            raise UserError(f"{name} = {values[name]}: must be greater than 0")
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise UserError unless the constant's value is one of choices."""
+    if value not in choices:
+        raise UserError(f"{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
+
+
+def _remarks(source: str) -> dict[str, str]:
+    """Top-level UPPER_CASE assignments of a script -> the comment at the end of their line."""
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__)
+        if token.type == tokenize.COMMENT
+    }
+    return {
+        target.id: comments.get(node.end_lineno, "")
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.isupper()
+    }
+
+
+def _show(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _parse(key: str, text: str, default: object) -> object:
+    """`text` as a value of the default's type; raises UserError."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(default, tuple):
+            kind = type(default[0]) if default else str
+            return tuple(kind(part) for part in text.split(",")) if text else ()
+        return type(default)(text)
+    except (KeyError, ValueError):
+        kind = "True or False" if isinstance(default, bool) else type(default).__name__
+        raise UserError(f"--{key}={text}: expected {kind}, like --{key}={_show(default)}") from None

@@ -1,0 +1,58 @@
+"""One process or several (torchrun): who am I, and adding up what each of them counted."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from utils.errors import UserError
+
+
+@contextmanager
+def distributed(device: torch.device) -> Iterator[None]:
+    """Join torchrun's process group for the length of the block; does nothing in a single process."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+    else:
+        yield
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Only the main process prints and writes."""
+    return rank() == 0
+
+
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """Add up a tensor of every process, in place; returns it."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def pick_device(name: str) -> torch.device:
+    """DEVICE constant -> device: "auto" is this process's GPU if there is one, else the CPU. Raises UserError."""
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if name == "auto":
+        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"') from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,260 @@
+"""The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+from tqdm import tqdm
+
+from utils import checkpoint
+from utils.config import require_choice, require_positive
+from utils.distributed import is_main, rank, sum_over_processes, world_size
+from utils.errors import UserError
+from utils.plots import plot_curves
+
+# (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
+ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    compute_loss: ComputeLoss,
+    validate: Callable[[nn.Module], dict[str, float]],
+    folder: str | Path,
+    about: dict,
+    constants: dict,
+    device: torch.device,
+    parameter_groups: list[dict] | None = None,
+    initial_best: float = -math.inf,
+) -> Path:
+    """Train `model` and return the path of its best checkpoint, folder/best.pt.
+
+    dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
+    validate: called with the averaged model (EMA) after every epoch; its "score" is to become large.
+    about: goes into both checkpoints: model, arguments, normalisation, ...
+    constants: of the script, saved in the checkpoints; read here are EPOCHS, BATCH_SIZE (of all processes
+        together), MICRO_BATCH (the most pictures that one process takes at once, 0 = no limit), LEARNING_RATE,
+        WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, PRECISION, SEED, RESUME.
+    parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
+
+    An epoch is the unit of resuming: order, augmentation and every other random number follow from SEED and
+    the epoch, so an interrupted epoch is run again with the same losses. A non-finite loss raises UserError
+    and leaves the checkpoints of the epochs before.
+    """
+    require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM")
+    epochs, batch_size, seed = constants["EPOCHS"], constants["BATCH_SIZE"], constants["SEED"]
+    folder = Path(folder)
+    with ExitStack() as stack:
+        if is_main():
+            stack.enter_context(_only_run_in(folder))
+        model.to(device, memory_format=torch.channels_last)
+        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(constants["EMA_DECAY"]), use_buffers=True)
+        groups = parameter_groups or [{"params": [p for p in model.parameters() if p.requires_grad]}]
+        optimizer = _adamw(groups, constants)
+        steps_per_epoch = max(len(dataset) // batch_size, 1)
+        schedule = _warmup_cosine(optimizer, epochs * steps_per_epoch, constants["WARMUP"])
+        state = {"epoch": 0, "best": initial_best, "log": []}
+        if constants["RESUME"]:
+            state = _resume(folder / "last.pt", model, ema, optimizer, schedule, epochs)
+        elif is_main():
+            _set_aside(folder)
+        wrapped = DistributedDataParallel(model) if world_size() > 1 else model
+        autocast_dtype = _autocast_dtype(constants["PRECISION"], device)
+
+        for epoch in range(state["epoch"], epochs):
+            torch.manual_seed(_mix(seed, epoch, rank()))
+            wrapped.train()
+            started = time.perf_counter()
+            loader = _batches(dataset, batch_size, _mix(seed, epoch), device)
+            bar = tqdm(loader, f"epoch {epoch + 1}/{epochs}", unit_scale=batch_size, unit="img", leave=False, disable=None if is_main() else True)
+            losses = torch.zeros((), device=device)
+            for step, batch in enumerate(bar):
+                generator = torch.Generator().manual_seed(_mix(seed, epoch, step, rank()))
+                progress = (epoch + step / steps_per_epoch) / epochs
+                batch = tuple(x.to(device, non_blocking=True) for x in batch)
+                loss = _backward(wrapped, batch, compute_loss, generator, progress, constants["MICRO_BATCH"], autocast_dtype)
+                nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                schedule.step()
+                ema.update_parameters(model)
+                losses += loss
+                if step % 20 == 0:  # reading a number waits for the device
+                    bar.set_postfix(loss=f"{losses.item() / (step + 1):.4f}")
+            loss = (sum_over_processes(losses) / world_size() / (step + 1)).item()
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the loss became {loss} in epoch {epoch + 1}; lower LEARNING_RATE (now "
+                    f"{constants['LEARNING_RATE']}). {folder} holds the checkpoints of the epochs before"
+                )
+            train_seconds = time.perf_counter() - started
+            ema.eval()
+            metrics = validate(ema.module)
+            line = {"epoch": epoch + 1, "loss": loss, **metrics, "lr": schedule.get_last_lr()[0], "seconds": train_seconds}
+            state["log"].append(line)
+            state["epoch"] = epoch + 1
+            if is_main():
+                print("  ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in line.items()), flush=True)
+                about_now = {**about, "constants": constants, "epoch": epoch + 1}
+                if metrics["score"] > state["best"]:
+                    state["best"] = metrics["score"]
+                    weights = _trained_weights(ema.module, model)
+                    checkpoint.save({**about_now, "weights": weights, "score": state["best"]}, folder / "best.pt")
+                checkpoint.save({**about_now, **_everything(model, ema, optimizer, schedule, state)}, folder / "last.pt")
+                _write_log(state["log"], folder / "log.csv")
+        if is_main():
+            plot_curves(state["log"], folder / "curves.png")
+            print(f"best score {state['best']:.4f}; checkpoint: {folder / 'best.pt'}, curves: {folder / 'curves.png'}")
+    return folder / "best.pt"
+
+
+# --------------------------------------------------------------------------------------------- one step
+
+
+def _backward(model, batch, compute_loss, generator, progress, micro_batch, dtype) -> torch.Tensor:
+    """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
+    count = len(batch[0])
+    pieces = list(zip(*(x.split(micro_batch or count) for x in batch), strict=True))
+    total = torch.zeros((), device=batch[0].device)
+    for number, piece in enumerate(pieces, 1):
+        share = len(piece[0]) / count
+        with ExitStack() as stack:
+            if number < len(pieces) and isinstance(model, DistributedDataParallel):
+                stack.enter_context(model.no_sync())  # gradients travel once, with the last piece
+            with torch.autocast(batch[0].device.type, dtype, enabled=dtype is not None):
+                loss = compute_loss(model, piece, generator, progress)
+            (loss * share).backward()
+        total += loss.detach() * share
+    return total
+
+
+def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
+    """This process's share of every shuffled global batch, whole batches at a time; an incomplete last one is dropped."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
+    whole = BatchSampler(order, min(batch_size, len(order)), drop_last=True)
+    mine = [batch[rank() :: world_size()] for batch in whole]
+    if not mine[0]:
+        raise UserError(f"BATCH_SIZE = {batch_size} leaves nothing for some of {world_size()} processes: raise it")
+    on_gpu = device.type == "cuda"  # there, reading and copying run beside the training step
+    return DataLoader(dataset, batch_size=None, sampler=mine, num_workers=2 if on_gpu else 0, pin_memory=on_gpu)
+
+
+def _mix(*numbers: int) -> int:
+    """One well-mixed seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """PRECISION constant -> dtype: "auto" is bf16 where the hardware multiplies it."""
+    require_choice("PRECISION", precision, ("auto", "bf16", "fp32"))
+    if precision == "auto":
+        on_gpu = device.type == "cuda"
+        fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        precision = "bf16" if fast else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def _adamw(groups: list[dict], constants: dict) -> torch.optim.AdamW:
+    """AdamW; biases and norms (one-dimensional parameters) do not decay."""
+    split = []
+    for group in groups:
+        rate = group.get("lr", 1.0) * constants["LEARNING_RATE"]
+        for decays in (True, False):
+            chosen = [p for p in group["params"] if (p.ndim > 1) == decays]
+            decay = constants["WEIGHT_DECAY"] if decays else 0.0
+            split.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    return torch.optim.AdamW(split)
+
+
+def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear rise during the first `warmup` share of the steps, then half a cosine down to 0."""
+
+    def factor(step: int) -> float:
+        rise = warmup * steps
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+# ---------------------------------------------------------------------------------------- files of a run
+
+
+def _only_run_in(folder: Path) -> FileLock:
+    """A lock that a second training in the same folder does not get. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another training is writing to {folder}; wait for it or change CHECKPOINTS") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error}; change CHECKPOINTS") from error
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep the last run's files when a new one starts in its folder."""
+    old = [folder / name for name in ("best.pt", "last.pt", "log.csv", "curves.png") if (folder / name).exists()]
+    if old:
+        previous = folder / "previous"
+        previous.mkdir(exist_ok=True)
+        for file in old:
+            file.replace(previous / file.name)
+        print(f"a new run; the files of the last one are now in {previous}")
+
+
+def _trained_weights(model: nn.Module, trained: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights without those of frozen modules: a checkpoint holds a frozen encoder's id only."""
+    frozen = tuple(f"{name}." for name, m in trained.named_children() if not any(p.requires_grad for p in m.parameters()) and any(True for _ in m.parameters()))
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(frozen)}
+
+
+def _everything(model, ema, optimizer, schedule, state) -> dict:
+    return {
+        "weights": _trained_weights(model, model),
+        "ema": _trained_weights(ema.module, model),
+        "ema_updates": ema.n_averaged,
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "step": schedule.last_epoch,
+        "random": torch.get_rng_state(),
+        "state": state,
+    }
+
+
+def _resume(path: Path, model, ema, optimizer, schedule, epochs: int) -> dict:
+    """Restore everything from last.pt; returns the state of the run."""
+    if not path.exists():
+        raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
+    saved = checkpoint.load(path)
+    if saved["constants"]["EPOCHS"] != epochs:
+        raise UserError(f"{path} belongs to a run of EPOCHS = {saved['constants']['EPOCHS']}, now it is {epochs}")
+    checkpoint.load_state(model, saved["weights"], path, ignore="encoder.")
+    checkpoint.load_state(ema.module, saved["ema"], path, ignore="encoder.")
+    ema.n_averaged.copy_(saved["ema_updates"])
+    optimizer.load_state_dict(saved["optimizer"])
+    schedule.load_state_dict(saved["schedule"])
+    torch.set_rng_state(saved["random"])
+    return saved["state"]
+
+
+def _write_log(log: list[dict], path: Path) -> None:
+    """One line per epoch, replaced whole so that it is never half-written."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, log[0].keys())
+        writer.writeheader()
+        writer.writerows(log)
+    temporary.replace(path)
