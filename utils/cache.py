@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,15 @@ def _build(partial: Path, specs: dict, fill: Callable, chunk: int, label: str) -
     partial.mkdir(exist_ok=True)
     total = next(iter(specs.values()))[0][0]
     files, complete = {}, total
-    for name, (shape, dtype) in specs.items():
-        file = files[name] = open(partial / f"{name}.npy", "a+b", buffering=0)
-        header_bytes, row_bytes = _header(file, shape, dtype)
-        complete = min(complete, (os.fstat(file.fileno()).st_size - header_bytes) // row_bytes)
-    for name, (shape, dtype) in specs.items():  # what was only half written goes
-        header_bytes, row_bytes = _header(files[name], shape, dtype)
-        files[name].truncate(header_bytes + complete * row_bytes)
-    with tqdm(total=total, initial=complete, desc=label, unit="img", leave=False) as bar:
+    with ExitStack() as stack:
+        for name, (shape, dtype) in specs.items():
+            file = files[name] = stack.enter_context(open(partial / f"{name}.npy", "a+b", buffering=0))
+            header_bytes, row_bytes = _header(file, shape, dtype)
+            complete = min(complete, (os.fstat(file.fileno()).st_size - header_bytes) // row_bytes)
+        for name, (shape, dtype) in specs.items():  # what was only half written goes
+            header_bytes, row_bytes = _header(files[name], shape, dtype)
+            files[name].truncate(header_bytes + complete * row_bytes)
+        bar = stack.enter_context(tqdm(total=total, initial=complete, desc=label, unit="img", leave=False))
         for start in range(complete, total, chunk):
             rows = fill(start, min(start + chunk, total))
             for name, (_, dtype) in specs.items():
@@ -74,9 +76,8 @@ def _build(partial: Path, specs: dict, fill: Callable, chunk: int, label: str) -
                 while data:  # an unbuffered write may be short
                     data = data[files[name].write(data) :]
             bar.update(min(chunk, total - start))
-    for file in files.values():
-        os.fsync(file.fileno())
-        file.close()
+        for file in files.values():
+            os.fsync(file.fileno())
 
 
 def _header(file, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:

@@ -1,18 +1,19 @@
 """Checkpoint files: written whole or not at all, read without running anything that they hold."""
 
 import os
-import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from models.clip import CLIPCNN
 from models.unet import UNet
 from utils.classes import CLASSES
 from utils.errors import UserError
 
 FORMAT = 1  # raised when a reader of the old files would misread new ones
-MODELS = {"unet": UNet}
+MODELS = {"unet": UNet, "clip": CLIPCNN}
 
 
 def save(content: dict, path: str | Path) -> None:
@@ -29,7 +30,22 @@ def save(content: dict, path: str | Path) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone after a success
+            temporary.unlink()
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Replace a small file whole: CSV, JSON, Markdown. Raises UserError, loses nothing."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
 
 
 def load(path: str | Path) -> dict:
@@ -39,8 +55,8 @@ def load(path: str | Path) -> dict:
         raise UserError(f"{path} is missing")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        version = content["format"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        version = int(content["format"])
+    except Exception as error:  # what it is depends on the byte that is damaged
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{path} is no checkpoint of this project, or is damaged ({reason}); train it again") from error
     if version > FORMAT:
@@ -68,6 +84,11 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
     content = load(path)
     if content.get("model") != name:
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
-    model = MODELS[name](**content["arguments"])
-    load_state(model, content["weights"], path, ignore="encoder." if content.get("encoder") else "")
+    try:
+        model = MODELS[name](**content["arguments"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
+    except OSError as error:  # its pretrained encoder is not here
+        raise UserError(f"{path} needs its encoder: {error}") from error
+    load_state(model, content["weights"], path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
     return model.to(device, memory_format=torch.channels_last).eval(), content

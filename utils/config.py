@@ -88,6 +88,13 @@ def require_positive(values: dict, *names: str) -> None:
             raise UserError(f"{name} = {values[name]}: must be greater than 0")
 
 
+def require_between(values: dict, low: float, high: float, *names: str) -> None:
+    """Raise UserError unless every named constant is in low .. high."""
+    for name in names:
+        if not low <= values[name] <= high:
+            raise UserError(f"{name} = {values[name]}: must be in {low} .. {high}")
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UserError unless the constant's value is one of choices."""
     if value not in choices:

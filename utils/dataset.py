@@ -13,7 +13,10 @@ from PIL import Image, ImageOps
 
 from utils.cache import cache_folder, cached_arrays
 from utils.classes import PALETTE, VOID
+from utils.config import require_choice
 from utils.errors import UserError
+
+warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; in one place, as threads share the filters
 
 SPLITS = ("train", "val", "test", "trainval")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -49,6 +52,7 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
     Validation is every 10th line of trainval (a folder with a `val` of its own uses that). Raises UserError
     if root holds none of the known layouts, or a file that it names is missing.
     """
+    require_choice("split", split, SPLITS)
     root = Path(root)
     layouts = {"images": _oxford, "TrainVal": _course, "train": _folder}
     for landmark, read_layout in layouts.items():
@@ -56,7 +60,9 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
             samples = read_layout(root, split)
             break
     else:
-        found = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing" if root.is_dir() else "no such folder"
+        found = "no such folder"
+        if root.is_dir():
+            found = ", ".join(sorted(file.name for file in root.iterdir())[:8]) or "nothing"
         raise UserError(
             f"no data set in DATA_ROOT = {root} (found: {found}). Looked for one of\n{LAYOUTS}\n"
             "`python data/prepare.py` downloads Oxford-IIIT Pet, `--SYNTHETIC=True` draws a small one in seconds."
@@ -164,8 +170,7 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
 
 def _open(path: str | Path, convert):
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # about odd metadata
+        with Image.open(path) as image:
             return convert(image)
     # What Pillow's decoders raise on damaged files.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
@@ -184,13 +189,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _class_values(image: Image.Image) -> np.ndarray:
     """An index, grey, palette or colour mask as ids or grey values: uint8 (H, W); 254 for an unknown colour."""
     values = np.array(image)
-    if image.mode == "L" or (image.mode == "P" and np.isin(values, (0, 1, 2, VOID)).all()):
+    if image.mode == "L":
         return values
     colours = np.array(image.convert("RGB")).astype(np.int32) @ (1 << 16, 1 << 8, 1)
     classes = np.full(colours.shape, 254, np.uint8)
     for index, (red, green, blue) in PALETTE.items():
         classes[colours == (red << 16 | green << 8 | blue)] = index
-    return classes
+    # Indices under a palette of somebody's own.
+    return values if image.mode == "P" and (classes == 254).any() else classes
 
 
 # ------------------------------------------------------------------------------------------- one split

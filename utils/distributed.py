@@ -43,6 +43,13 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def copy_buffers(model: torch.nn.Module) -> None:
+    """Give every process the main process's buffers."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def pick_device(name: str) -> torch.device:
     """DEVICE constant -> device: "auto" is this process's GPU if there is one, else the CPU. Raises UserError."""
     local_rank = int(os.environ.get("LOCAL_RANK", 0))

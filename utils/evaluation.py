@@ -14,8 +14,8 @@ from utils.dataset import WORKERS, PetDataset, read_mask
 from utils.distributed import is_main, rank, sum_over_processes, world_size
 from utils.metrics import confusion_matrix
 
-# uint8 pictures (N, 3, S, S) on the device -> logits (N, C, h, w)
-Predict = Callable[[torch.Tensor], torch.Tensor]
+# uint8 pictures (N, 3, S, S) on the device, and whatever else a data set holds -> logits (N, C, h, w)
+Predict = Callable[..., torch.Tensor]
 
 
 def predictor(model: torch.nn.Module, mean: tuple[float, ...], std: tuple[float, ...], flip: bool = False) -> Predict:
@@ -26,7 +26,8 @@ def predictor(model: torch.nn.Module, mean: tuple[float, ...], std: tuple[float,
         if not flip:
             return model(images)
         mirrored = model(images.flip(-1)).flip(-1)
-        return (model(images).softmax(1) + mirrored.softmax(1)).log()
+        # Resizing a logarithm of 0 would make NaN of it.
+        return (model(images).softmax(1) + mirrored.softmax(1)).clamp(min=1e-30).log()
 
     return predict
 
@@ -48,7 +49,8 @@ def predict_split(
         for start in range(0, len(indices), batch_size):
             batch = indices[start : start + batch_size]
             masks = pool.map(read_mask, [dataset.samples[i] for i in batch])  # decoded while the model runs
-            logits = predict(dataset[batch][0].to(device))
+            images, _, *features = dataset[batch]
+            logits = predict(*(x.to(device) for x in (images, *features)))
             yield from zip(batch, masks, logits, strict=True)
             bar.update(len(batch))
 

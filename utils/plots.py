@@ -7,7 +7,13 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-MODEL_COLOURS = {"UNET": "#0072B2", "Autoencoder": "#E69F00", "CLIP": "#009E73", "CLIPSeg": "#999999", "PointCLIP": "#CC79A7"}
+MODEL_COLOURS = {
+    "UNET": "#0072B2",
+    "Autoencoder": "#E69F00",
+    "CLIP": "#009E73",
+    "CLIPSeg": "#999999",
+    "PointCLIP": "#CC79A7",
+}
 CLASS_COLOURS = {"background": "#555555", "cat": "#B03030", "dog": "#2E8B57"}
 
 
@@ -31,3 +37,59 @@ def save_figure(figure: plt.Figure, path: Path) -> None:
     figure.savefig(temporary, dpi=130, format="png", facecolor="white")
     temporary.replace(path)
     plt.close(figure)
+
+
+def plot_scores(lines: list[dict], path: Path) -> None:
+    """IoU and Dice per class and their means, one group of bars per row of the table."""
+    groups = ("background", "cat", "dog", "mean")
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
+    width = 0.8 / len(lines)
+    for axes, metric in zip(panels, ("iou", "dice"), strict=True):
+        for i, line in enumerate(lines):
+            values = [line.get(f"{metric}_{name}", 0.0) for name in groups[:3]] + [line[f"m{metric}"]]
+            places = [g + (i - (len(lines) - 1) / 2) * width for g in range(len(groups))]
+            base, _, flipped = line["model"].partition(" + ")
+            hatch = "//" if flipped else None
+            bars = axes.bar(places, values, width * 0.92, color=MODEL_COLOURS[base], label=line["model"], hatch=hatch)
+            labels = [f"{value:.2f}".removeprefix("0") if value else "" for value in values]
+            axes.bar_label(bars, labels, fontsize=7 if len(lines) < 4 else 5, padding=1)
+        axes.set(title={"iou": "IoU", "dice": "Dice"}[metric], ylim=(0, 1.05))
+        axes.set_xticks(range(len(groups)), groups)
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    save_figure(figure, path)
+
+
+def plot_confusions(confusions: dict, path: Path) -> None:
+    """Row-normalised confusion matrices: of the pixels of a true class, the share predicted as each."""
+    size = (3.2 * len(confusions), 3.2)
+    figure, panels = plt.subplots(1, len(confusions), figsize=size, layout="constrained", squeeze=False)
+    names = list(CLASS_COLOURS)
+    for axes, (model, counts) in zip(panels[0], confusions.items(), strict=True):
+        counts = counts.numpy().astype(float)
+        shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for truth in range(len(names)):
+            for predicted in range(len(names)):
+                share = shares[truth, predicted]
+                colour = "white" if share > 0.5 else "black"
+                axes.text(predicted, truth, f"{share:.1%}", ha="center", va="center", color=colour)
+        axes.set(title=model, xlabel="predicted")
+        axes.set_xticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), names)
+    panels[0, 0].set_ylabel("truth")
+    save_figure(figure, path)
+
+
+def plot_examples(columns: dict[str, list], path: Path) -> None:
+    """A grid of pictures (H, W, 3): one column per key, one line per picture."""
+    count = len(next(iter(columns.values())))
+    size = (1.8 * len(columns), 1.65 * count)
+    figure, panels = plt.subplots(count, len(columns), figsize=size, layout="constrained", squeeze=False)
+    for column, (title, images) in enumerate(columns.items()):
+        panels[0, column].set_title(title, fontsize=10)
+        for line, image in enumerate(images):
+            panels[line, column].imshow(image)
+            panels[line, column].axis("off")
+    save_figure(figure, path)

@@ -1,8 +1,6 @@
 """The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
 
-import csv
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,8 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm import tqdm
 
 from utils import checkpoint
-from utils.config import require_choice, require_positive
-from utils.distributed import is_main, rank, sum_over_processes, world_size
+from utils.config import require_between, require_choice, require_positive
+from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, world_size
 from utils.errors import UserError
 from utils.plots import plot_curves
 
@@ -54,6 +52,9 @@ def fit(
     and leaves the checkpoints of the epochs before.
     """
     require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM")
+    require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
+    require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
+    autocast_dtype = _autocast_dtype(constants["PRECISION"], device)
     epochs, batch_size, seed = constants["EPOCHS"], constants["BATCH_SIZE"], constants["SEED"]
     folder = Path(folder)
     with ExitStack() as stack:
@@ -71,20 +72,21 @@ def fit(
         elif is_main():
             _set_aside(folder)
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
-        autocast_dtype = _autocast_dtype(constants["PRECISION"], device)
 
         for epoch in range(state["epoch"], epochs):
             torch.manual_seed(_mix(seed, epoch, rank()))
             wrapped.train()
             started = time.perf_counter()
             loader = _batches(dataset, batch_size, _mix(seed, epoch), device)
-            bar = tqdm(loader, f"epoch {epoch + 1}/{epochs}", unit_scale=batch_size, unit="img", leave=False, disable=None if is_main() else True)
+            title, hidden = f"epoch {epoch + 1}/{epochs}", None if is_main() else True
+            bar = tqdm(loader, title, unit_scale=batch_size, unit="img", leave=False, disable=hidden)
             losses = torch.zeros((), device=device)
             for step, batch in enumerate(bar):
                 generator = torch.Generator().manual_seed(_mix(seed, epoch, step, rank()))
                 progress = (epoch + step / steps_per_epoch) / epochs
                 batch = tuple(x.to(device, non_blocking=True) for x in batch)
-                loss = _backward(wrapped, batch, compute_loss, generator, progress, constants["MICRO_BATCH"], autocast_dtype)
+                at_once = constants["MICRO_BATCH"] or len(batch[0])
+                loss = _backward(wrapped, batch, compute_loss, generator, progress, at_once, autocast_dtype)
                 nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -99,20 +101,23 @@ def fit(
                     f"the loss became {loss} in epoch {epoch + 1}; lower LEARNING_RATE (now "
                     f"{constants['LEARNING_RATE']}). {folder} holds the checkpoints of the epochs before"
                 )
-            train_seconds = time.perf_counter() - started
+            seconds, rate = time.perf_counter() - started, schedule.get_last_lr()[0]
+            copy_buffers(ema)  # batch norm's, which every process has from its own pictures
             ema.eval()
             metrics = validate(ema.module)
-            line = {"epoch": epoch + 1, "loss": loss, **metrics, "lr": schedule.get_last_lr()[0], "seconds": train_seconds}
+            line = {"epoch": epoch + 1, "loss": loss, **metrics, "lr": rate, "seconds": seconds}
             state["log"].append(line)
             state["epoch"] = epoch + 1
             if is_main():
-                print("  ".join(f"{k} {v:.4g}" if k != "epoch" else f"epoch {v}/{epochs}" for k, v in line.items()), flush=True)
+                numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
+                print("  ".join([title, *numbers]), flush=True)
                 about_now = {**about, "constants": constants, "epoch": epoch + 1}
                 if metrics["score"] > state["best"]:
                     state["best"] = metrics["score"]
                     weights = _trained_weights(ema.module, model)
                     checkpoint.save({**about_now, "weights": weights, "score": state["best"]}, folder / "best.pt")
-                checkpoint.save({**about_now, **_everything(model, ema, optimizer, schedule, state)}, folder / "last.pt")
+                everything = _everything(model, ema, optimizer, schedule, state)
+                checkpoint.save({**about_now, **everything}, folder / "last.pt")
                 _write_log(state["log"], folder / "log.csv")
         if is_main():
             plot_curves(state["log"], folder / "curves.png")
@@ -126,7 +131,7 @@ def fit(
 def _backward(model, batch, compute_loss, generator, progress, micro_batch, dtype) -> torch.Tensor:
     """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
     count = len(batch[0])
-    pieces = list(zip(*(x.split(micro_batch or count) for x in batch), strict=True))
+    pieces = list(zip(*(x.split(micro_batch) for x in batch), strict=True))
     total = torch.zeros((), device=batch[0].device)
     for number, piece in enumerate(pieces, 1):
         share = len(piece[0]) / count
@@ -141,7 +146,7 @@ def _backward(model, batch, compute_loss, generator, progress, micro_batch, dtyp
 
 
 def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
-    """This process's share of every shuffled global batch, whole batches at a time; an incomplete last one is dropped."""
+    """This process's share of every shuffled global batch, a batch at a time; an incomplete last one is dropped."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
     whole = BatchSampler(order, min(batch_size, len(order)), drop_last=True)
     mine = [batch[rank() :: world_size()] for batch in whole]
@@ -217,7 +222,11 @@ def _set_aside(folder: Path) -> None:
 
 def _trained_weights(model: nn.Module, trained: nn.Module) -> dict[str, torch.Tensor]:
     """The weights without those of frozen modules: a checkpoint holds a frozen encoder's id only."""
-    frozen = tuple(f"{name}." for name, m in trained.named_children() if not any(p.requires_grad for p in m.parameters()) and any(True for _ in m.parameters()))
+    frozen = ()
+    for name, module in trained.named_children():
+        trainable = [p.requires_grad for p in module.parameters()]
+        if trainable and not any(trainable):
+            frozen += (f"{name}.",)
     return {name: value for name, value in model.state_dict().items() if not name.startswith(frozen)}
 
 
@@ -252,9 +261,5 @@ def _resume(path: Path, model, ema, optimizer, schedule, epochs: int) -> dict:
 
 def _write_log(log: list[dict], path: Path) -> None:
     """One line per epoch, replaced whole so that it is never half-written."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, log[0].keys())
-        writer.writeheader()
-        writer.writerows(log)
-    temporary.replace(path)
+    header, *lines = [",".join(map(str, row)) for row in (log[0].keys(), *(line.values() for line in log))]
+    checkpoint.write_text("\n".join([header, *lines, ""]), path)

@@ -1,0 +1,140 @@
+"""CLIPSeg: a text prompt per class instead of training (Lüddecke & Ecker, CVPR 2022, arXiv:2112.10003)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.hub import check_complete, load_pretrained
+
+HUB_ID = "CIDAS/clipseg-rd64-refined"
+
+
+class CLIPSeg(nn.Module):
+    """pixel_values (N, 3, S, S), conditionals (P, D) -> logits (N, P, S, S), one map per prompt, before the sigmoid.
+
+    Runs the modules of a transformers CLIPSegForImageSegmentation, which become this module's own, frozen. The
+    reference encodes a picture once per prompt; here it is encoded once, and only the small decoder runs for every
+    (picture, prompt) pair. Layers of the picture tower behind the last one that the decoder reads are dropped (2 of
+    12 in the official weights). tokenizer: strings -> input_ids, as in transformers. image_size is the S the weights
+    were trained at; any multiple of patch_size works. mean, std: of pixel_values, 0..1 RGB.
+    """
+
+    def __init__(
+        self,
+        reference: nn.Module,
+        tokenizer,
+        image_size: int = 352,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ):
+        super().__init__()
+        config = reference.config
+        self.image_size, self.mean, self.std = image_size, tuple(mean), tuple(std)
+        self.patch_size = config.vision_config.patch_size
+        self.extract_layers = tuple(config.extract_layers)
+        self.tokenizer = tokenizer
+        self.vision = reference.clip.vision_model
+        self.vision.encoder.layers = self.vision.encoder.layers[: max(self.extract_layers) + 1]
+        self.text = reference.clip.text_model
+        self.text_projection = reference.clip.text_projection
+        self.decoder = reference.decoder
+        self._conditionals: dict[tuple, torch.Tensor] = {}  # prompts are constants: each set is encoded once
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = HUB_ID) -> "CLIPSeg":
+        """Weights, tokenizer and normalisation from a local folder, the Hugging Face cache or, failing these, the hub.
+
+        Raises OSError, within seconds where there is no network, if they cannot be had or are not CLIPSeg's.
+        """
+        reference, processor = load_pretrained(str(name), lambda local: _read(str(name), local))
+        pictures = processor.image_processor
+        return cls(reference, processor.tokenizer, pictures.size["height"], pictures.image_mean, pictures.image_std)
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
+        """The filled-in templates of each of P classes -> one conditional per class, (P, D); encoded once, then kept.
+
+        CLIPSeg is conditioned on the text embedding as projected, not normalised. The embeddings of a class's
+        templates are averaged as they are: FiLM is affine in the conditional, so this averages its scales and
+        shifts, and the decoder was trained on mixtures of raw embeddings (the paper's image-text interpolation).
+        Raises ValueError for a class without a template and for a plain string in place of a list of them.
+        """
+        if not prompts or any(isinstance(templates, str) or not templates for templates in prompts):
+            raise ValueError(f"prompts {prompts!r}: give a list of one or more strings for each class")
+        key = tuple(map(tuple, prompts))
+        if key not in self._conditionals:
+            texts = [text for templates in key for text in templates]
+            tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")["input_ids"]
+            # No attention mask: the padding comes after the end token, which only looks back.
+            embeddings = self.text_projection(self.text(tokens.to(self._device)).pooler_output)  # (all templates, D)
+            per_class = embeddings.split([len(templates) for templates in key])
+            self._conditionals[key] = torch.stack([templates.mean(0) for templates in per_class])
+        return self._conditionals[key].to(self._device)
+
+    def encode_pictures(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, S, S) -> tokens (N, 1 + (S / patch_size)^2, C) of each layer that the decoder reads.
+
+        Raises ValueError unless the pictures are square and S is a multiple of patch_size.
+        """
+        side = pixel_values.shape[-1]
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, side, side) or side % self.patch_size:
+            raise ValueError(
+                f"pictures {tuple(pixel_values.shape)}: CLIPSeg takes (N, 3, S, S), S a multiple of {self.patch_size}"
+            )
+        hidden_states = self.vision(
+            pixel_values, interpolate_pos_encoding=True, output_hidden_states=True, return_dict=True
+        ).hidden_states  # the embedding first, then the output of every layer
+        return [hidden_states[layer + 1] for layer in self.extract_layers]
+
+    def forward(self, pixel_values: torch.Tensor, conditionals: torch.Tensor, flip: bool = False) -> torch.Tensor:
+        """Logits (N, P, S, S); with `flip`, those of the mean score of the picture and of its mirror image."""
+        if flip:
+            mirrored = self(pixel_values.flip(-1), conditionals).flip(-1)
+            return mean_score_logits(self(pixel_values, conditionals), mirrored)
+        activations = self.encode_pictures(pixel_values)
+        count = len(pixel_values)
+        return torch.stack([self.decoder(activations, prompt.expand(count, -1)).logits for prompt in conditionals], 1)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.text_projection.weight.device
+
+
+def add_background(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Logits of the prompts (N, P, H, W) -> logits of background and prompts (N, 1 + P, H, W).
+
+    Background's is constant, the logit of `threshold`: argmax over channels is 0 where no prompt's score (the
+    sigmoid of its logit) exceeds the threshold, else 1 + the prompt with the highest one. Raises ValueError
+    unless 0 < threshold < 1.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold {threshold}: must lie between 0 and 1")
+    background = torch.full_like(logits[:, :1], math.log(threshold / (1 - threshold)))
+    return torch.cat([background, logits], 1)
+
+
+def class_scores_to_ids(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Logits of the prompts (N, P, H, W) -> class ids (N, H, W) int64 by the rule of add_background."""
+    return add_background(logits, threshold).argmax(1)
+
+
+def mean_score_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The logit of (sigmoid(first) + sigmoid(second)) / 2, exact also where the sigmoids round to 0 or 1."""
+    positive, negative = (torch.logaddexp(F.logsigmoid(s * first), F.logsigmoid(s * second)) for s in (1, -1))
+    return positive - negative
+
+
+def _read(name: str, local_files_only: bool) -> tuple:
+    """(CLIPSegForImageSegmentation, CLIPSegProcessor)"""
+    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor  # here: importing them takes seconds
+
+    reference, report = CLIPSegForImageSegmentation.from_pretrained(
+        name, local_files_only=local_files_only, output_loading_info=True
+    )
+    check_complete(report)
+    return reference, CLIPSegProcessor.from_pretrained(name, local_files_only=local_files_only)

@@ -1,0 +1,117 @@
+"""Segment your own pictures with a trained model.
+
+    python predict.py photo.jpg folder/ --MODEL=unet --OUT=predictions
+    python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
+
+Writes OUT/masks/NAME.png (class ids 0 background, 1 cat, 2 dog, shown in colour; with TEXT 1 is the thing),
+OUT/overlays/NAME.png and, with TEXT, OUT/heatmaps/NAME.png, all at the picture's own size. Inputs are never
+overwritten; files that cannot be read are listed at the end.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from models.clipseg import HUB_ID
+from utils.classes import CLASSES
+from utils.config import require_choice, run_script
+from utils.dataset import list_pictures, read_image, resize_image
+from utils.distributed import pick_device
+from utils.errors import UserError
+from utils.pictures import heat_map, overlay, save_mask, save_picture
+from utils.rows import ROWS, load_row, segment
+from utils.zeroshot import load_clipseg, prompt_logits
+
+# what
+MODEL = "unet"  # "unet", "autoencoder", "clip", "clipseg": by class
+TEXT = ""  # any text, e.g. "a cat": CLIPSeg looks for it
+CLIPSEG = HUB_ID  # hub id or folder of its weights
+THRESHOLD = 0.3  # of the text's score, 0 to 1
+FLIP = False  # average over the picture and its mirror image
+# run
+OUT = "predictions"  # folder
+CHECKPOINTS = "checkpoints"  # where the training scripts wrote
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+
+# picture uint8 (H, W, 3) -> folder below OUT and what goes there: the mask uint8 (H, W), pictures (H, W, 3)
+Segmenter = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def main(arguments: list[str]) -> int:
+    pictures = find_pictures(arguments)
+    device = pick_device(DEVICE)
+    segment_picture = segmenter_by_text(device) if TEXT else segmenter_by_class(device)
+    failures = []
+    for picture in pictures:
+        try:
+            image = read_image(picture)
+            for folder, output in segment_picture(image).items():
+                path = Path(OUT) / folder / f"{picture.stem}.png"
+                if path.resolve() in {p.resolve() for p in pictures}:
+                    raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
+                save_mask(output, path) if folder == "masks" else save_picture(output, path)
+                if folder == "masks":
+                    print(f"{picture}: {describe(output)} -> {path}")
+        except UserError as error:
+            failures.append(str(error))
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def find_pictures(arguments: list[str]) -> list[Path]:
+    """The files named, and the pictures in the folders named. Raises UserError if two would share an output."""
+    if not arguments:
+        raise UserError("name at least one picture or folder: python predict.py photo.jpg")
+    pictures = []
+    for path in map(Path, arguments):
+        pictures += list_pictures(path) if path.is_dir() else [path]
+    if not pictures:
+        raise UserError(f"no pictures in {', '.join(arguments)}")
+    by_stem = {}
+    for picture in pictures:
+        other = by_stem.setdefault(picture.stem, picture)
+        if other.resolve() != picture.resolve():
+            raise UserError(f"{other} and {picture} would both become {picture.stem}.png; run them with different OUT")
+    return list(dict.fromkeys(pictures))
+
+
+def segmenter_by_class(device: torch.device) -> Segmenter:
+    by_class = {folder: row for row, (folder, _) in ROWS.items()}
+    require_choice("MODEL", MODEL, tuple(by_class))
+    row = load_row(by_class[MODEL], CHECKPOINTS, device, CLIPSEG)
+
+    def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
+        mask = segment(row, image, device, FLIP)
+        return {"masks": mask, "overlays": overlay(image, mask)}
+
+    return segment_picture
+
+
+def segmenter_by_text(device: torch.device) -> Segmenter:
+    model = load_clipseg(CLIPSEG, device)
+
+    def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
+        small = torch.from_numpy(resize_image(image, model.image_size)).movedim(-1, 0)[None].to(device)
+        logits = prompt_logits(model, [[TEXT]], small, FLIP)
+        logits = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
+        heat = logits[0, 0].sigmoid().cpu().numpy()
+        mask = (heat > THRESHOLD).astype(np.uint8)
+        return {"masks": mask, "overlays": overlay(image, mask), "heatmaps": heat_map(image, heat)}
+
+    return segment_picture
+
+
+def describe(mask: np.ndarray) -> str:
+    """The share of the picture that each thing covers, in words."""
+    names = {1: TEXT} if TEXT else dict(enumerate(CLASSES[1:], 1))
+    shares = {name: float((mask == index).mean()) for index, name in names.items()}
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0.001) or "nothing found"
+
+
+if __name__ == "__main__":
+    run_script(main, positional="PICTURE|FOLDER ...")

@@ -1,0 +1,86 @@
+"""What several test files share: a tiny data set, running a script, the real data where there is some."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).parent.parent
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def oxford_root(tmp_path_factory) -> Path:
+    """A data set in the Oxford layout: 24 + 8 pictures of 40 to 60 pixels, to be read only.
+
+    A reddish blob is a cat, a greenish one a dog, both on grey noise, so that a tiny model can learn it. The
+    names sort in the order of the lists: twelve cats, then twelve dogs; validation gets cats 1, 11 and dog 9.
+    """
+    root = tmp_path_factory.mktemp("oxford")
+    (root / "images").mkdir()
+    (root / "annotations" / "trimaps").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for split, count in (("trainval", 12), ("test", 4)):
+        names = [(breed, f"{breed}_{split}_{i:02d}") for breed in ("Birman", "pug") for i in range(count)]
+        for breed, name in names:
+            picture, trimap = _draw(generator, (170, 60, 50) if breed == "Birman" else (60, 170, 50))
+            Image.fromarray(picture).save(root / "images" / f"{name}.jpg", quality=95)
+            Image.fromarray(trimap).save(root / "annotations" / "trimaps" / f"{name}.png")
+        lines = [f"{name} {1 if breed == 'Birman' else 2} {1 if breed == 'Birman' else 2} 1\n" for breed, name in names]
+        (root / "annotations" / f"{split}.txt").write_text("".join(lines))
+    return root
+
+
+def _draw(generator: np.random.Generator, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One elliptic animal: picture (H, W, 3) and trimap (H, W), 1 pet, 2 background, 3 boundary; uint8."""
+    height, width = generator.integers(40, 61, 2)
+    rows, columns = np.mgrid[:height, :width]
+    centre = generator.uniform(0.4, 0.6, 2) * (height, width)
+    radius = generator.uniform(0.2, 0.35, 2) * (height, width)
+    distance = np.hypot((rows - centre[0]) / radius[0], (columns - centre[1]) / radius[1])
+    picture = np.where(distance[..., None] < 1, colour, 120) + generator.normal(0, 12, (height, width, 3))
+    trimap = np.select([distance < 0.9, distance < 1.1], [1, 3], 2)
+    return picture.clip(0, 255).astype(np.uint8), trimap.astype(np.uint8)
+
+
+@pytest.fixture
+def oxford_copy(oxford_root, tmp_path) -> Path:
+    """A copy of oxford_root without a cache, for tests that change or damage it."""
+    return shutil.copytree(oxford_root, tmp_path / "pets", ignore=shutil.ignore_patterns(".cache"))
+
+
+@pytest.fixture(scope="session")
+def pets_root() -> Path:
+    """The real data set: PETS_ROOT, or ../shared/pets; the test is skipped where there is none."""
+    root = Path(os.environ.get("PETS_ROOT", REPOSITORY.parent / "shared" / "pets"))
+    if not (root / "annotations" / "test.txt").is_file():
+        pytest.skip(f"Oxford-IIIT Pet is not in {root}; set PETS_ROOT")
+    return root
+
+
+def script_environment(**extra: str) -> dict[str, str]:
+    """The environment of a script under test: no GPU, one thread, no PETS_ROOT, the repository's modules."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("PETS_ROOT", "WORLD_SIZE", "RANK")}
+    return {**kept, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **extra}
+
+
+@pytest.fixture
+def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
+    """run_script(name, *arguments, cwd, env, timeout): a script of the repository, as the shell runs it."""
+
+    def run(
+        name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(REPOSITORY / name), *map(str, arguments)]
+        environment = script_environment(**(env or {}))
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return run

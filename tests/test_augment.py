@@ -1,0 +1,155 @@
+"""Augmentation: picture and mask move together, and nothing else happens to either."""
+
+import pytest
+import torch
+
+from utils.augment import augment, erase_rectangle, jitter_colour, normalise
+from utils.classes import VOID
+
+PURE = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0]], dtype=torch.uint8)  # class id -> colour
+STRONG = {"scale": (0.5, 2.0), "rotation": 30.0}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def coloured(masks: torch.Tensor) -> torch.Tensor:
+    """Masks (N, H, W) -> uint8 pictures (N, 3, H, W) whose colour is the class."""
+    return PURE[masks.long()].movedim(-1, 1)
+
+
+@pytest.fixture
+def masks() -> torch.Tensor:
+    """Sixteen masks (40, 40) of big blocks, no two of them alike, none symmetric."""
+    blocks = torch.randint(0, 3, (16, 4, 4), generator=seeded(5), dtype=torch.uint8)
+    return blocks.repeat_interleave(10, 1).repeat_interleave(10, 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_picture_and_mask_stay_aligned(masks, seed):
+    images, moved = augment(coloured(masks), masks, seeded(seed), 56, **STRONG)
+    values, classes = images.movedim(1, -1).max(-1)  # the strongest channel
+    classes = torch.tensor([1, 2, 0])[classes]
+    interior = (values > 0.999) & (images.sum(1) < 1.001)  # no mixture of neighbours
+    assert interior.float().mean() > 0.3
+    assert torch.equal(moved[interior], classes[interior])
+
+
+def test_outside_of_the_picture_the_mask_is_void_and_the_picture_is_grey(masks):
+    images, moved = augment(coloured(masks), masks, seeded(), 40, **STRONG)
+    grey = (images - 0.5).abs().amax(1) < 1e-6
+    void = moved == VOID
+    assert 0.05 < void.float().mean() < 0.95
+    assert torch.equal(grey & void, grey)
+    rim = void & ~grey  # bilinear reads half a pixel further than nearest
+    assert rim.sum() < 0.1 * void.sum()
+
+
+def test_half_the_scale_leaves_a_quarter_of_the_area(masks):
+    _, moved = augment(coloured(masks), masks, seeded(), 40, scale=(0.5, 0.5))
+    inside = (moved != VOID).sum((1, 2))
+    assert ((inside >= 19 * 19) & (inside <= 21 * 21)).all()
+
+
+def test_a_window_smaller_than_the_picture_stays_inside_of_it(masks):
+    _, moved = augment(coloured(masks), masks, seeded(), 40, scale=(2.0, 2.0))
+    assert (moved != VOID).all()
+    sizes = [torch.unique_consecutive(row).numel() for row in moved[:, 20]]
+    assert max(sizes) <= 3  # half of four blocks, and a piece of the next
+
+
+def test_without_scale_and_rotation_a_picture_stays_or_is_mirrored(masks):
+    pictures = coloured(masks)
+    images, moved = augment(pictures, masks, seeded(), 40)
+    outcomes = []
+    for image, mask, picture, before in zip(images, moved, pictures / 255, masks, strict=True):
+        mirrored = not torch.equal(mask, before.long())
+        outcomes.append(mirrored)
+        assert torch.equal(mask, before.flip(-1).long() if mirrored else before.long())
+        torch.testing.assert_close(image, picture.flip(-1) if mirrored else picture, atol=1e-5, rtol=0)
+    assert 3 < sum(outcomes) < 13  # a fair coin
+
+
+def test_up_stays_up():
+    masks = torch.ones(16, 32, 32, dtype=torch.uint8)
+    masks[:, 16:] = 2
+    _, moved = augment(coloured(masks), masks, seeded(), 32, scale=(0.9, 1.1), rotation=15.0)
+    assert (moved[:, 8, 16] == 1).all() and (moved[:, 24, 16] == 2).all()
+
+
+def test_rotation_bends_and_stretches_nothing():
+    across = torch.arange(64) - 31.5
+    disk = (across[:, None] ** 2 + across**2 < 20**2).to(torch.uint8)
+    _, moved = augment(coloured(disk.repeat(16, 1, 1)), disk.repeat(16, 1, 1), seeded(), 64, rotation=45.0)
+    changed = (moved != disk) & (moved != VOID)
+    assert changed.sum((1, 2)).max() < 0.05 * disk.sum()
+    assert (moved == VOID).any()  # it did turn
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_seed_another(masks):
+    options = {"scale": (0.7, 1.8), "rotation": 15.0, "colour": 1.0, "erase": 0.5}
+    one, same, other = (augment(coloured(masks), masks, seeded(s), 40, **options) for s in (7, 7, 8))
+    assert torch.equal(one[0], same[0]) and torch.equal(one[1], same[1])
+    assert not torch.equal(one[0], other[0]) and not torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [1, 24, 57])
+def test_shapes_types_and_values_are_those_of_the_contract(masks, count, size):
+    images, moved = augment(coloured(masks)[:count], masks[:count], seeded(), size, **STRONG, colour=1.0, erase=1.0)
+    assert images.shape == (count, 3, size, size) and images.dtype == torch.float32
+    assert moved.shape == (count, size, size) and moved.dtype == torch.int64
+    assert images.min() >= 0 and images.max() <= 1
+    assert set(moved.unique().tolist()) <= {0, 1, 2, VOID}
+
+
+def test_void_in_a_mask_stays_void(masks):
+    masks[:, 10:20, 10:20] = VOID
+    _, moved = augment(coloured(masks % 3), masks, seeded(), 40, scale=(2.0, 2.0))
+    assert (moved == VOID).any()
+    assert set(moved.unique().tolist()) == {0, 1, 2, VOID}
+
+
+def test_colour_changes_no_mask_and_every_picture_in_its_own_way(masks):
+    plain, masks_plain = augment(coloured(masks), masks, seeded(), 40)
+    jittered, masks_jittered = augment(coloured(masks), masks, seeded(), 40, colour=1.0)
+    assert torch.equal(masks_plain, masks_jittered)
+    change = (jittered - plain).abs().mean((1, 2, 3))
+    assert (change > 0.005).all() and change.unique().numel() == len(masks)
+
+
+def test_colour_keeps_grey_pictures_grey():
+    grey = torch.rand(4, 1, 8, 8, generator=seeded()).expand(4, 3, 8, 8)
+    jittered = jitter_colour(grey, seeded(), 1.0)
+    assert (jittered.amax(1) - jittered.amin(1)).max() < 1e-5
+    assert (jittered - grey).abs().max() > 0.01  # but brighter or darker
+
+
+def test_colour_of_strength_zero_changes_nothing():
+    images = torch.rand(4, 3, 8, 8, generator=seeded())
+    torch.testing.assert_close(jitter_colour(images, seeded(), 0.0), images, atol=1e-5, rtol=0)
+
+
+def test_erasing_fills_one_rectangle_with_grey_and_leaves_the_rest():
+    images = torch.rand(8, 3, 40, 40, generator=seeded()) * 0.4
+    erased = erase_rectangle(images, seeded(), 1.0)
+    for before, after in zip(images, erased, strict=True):
+        changed = (before != after).any(0)
+        rows, columns = changed.any(1), changed.any(0)
+        assert 0 < changed.sum() < 0.3 * 40 * 40
+        assert torch.equal(changed, rows[:, None] & columns[None])
+        assert (after[:, changed] == 0.5).all()
+
+
+def test_erasing_by_chance_zero_changes_nothing():
+    images = torch.rand(8, 3, 40, 40, generator=seeded())
+    assert torch.equal(erase_rectangle(images, seeded(), 0.0), images)
+
+
+def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_every_channel():
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    mean, std = (0.5, 0.1, 0.0), (0.25, 0.1, 2.0)
+    expected = torch.tensor([-2.0, 1.0, 0.5]).view(1, 3, 1, 1)
+    torch.testing.assert_close(normalise(images, mean, std), expected)
+    torch.testing.assert_close(normalise(images.float() / 255, mean, std), expected)

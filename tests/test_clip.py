@@ -1,0 +1,202 @@
+"""The image encoder against transformers, the decoder, kept features, and train_clip.py from end to end."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from models.clip import CLIPCNN, ImageEncoder
+from utils.dataset import PetDataset
+from utils.errors import UserError
+from utils.features import FeatureDataset
+
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
+TOWER = {**SIZES, "image_size": 32, "patch_size": 8}
+CPU = torch.device("cpu")
+
+
+def tiny_vit(kind: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    makers = {
+        "clip": lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**TOWER)),
+        "siglip": lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**TOWER)),
+        "vit": lambda: transformers.ViTModel(transformers.ViTConfig(**TOWER)),
+        "dinov2": lambda: transformers.Dinov2Model(transformers.Dinov2Config(**TOWER)),
+        "registers": lambda: transformers.Dinov2WithRegistersModel(
+            transformers.Dinov2WithRegistersConfig(**TOWER, num_register_tokens=3)
+        ),
+    }
+    vit = makers[kind]().eval()
+    with torch.no_grad():
+        for parameter in vit.parameters():  # positions that are all zero would hide a mistake in resizing them
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return vit
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_folder(tmp_path_factory):
+    """A folder with random weights as the hub holds them: both towers of CLIP, and the preprocessor's file."""
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    config = transformers.CLIPConfig(vision_config=TOWER, text_config=SIZES, projection_dim=8)
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    transformers.CLIPImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25]).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("size", [32, 48])
+@pytest.mark.parametrize(("kind", "extra"), [("clip", 1), ("siglip", 0), ("vit", 1), ("dinov2", 1), ("registers", 4)])
+def test_tokens_are_the_hidden_states_of_transformers_without_class_and_registers(kind, extra, size):
+    vit = tiny_vit(kind)
+    images = torch.randn(2, 3, size, size)
+    side = size // 8
+    resize = {} if "dino" in kind or kind == "registers" else {"interpolate_pos_encoding": True}
+    with torch.no_grad():
+        states = vit(images, output_hidden_states=True, **resize).hidden_states
+        tokens = ImageEncoder(vit)(images)
+    assert states[0].shape[1] == extra + side * side
+    assert tokens.shape == (2, 3 * 16, side, side)
+    for number, layer in enumerate((2, 4, 6)):  # thirds of the depth
+        for row, column in ((0, 0), (0, side - 1), (side - 1, 1)):
+            expected = states[layer][:, extra + row * side + column]
+            torch.testing.assert_close(tokens[:, 16 * number : 16 * (number + 1), row, column], expected)
+
+
+def test_layers_are_a_choice_and_an_unknown_one_is_refused():
+    assert ImageEncoder(tiny_vit("vit"), layers=(1, 6)).channels == 32
+    with pytest.raises(ValueError, match="blocks 1 to 6"):
+        ImageEncoder(tiny_vit("vit"), layers=(7,))
+
+
+def test_a_size_that_is_no_multiple_of_the_patch_is_refused():
+    with pytest.raises(ValueError, match="multiples of 8"):
+        ImageEncoder(tiny_vit("vit"))(torch.zeros(1, 3, 32, 33))
+
+
+def test_the_picture_tower_and_normalisation_are_read_from_a_folder(tiny_clip_folder):
+    encoder = ImageEncoder.from_pretrained(str(tiny_clip_folder)).eval()
+    whole = transformers.CLIPModel.from_pretrained(tiny_clip_folder).eval()
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = whole.vision_model(images, output_hidden_states=True).hidden_states[6][:, 1:]
+        tokens = encoder(images)[:, 32:].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(tokens, expected)
+    assert encoder.mean == (0.4, 0.5, 0.6) and encoder.std == (0.2, 0.3, 0.25)
+
+
+def test_a_folder_whose_weights_are_incomplete_is_refused(tiny_clip_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    for file in tiny_clip_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    dropped = next(name for name in weights if "vision_model" in name and "mlp" in name)
+    del weights[dropped]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(OSError, match="1 weights are missing"):
+        ImageEncoder.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [32, 72])
+def test_logits_have_half_the_size_of_the_picture(tiny_clip_folder, size):
+    model = CLIPCNN(str(tiny_clip_folder), widths=(4, 8, 8, 16)).eval()
+    assert model(torch.randn(1, 3, size, size)).shape == (1, 3, size // 2, size // 2)
+
+
+def test_given_tokens_take_the_place_of_the_encoder(tiny_clip_folder):
+    model = CLIPCNN(str(tiny_clip_folder), widths=(4, 8, 8, 16)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected, tokens = model(images), model.encoder(images)
+        model.encoder = None
+        torch.testing.assert_close(model(images, tokens), expected)
+
+
+def test_a_frozen_encoder_gets_no_gradient_and_a_free_one_does(tiny_clip_folder):
+    for frozen in (True, False):
+        model = CLIPCNN(str(tiny_clip_folder), widths=(4, 8, 8, 16), freeze_encoder=frozen)
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
+        touched = [p.grad is not None for p in model.encoder.parameters()]
+        assert any(touched) != frozen and all(p.grad is not None for p in model.decoder.parameters())
+
+
+@pytest.fixture
+def features(oxford_root, tiny_clip_folder):
+    encoder = ImageEncoder.from_pretrained(str(tiny_clip_folder))
+    return FeatureDataset(oxford_root, "val", 32, encoder, ["tiny"], CPU, mirrored=True), encoder
+
+
+def test_kept_features_are_those_of_the_picture_and_of_its_mirror_image(features, oxford_root):
+    from utils.augment import normalise
+
+    dataset, encoder = features
+    pictures = PetDataset(oxford_root, "val", 32)
+    assert len(dataset) == 2 * len(pictures)
+    images, masks, tokens = dataset[[1, 1 + len(pictures)]]
+    plain_image, plain_mask = pictures[1]
+    assert torch.equal(images[0], plain_image) and torch.equal(images[1], plain_image.flip(-1))
+    assert torch.equal(masks[1], plain_mask.flip(-1))
+    with torch.no_grad():
+        expected = encoder(normalise(images, encoder.mean, encoder.std))
+    assert not torch.equal(tokens[0], tokens[1])
+    torch.testing.assert_close(tokens.float(), expected, atol=0.1, rtol=0.05)  # encoded in bf16, kept in fp16
+
+
+def test_kept_features_are_computed_once(features, oxford_root):
+    class Untouchable(torch.nn.Module):
+        patch_size, channels, mean, std = 8, 48, (0.5,) * 3, (0.5,) * 3
+
+        def forward(self, images):
+            raise AssertionError("the encoder ran again")
+
+    dataset, _ = features
+    again = FeatureDataset(oxford_root, "val", 32, Untouchable(), ["tiny"], CPU, mirrored=True)
+    assert np.array_equal(again.arrays["tokens"], dataset.arrays["tokens"])
+    with pytest.raises(AssertionError):  # another encoder, other features
+        FeatureDataset(oxford_root, "val", 32, Untouchable(), ["other"], CPU, mirrored=True)
+
+
+SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
+
+
+@pytest.mark.slow
+def test_training_keeps_the_encoder_out_of_the_checkpoint_and_the_other_scripts_read_it(
+    run_script, oxford_root, tiny_clip_folder, tmp_path
+):
+    data = f"--DATA_ROOT={oxford_root}"
+    done = run_script("train_clip.py", data, f"--ENCODER={tiny_clip_folder}", *SMALL)
+    assert done.returncode == 0, done.stderr
+    from utils.checkpoint import load
+
+    content = load(tmp_path / "runs" / "clip" / "best.pt")
+    assert content["arguments"]["encoder"] == str(tiny_clip_folder)
+    assert content["weights"] and not any(name.startswith("encoder.") for name in content["weights"])
+    scored = run_script("evaluate.py", data, "--CHECKPOINTS=runs", "--ROWS=UNET,CLIP")
+    assert scored.returncode == 0, scored.stderr
+    assert "train_unet.py" in scored.stdout and (tmp_path / "results" / "results.csv").is_file()
+    log = (tmp_path / "runs" / "clip" / "log.csv").read_text().splitlines()
+    assert len(log) == 3
+
+
+@pytest.mark.slow
+def test_an_encoder_that_cannot_be_had_stops_the_run_unless_a_fallback_is_asked_for(run_script, oxford_root, tmp_path):
+    data, offline = f"--DATA_ROOT={oxford_root}", {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
+    refused = run_script("train_clip.py", data, *SMALL, env=offline)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    for hint in ("openai/clip-vit-base-patch16", "HF_HOME", "--local-dir"):
+        assert hint in refused.stderr
+    done = run_script("train_clip.py", data, *SMALL, "--FALLBACK=tiny", env=offline)
+    assert done.returncode == 0, done.stderr
+    assert "trains a tiny encoder from scratch" in done.stdout
+    scored = run_script("evaluate.py", data, "--CHECKPOINTS=runs", "--ROWS=CLIP", env=offline)
+    assert "tiny, from scratch" in scored.stdout
+
+
+def test_the_same_checkpoint_without_its_encoder_says_which_one_is_missing(tmp_path, monkeypatch):
+    from utils.checkpoint import load_model, save
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    arguments = {"encoder": str(tmp_path / "gone"), "layers": ()}
+    save({"model": "clip", "arguments": arguments, "weights": {}, "encoder": "x"}, tmp_path / "best.pt")
+    with pytest.raises(UserError, match="gone"):
+        load_model(tmp_path / "best.pt", "clip", CPU)

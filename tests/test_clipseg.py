@@ -1,0 +1,300 @@
+"""CLIPSeg against the transformers model it is built from; tiny random weights, and the real size once."""
+
+import copy
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.clipseg import CLIPSeg, add_background, class_scores_to_ids, mean_score_logits
+
+FOLDER = Path(os.environ.get("CLIPSEG_FOLDER", Path(__file__).parents[2] / "shared" / "clipseg-rd64-refined"))
+PROMPTS = [["a cat"], ["a photo of a dog"], ["grass"]]
+
+needs_folder = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no CLIPSeg configuration and tokenizer in {FOLDER}")
+
+
+def toy_tokenizer(texts: list[str], padding: bool, truncation: bool, return_tensors: str) -> dict[str, torch.Tensor]:
+    """Letters as tokens between 98 (start) and 99 (end and padding), called as CLIP's tokenizer is."""
+    rows = [[98, *(ord(letter) % 90 for letter in text), 99] for text in texts]
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [99] * (length - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def tiny_reference(vocabulary: int = 100, refined: bool = True):
+    """A random CLIPSegForImageSegmentation of six narrow layers, of which the decoder reads 1, 2 and 4."""
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+
+    special = {"bos_token_id": vocabulary - 2, "eos_token_id": 2}  # 2, as in the official file: pools at the highest id
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    config = CLIPSegConfig(
+        text_config={**small, **special, "num_hidden_layers": 2, "vocab_size": vocabulary},
+        vision_config={**small, "num_hidden_layers": 6, "image_size": 64, "patch_size": 16},
+        projection_dim=12,
+        reduce_dim=8,
+        extract_layers=[1, 2, 4],
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+        use_complex_transposed_convolution=refined,
+    )
+    torch.manual_seed(0)
+    reference = CLIPSegForImageSegmentation(config).eval()
+    for parameter in reference.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.5)  # large enough for the prompts to show in the logits
+    return reference
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return tiny_reference()
+
+
+@pytest.fixture
+def model(reference) -> CLIPSeg:
+    return CLIPSeg(copy.deepcopy(reference), toy_tokenizer, image_size=64)
+
+
+@pytest.fixture
+def pictures() -> torch.Tensor:
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def count_calls(module: torch.nn.Module) -> list:
+    """A list that grows by one entry with every call of the module."""
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+# ------------------------------------------------------------------------------------- same as the reference
+
+
+@pytest.mark.parametrize("side", [64, 96])  # the positions as they are, and resized
+@pytest.mark.parametrize("refined", [True, False])  # the two heads there are
+def test_logits_are_those_of_the_reference_for_every_picture_and_prompt(side, refined):
+    reference = tiny_reference(refined=refined).double()  # so that the order of summation does not show
+    model = CLIPSeg(copy.deepcopy(reference), toy_tokenizer)
+    pictures = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1)).double()
+    logits = model(pictures, model.encode_prompts(PROMPTS))
+
+    assert logits.shape == (2, 3, side, side)
+    for i, picture in enumerate(pictures):
+        for j, (prompt,) in enumerate(PROMPTS):
+            tokens = toy_tokenizer([prompt], True, True, "pt")
+            expected = reference(pixel_values=picture[None], **tokens).logits
+            torch.testing.assert_close(logits[i, j], expected.view(side, side), atol=1e-9, rtol=1e-9)
+    assert (logits[:, 0] - logits[:, 1]).abs().max() > 0.01  # or the comparison would show nothing
+    assert (logits[0] - logits[1]).abs().max() > 0.01
+
+
+def test_layers_that_the_decoder_does_not_read_are_dropped(model, reference):
+    assert len(reference.clip.vision_model.encoder.layers) == 6
+    assert len(model.vision.encoder.layers) == 5
+
+
+def test_nothing_is_trainable(model):
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+# ------------------------------------------------------------------------------------------- what runs when
+
+
+def test_picture_tower_runs_once_however_many_prompts(model, pictures):
+    conditionals = model.encode_prompts(PROMPTS)
+    calls = count_calls(model.vision)
+    model(pictures, conditionals)
+    assert len(calls) == 1
+    model(pictures, conditionals, flip=True)
+    assert len(calls) == 3  # the picture's and the mirror image's
+
+
+def test_text_tower_runs_once_per_set_of_prompts(model):
+    calls = count_calls(model.text)
+    first = model.encode_prompts(PROMPTS)
+    assert torch.equal(first, model.encode_prompts([tuple(templates) for templates in PROMPTS]))
+    assert len(calls) == 1
+    model.encode_prompts(PROMPTS[:2])
+    assert len(calls) == 2
+
+
+# ------------------------------------------------------------------------------------------------ prompts
+
+
+def test_averaging_identical_templates_changes_nothing(model):
+    once = model.encode_prompts([["a cat"], ["a dog"]])
+    thrice = model.encode_prompts([["a cat"] * 3, ["a dog"]])
+    torch.testing.assert_close(once, thrice)
+
+
+def test_templates_of_a_class_are_averaged_unnormalised(model):
+    cat, photo, dog = model.encode_prompts([["a cat"], ["a photo of a cat"], ["a dog"]])
+    averaged = model.encode_prompts([["a cat", "a photo of a cat"], ["a dog"]])
+    torch.testing.assert_close(averaged, torch.stack([(cat + photo) / 2, dog]))
+    assert (cat.norm() - 1).abs() > 0.01
+
+
+@pytest.mark.parametrize("prompts", [[], [[]], [["a cat"], []], ["a cat", "a dog"], "a cat"])
+def test_prompts_that_are_not_a_list_per_class_are_refused(model, prompts):
+    with pytest.raises(ValueError, match="for each class"):
+        model.encode_prompts(prompts)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 64, 80), (1, 3, 70, 70), (1, 1, 64, 64), (3, 64, 64)])
+def test_pictures_of_a_wrong_shape_are_refused(model, shape):
+    with pytest.raises(ValueError, match="multiple of 16"):
+        model(torch.zeros(shape), model.encode_prompts(PROMPTS))
+
+
+# ------------------------------------------------------------------------------------- from scores to classes
+
+
+def test_class_is_the_highest_score_above_the_threshold_else_background():
+    cat = torch.tensor([[0.2, 0.6, 0.6, 0.9], [0.5, 0.4, 0.1, 0.7]])
+    dog = torch.tensor([[0.1, 0.2, 0.8, 0.8], [0.5, 0.6, 0.3, 0.7]])
+    logits = torch.stack([cat, dog]).logit()[None]  # (1, 2, 2, 4)
+    ids = class_scores_to_ids(logits, 0.5)
+    assert ids.dtype == torch.int64
+    assert ids.tolist() == [[[0, 1, 2, 1], [0, 2, 0, 1]]]  # .5 does not exceed .5; a tie goes to the first
+    assert class_scores_to_ids(logits, 0.25).tolist() == [[[0, 1, 2, 1], [1, 2, 2, 1]]]
+    assert class_scores_to_ids(logits, 0.75).tolist() == [[[0, 0, 2, 1], [0, 0, 0, 0]]]
+
+
+def test_threshold_rule_agrees_with_sigmoids_on_random_logits():
+    logits = 3 * torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(2))
+    scores = logits.sigmoid()
+    best, index = scores.max(1)
+    assert torch.equal(class_scores_to_ids(logits, 0.3), torch.where(best > 0.3, index + 1, 0))
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.1, 30])
+def test_threshold_that_is_no_score_is_refused(threshold):
+    with pytest.raises(ValueError, match="threshold"):
+        add_background(torch.zeros(1, 2, 4, 4), threshold)
+
+
+# -------------------------------------------------------------------------------------------------- flipping
+
+
+def test_with_flip_a_mirrored_picture_gives_mirrored_scores(model, pictures):
+    conditionals = model.encode_prompts(PROMPTS)
+    mirrored = model(pictures.flip(-1), conditionals, flip=True).flip(-1)
+    torch.testing.assert_close(model(pictures, conditionals, flip=True), mirrored, atol=1e-5, rtol=1e-5)
+    plain = model(pictures.flip(-1), conditionals).flip(-1)
+    assert (model(pictures, conditionals) - plain).abs().max() > 0.01
+
+
+def test_with_flip_scores_are_the_mean_of_both(model, pictures):
+    conditionals = model.encode_prompts(PROMPTS)
+    both = model(pictures, conditionals).sigmoid(), model(pictures.flip(-1), conditionals).flip(-1).sigmoid()
+    torch.testing.assert_close(model(pictures, conditionals, flip=True).sigmoid(), sum(both) / 2)
+
+
+def test_mean_score_stays_finite_where_sigmoids_saturate():
+    logits = torch.tensor([-200.0, 0.0, 40.0, 200.0])
+    torch.testing.assert_close(mean_score_logits(logits, logits), logits)
+    assert mean_score_logits(torch.tensor(200.0), torch.tensor(-200.0)) == 0
+
+
+# --------------------------------------------------------------------------------------------------- loading
+
+
+@pytest.mark.parametrize("obstacle", ["offline mode", "no network"])
+def test_missing_weights_are_reported_within_seconds(obstacle, monkeypatch):
+    import huggingface_hub
+
+    if obstacle == "offline mode":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    else:
+        for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nobody answers
+    huggingface_hub.close_session()  # the next request reads the settings anew
+    import transformers  # noqa: F401  not what is timed
+
+    start = time.perf_counter()
+    with pytest.raises(OSError, match="no/such-clipseg: CLIPSeg cannot be loaded"):
+        CLIPSeg.from_pretrained("no/such-clipseg")
+    assert time.perf_counter() - start < 10
+    huggingface_hub.close_session()
+
+
+def test_a_name_that_is_neither_folder_nor_id_is_reported():
+    with pytest.raises(OSError, match="nowhere/at/all: CLIPSeg cannot be loaded"):
+        CLIPSeg.from_pretrained("nowhere/at/all")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """A local folder as from the hub: tiny random weights, the official tokenizer and preprocessor files."""
+    folder = tmp_path_factory.mktemp("clipseg")
+    for file in FOLDER.glob("*"):
+        shutil.copyfile(file, folder / file.name)
+    tiny_reference(vocabulary=49408).save_pretrained(folder)
+    return folder
+
+
+@needs_folder
+def test_local_folder_brings_weights_tokenizer_and_normalisation(saved):
+    model = CLIPSeg.from_pretrained(saved)
+    assert model.image_size == 352
+    assert model.mean == (0.485, 0.456, 0.406)
+    assert model.std == (0.229, 0.224, 0.225)
+    built = CLIPSeg(tiny_reference(vocabulary=49408), model.tokenizer)
+    torch.testing.assert_close(model.encode_prompts(PROMPTS), built.encode_prompts(PROMPTS))
+    assert model.encode_prompts([["a cat " * 200]]).isfinite().all()  # cut at 77 tokens
+
+
+@needs_folder
+@pytest.mark.parametrize("damage", ["absent", "cut off", "incomplete"])
+def test_unusable_weights_in_a_local_folder_are_reported(saved, tmp_path, damage):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(saved, tmp_path / "clipseg")
+    weights = folder / "model.safetensors"
+    if damage == "absent":
+        weights.unlink()
+    elif damage == "cut off":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        tensors = load_file(weights)
+        save_file({name: tensors[name] for name in tensors if "film" not in name}, weights, {"format": "pt"})
+    with pytest.raises(OSError, match="film_add" if damage == "incomplete" else str(folder)):
+        CLIPSeg.from_pretrained(folder)
+
+
+# ------------------------------------------------------------------------------------------ at its real size
+
+
+@pytest.fixture(scope="module")
+def real_size() -> CLIPSeg:
+    """The official architecture with random weights, and the official tokenizer."""
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizer
+
+    torch.manual_seed(0)
+    reference = CLIPSegForImageSegmentation(CLIPSegConfig.from_pretrained(FOLDER))
+    return CLIPSeg(reference, CLIPTokenizer.from_pretrained(FOLDER))
+
+
+@needs_folder
+def test_official_tokenizer_gives_clips_ids(real_size):
+    assert real_size.tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
+
+
+@needs_folder
+def test_official_architecture_maps_two_pictures_and_three_prompts(real_size):
+    calls = count_calls(real_size.text)
+    with torch.inference_mode():
+        conditionals = real_size.encode_prompts(PROMPTS)
+        logits = real_size(torch.randn(2, 3, 352, 352), conditionals)
+        real_size.encode_prompts(PROMPTS)
+    assert len(calls) == 1
+    assert conditionals.shape == (3, 512)
+    assert logits.shape == (2, 3, 352, 352)
+    assert logits.isfinite().all()
+    assert len(real_size.vision.encoder.layers) == 10

@@ -1,0 +1,191 @@
+"""Constants of a script: which names they are, and overriding them from the command line."""
+
+import re
+
+import pytest
+
+import train_unet
+from utils import config
+from utils.errors import UserError
+
+SOURCE = '''"""Train a thing.
+
+    python thing.py
+"""
+
+from math import pi as PI
+from string import ascii_letters as LETTERS
+
+# data
+ROOT = "data/pets"  # where the pictures are
+# optimisation
+EPOCHS = 90  # lower it when in a hurry
+RATE = 2e-3
+SCALE = (0.7, 1.8)  # magnification
+LAYERS = (3, 6)
+NAMES = ("cat", "dog")
+FILES = []  # may be given several times
+PROMPTS = ["a cat"]
+RESUME = False
+
+MEAN, STD = (0.5, 0.5), (0.2, 0.2)
+lower = 1
+
+
+def main():
+    LOCAL = 1
+    return LOCAL
+'''
+CONSTANTS = ["ROOT", "EPOCHS", "RATE", "SCALE", "LAYERS", "NAMES", "FILES", "PROMPTS", "RESUME"]
+
+
+@pytest.fixture
+def namespace() -> dict:
+    namespace = {}
+    exec(SOURCE, namespace)  # what Python does when it runs the script
+    return namespace
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("--ROOT=/tmp/my pets", "/tmp/my pets"),
+        ("--ROOT=", ""),
+        ("--ROOT=a=b", "a=b"),
+        ("--EPOCHS=3", 3),
+        ("--EPOCHS=-3", -3),
+        ("--RATE=1e-4", 1e-4),
+        ("--RATE=1", 1.0),
+        ("--SCALE=0.5,2", (0.5, 2.0)),
+        ("--LAYERS=1,2,3", (1, 2, 3)),
+        ("--NAMES=a cat,a dog", ("a cat", "a dog")),
+        ("--NAMES=", ()),
+        ("--RESUME=True", True),
+        ("--RESUME=true", True),
+        ("--RESUME=False", False),
+        ("--FILES=a", ["a"]),
+    ],
+)
+def test_a_value_is_read_as_the_type_of_the_default(namespace, argument, value):
+    key = argument[2:].partition("=")[0]
+    others = {name: namespace[name] for name in CONSTANTS if name != key}
+    assert config.override(namespace, SOURCE, [argument]) == []
+    assert namespace[key] == value and type(namespace[key]) is type(value)
+    assert {name: namespace[name] for name in others} == others
+
+
+def test_a_list_takes_every_repetition_and_replaces_its_default(namespace):
+    default = namespace["PROMPTS"]
+    config.override(namespace, SOURCE, ["--PROMPTS=one", "--EPOCHS=2", "--PROMPTS=two"])
+    assert namespace["PROMPTS"] == ["one", "two"]
+    assert default == ["a cat"]
+
+
+def test_the_last_of_several_values_counts(namespace):
+    config.override(namespace, SOURCE, ["--EPOCHS=2", "--EPOCHS=5"])
+    assert namespace["EPOCHS"] == 5
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--EPOCHS=many", "expected int, like --EPOCHS=90"),
+        ("--EPOCHS=1.5", "expected int"),
+        ("--EPOCHS=", "expected int"),
+        ("--RATE=fast", "expected float, like --RATE=0.002"),
+        ("--RESUME=yes", "expected True or False, like --RESUME=False"),
+        ("--RESUME=1", "expected True or False"),
+        ("--SCALE=0.5;2", "expected tuple, like --SCALE=0.7,1.8"),
+        ("--LAYERS=1,2.5", "expected tuple, like --LAYERS=3,6"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_an_example(namespace, argument, expected):
+    before = {name: namespace[name] for name in CONSTANTS}
+    with pytest.raises(UserError, match=f"^{re.escape(argument)}: {re.escape(expected)}"):
+        config.override(namespace, SOURCE, [argument])
+    assert {name: namespace[name] for name in CONSTANTS} == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("--EPOCH=3", "did you mean --EPOCHS"),
+        ("--epochs=3", "did you mean --EPOCHS"),
+        ("--LEARN_RATE=1", "did you mean --RATE"),
+        ("--XYZXYZXYZ=1", "--help lists all"),
+        ("--PI=3", "unknown constant --PI"),
+        ("--LETTERS=abc", "unknown constant --LETTERS"),
+        ("--MEAN=1,1", "unknown constant --MEAN"),
+        ("--LOCAL=2", "unknown constant --LOCAL"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(namespace, argument, hint):
+    with pytest.raises(UserError, match=re.escape(hint)):
+        config.override(namespace, SOURCE, [argument])
+
+
+def test_a_key_without_a_value_is_refused_with_an_example(namespace):
+    with pytest.raises(UserError, match="--SCALE needs a value: --SCALE=0.7,1.8"):
+        config.override(namespace, SOURCE, ["--SCALE"])
+
+
+def test_arguments_without_dashes_are_refused_unless_the_script_takes_some(namespace):
+    with pytest.raises(UserError, match="'cat.jpg'.*--KEY=value"):
+        config.override(namespace, SOURCE, ["cat.jpg"])
+    rest = config.override(namespace, SOURCE, ["cat.jpg", "--EPOCHS=1", "dog.jpg"], positional="PICTURE ...")
+    assert rest == ["cat.jpg", "dog.jpg"] and namespace["EPOCHS"] == 1
+
+
+def test_constants_are_the_names_assigned_at_the_top_of_the_script(namespace):
+    values = config.constants(namespace, SOURCE)
+    assert list(values) == CONSTANTS
+    assert values["SCALE"] == (0.7, 1.8)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_prints_docstring_values_and_remarks_and_exits_with_status_0(namespace, capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        config.override(namespace, SOURCE, ["--EPOCHS=7", option], positional="PICTURE ...")
+    assert stop.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Train a thing."
+    assert "    python thing.py" in lines
+    assert "Arguments: PICTURE ..." in lines
+    options = [re.split(r"\s{2,}", line.strip()) for line in lines if line.startswith("  --")]
+    assert [option[0].partition("=")[0][2:] for option in options] == CONSTANTS
+    assert ["--EPOCHS=7", "lower it when in a hurry"] in options
+    assert ["--SCALE=0.7,1.8", "magnification"] in options
+    assert ["--RATE=0.002"] in options
+
+
+def test_the_constants_of_a_script_include_what_was_overridden(monkeypatch):
+    monkeypatch.setattr(train_unet, "EPOCHS", 3)
+    values = config.script_constants(train_unet.main)
+    assert values["EPOCHS"] == 3 and values["SCALE"] == train_unet.SCALE
+    assert not {"MEAN", "STD", "CLASSES"} & set(values)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_constant_that_must_be_positive_is_named_when_it_is_not(value):
+    config.require_positive({"EPOCHS": 1}, "EPOCHS")
+    with pytest.raises(UserError, match=f"EPOCHS = {value}"):
+        config.require_positive({"EPOCHS": value}, "EPOCHS")
+
+
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do():
+    config.require_choice("PRECISION", "fp32", ("bf16", "fp32"))
+    with pytest.raises(UserError, match="PRECISION = 'fp8': must be one of 'bf16', 'fp32'"):
+        config.require_choice("PRECISION", "fp8", ("bf16", "fp32"))
+
+
+def test_a_script_prints_its_help_from_the_shell(run_script):
+    result = run_script("train_unet.py", "--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout.startswith("Train a residual U-Net")
+    assert f"--EPOCHS={train_unet.EPOCHS}" in result.stdout
+
+
+def test_a_script_ends_with_a_message_and_status_1_where_its_user_erred(run_script):
+    result = run_script("train_unet.py", "--EPOCH=3")
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == "error: unknown constant --EPOCH: did you mean --EPOCHS=...?\n"

@@ -1,0 +1,495 @@
+"""From files to arrays: layouts, splits, every kind of picture, messages about damaged files, the cache."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import script_environment
+from PIL import Image
+
+import utils.cache
+import utils.dataset
+from utils.cache import cached_arrays
+from utils.classes import PALETTE, VOID, colourise
+from utils.dataset import PetDataset, Sample, list_samples, read_image, read_mask, read_sample, take_split
+from utils.errors import UserError
+
+GREYS = np.zeros(256, np.uint8)
+GREYS[[0, 1, 2, VOID]] = 0, 38, 75, 255  # the luma of PALETTE's colours
+
+
+def palette_image(mask: np.ndarray, order: tuple[int, ...] = (0, 1, 2, VOID)) -> Image.Image:
+    """A palette picture of an index mask whose colours are PALETTE's, stored in the given order of classes."""
+    positions = np.zeros(256, np.uint8)
+    positions[list(order)] = range(len(order))
+    image = Image.fromarray(positions[mask], mode="P")
+    image.putpalette([value for index in order for value in PALETTE[index]])
+    return image
+
+
+LABELS = {
+    "colour": lambda mask: Image.fromarray(colourise(mask)),
+    "palette": palette_image,
+    "grey": lambda mask: Image.fromarray(GREYS[mask]),
+    "index": Image.fromarray,
+}
+
+
+def convert(oxford: Path, target: Path, splits: dict[str, str], images: str, masks: str, label: str) -> Path:
+    """The pictures of an Oxford data set in target/<folder>/{images,masks}; splits: split -> folder."""
+    for split, folder in splits.items():
+        for name in (images, masks):
+            (target / folder / name).mkdir(parents=True)
+        for sample in list_samples(oxford, split):
+            shutil.copy(sample.image, target / folder / images)
+            LABELS[label](read_mask(sample)).save(target / folder / masks / f"{sample.name}.png")
+    return target
+
+
+def as_course(oxford: Path, target: Path, label: str) -> Path:
+    return convert(oxford, target, {"trainval": "TrainVal", "test": "Test"}, "color", "label", label)
+
+
+def as_folder(oxford: Path, target: Path, splits: tuple[str, ...]) -> Path:
+    return convert(oxford, target, dict(zip(splits, splits, strict=True)), "images", "masks", "index")
+
+
+def names(root: Path, split: str) -> list[str]:
+    return [sample.name for sample in list_samples(root, split)]
+
+
+def assert_same_arrays(left: PetDataset, right: PetDataset) -> None:
+    for key in ("images", "masks"):
+        np.testing.assert_array_equal(left.arrays[key], right.arrays[key])
+
+
+# ---------------------------------------------------------------------------------------------- splits
+
+
+def test_validation_is_every_tenth_line_and_training_is_all_the_others():
+    assert take_split(list(range(25)), "val") == [0, 10, 20]
+    assert take_split(list(range(12)), "train") == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
+    assert take_split(list(range(25)), "trainval") == list(range(25))
+
+
+def test_train_and_val_are_disjoint_and_together_trainval(oxford_root):
+    train, val, trainval = (names(oxford_root, split) for split in ("train", "val", "trainval"))
+    assert (len(train), len(val), len(trainval)) == (21, 3, 24)
+    assert val == [trainval[0], trainval[10], trainval[20]]
+    assert sorted(train + val) == sorted(trainval)
+    assert not set(trainval) & set(names(oxford_root, "test"))
+
+
+def test_a_split_of_another_name_is_refused_with_the_names_there_are(oxford_root):
+    with pytest.raises(UserError, match="'trian'.*'train'"):
+        list_samples(oxford_root, "trian")
+
+
+def test_the_official_splits_have_their_published_sizes(pets_root):
+    assert [len(list_samples(pets_root, split)) for split in ("train", "val", "test")] == [3312, 368, 3669]
+
+
+def test_a_real_picture_and_its_mask_fit_together(pets_root):
+    image, mask = read_sample(list_samples(pets_root, "test")[0])
+    assert image.shape[:2] == mask.shape
+    assert set(np.unique(mask)) == {0, 1, VOID}  # the first of the list is an Abyssinian cat
+
+
+# --------------------------------------------------------------------------------------------- layouts
+
+
+def test_oxford_masks_are_trimap_times_species(oxford_root):
+    for sample in (list_samples(oxford_root, "test")[0], list_samples(oxford_root, "test")[-1]):
+        species = 1 if sample.breed == "Birman_test" else 2
+        trimap = np.array(Image.open(sample.mask))
+        expected = np.select([trimap == 1, trimap == 2], [species, 0], VOID)
+        np.testing.assert_array_equal(read_mask(sample), expected)
+
+
+def test_oxford_species_comes_from_the_capital_letter_where_the_list_has_names_only(oxford_copy):
+    file = oxford_copy / "annotations" / "test.txt"
+    expected = [sample.species for sample in list_samples(oxford_copy, "test")]
+    file.write_text("# names\n\n" + "".join(line.split()[0] + "\n" for line in file.read_text().splitlines()))
+    assert [sample.species for sample in list_samples(oxford_copy, "test")] == expected == [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize("label", ["colour", "palette", "grey"])
+def test_the_course_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_root, tmp_path, label):
+    course = as_course(oxford_root, tmp_path, label)
+    for split in ("train", "val", "test"):
+        assert names(course, split) == names(oxford_root, split)
+        assert_same_arrays(PetDataset(course, split, 24), PetDataset(oxford_root, split, 24))
+
+
+def test_the_colours_of_a_palette_label_count_not_their_positions(tmp_path):
+    mask = np.array([[0, 1], [2, 2]], np.uint8)
+    palette_image(mask, order=(2, 0, 1)).save(tmp_path / "label.png")
+    np.testing.assert_array_equal(read_mask(Sample("label", tmp_path, tmp_path / "label.png")), mask)
+
+
+def test_the_positions_of_a_palette_label_count_where_its_colours_are_none_of_ours(tmp_path):
+    mask = np.array([[0, 1], [2, VOID]], np.uint8)
+    image = Image.fromarray(mask, mode="P")
+    image.putpalette([value for i in range(256) for value in (i, 255 - i, 77)])
+    image.save(tmp_path / "label.png")
+    np.testing.assert_array_equal(read_mask(Sample("label", tmp_path, tmp_path / "label.png")), mask)
+
+
+def test_the_folder_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_root, tmp_path):
+    folder = as_folder(oxford_root, tmp_path, ("train", "val", "test"))
+    for split in ("train", "val", "test"):
+        assert_same_arrays(PetDataset(folder, split, 24), PetDataset(oxford_root, split, 24))
+    assert names(folder, "trainval") == names(folder, "train") + names(folder, "val")
+
+
+def test_a_folder_layout_without_val_gives_every_tenth_training_picture_to_validation(oxford_root, tmp_path):
+    folder = as_folder(oxford_root, tmp_path, ("test",))
+    (folder / "test").rename(folder / "train")
+    everything = names(oxford_root, "test")
+    assert names(folder, "val") == everything[:1]
+    assert names(folder, "train") == everything[1:]
+    assert names(folder, "trainval") == everything
+
+
+def test_an_unknown_layout_says_what_was_looked_for_and_what_was_found(tmp_path):
+    (tmp_path / "Photos").mkdir()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError) as error:
+        list_samples(tmp_path, "train")
+    for text in (str(tmp_path), "annotations/trimaps", "TrainVal/{color,label}", "prepare.py"):
+        assert text in str(error.value)
+    assert "found: Photos, notes.txt" in str(error.value)
+
+
+def test_a_data_folder_that_does_not_exist_or_is_empty_is_said_to_be_so(tmp_path):
+    with pytest.raises(UserError, match="found: nothing"):
+        list_samples(tmp_path, "train")
+    with pytest.raises(UserError, match="found: no such folder"):
+        list_samples(tmp_path / "nowhere", "train")
+
+
+def test_a_layout_that_lacks_a_part_names_it(oxford_copy, tmp_path):
+    (oxford_copy / "annotations" / "test.txt").unlink()
+    with pytest.raises(UserError, match="test.txt is missing"):
+        list_samples(oxford_copy, "test")
+    (tmp_path / "course" / "TrainVal" / "color").mkdir(parents=True)
+    with pytest.raises(UserError, match="label is missing"):
+        list_samples(tmp_path / "course", "train")
+
+
+# ------------------------------------------------------------------------------------- kinds of picture
+
+COLOUR = (204, 102, 51)  # in the web palette, so that no dithering is needed
+SHADE = 127  # its luma
+
+
+def flat(mode: str) -> Image.Image:
+    return Image.new("RGB", (6, 4), COLOUR).convert(mode)
+
+
+def save_animation(path: Path) -> None:
+    flat("RGB").save(path, "GIF", save_all=True, append_images=[Image.new("RGB", (6, 4), (0, 0, 255))])
+
+
+def save_16_bit(path: Path) -> None:
+    Image.fromarray(np.full((4, 6), SHADE * 257, np.uint16)).save(path, "PNG")
+
+
+KINDS = {
+    "grey.png": (lambda path: flat("L").save(path), (SHADE,) * 3),
+    "rgba.png": (lambda path: flat("RGBA").save(path), COLOUR),
+    "palette.png": (lambda path: flat("P").save(path), COLOUR),
+    "cmyk.jpg": (lambda path: flat("CMYK").save(path), COLOUR),
+    "really_a_png.jpg": (lambda path: flat("RGB").save(path, "PNG"), COLOUR),
+    "really_a_gif.jpg": (lambda path: flat("RGB").save(path, "GIF"), COLOUR),
+    "animated.gif": (save_animation, COLOUR),
+    "two_bytes_a_pixel.png": (save_16_bit, (SHADE,) * 3),
+    "black_or_white.png": (lambda path: Image.new("1", (6, 4), 1).save(path), (255, 255, 255)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_picture_becomes_rgb_of_the_right_colour(tmp_path, name):
+    save, colour = KINDS[name]
+    save(tmp_path / name)
+    image = read_image(tmp_path / name)
+    assert image.shape == (4, 6, 3) and image.dtype == np.uint8
+    assert np.abs(image.astype(int) - colour).max() <= (4 if name == "cmyk.jpg" else 0)
+
+
+def test_a_picture_is_turned_as_its_exif_entry_says(tmp_path):
+    stored = np.zeros((4, 6, 3), np.uint8)
+    stored[:, :3] = 255  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # show it turned by 90 degrees clockwise: left becomes up
+    Image.fromarray(stored).save(tmp_path / "turned.png", exif=exif)
+    image = read_image(tmp_path / "turned.png")
+    assert image.shape == (6, 4, 3)
+    assert (image[:3] == 255).all() and (image[3:] == 0).all()
+
+
+def test_a_picture_of_one_pixel_passes_through_the_whole_data_set(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (1, 1), COLOUR).save(tmp_path / "test" / "images" / "dot.png")
+    Image.new("L", (1, 1), 2).save(tmp_path / "test" / "masks" / "dot.png")
+    image, mask = PetDataset(tmp_path, "test", 8)[0]
+    assert (image == torch.tensor(COLOUR).view(3, 1, 1)).all() and image.shape == (3, 8, 8)
+    assert (mask == 2).all() and mask.shape == (8, 8)
+
+
+# ------------------------------------------------------------------------------------- damaged data sets
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def enlarge(path: Path) -> None:
+    with Image.open(path) as image:
+        image.resize((image.width + 3, image.height)).save(path)
+
+
+def write_seven(path: Path) -> None:
+    values = np.array(Image.open(path))
+    values[3, 5] = 7
+    Image.fromarray(values).save(path)
+
+
+DAMAGE = {
+    "a truncated picture": ("images", cut_off, "truncated"),
+    "a picture of zero length": ("images", lambda path: path.write_bytes(b""), "cannot be read"),
+    "text that is called a picture": ("images", lambda path: path.write_text("no picture"), "cannot be read"),
+    "a picture that is missing": ("images", Path.unlink, "missing"),
+    "a truncated mask": ("annotations/trimaps", cut_off, "cannot be read"),
+    "a mask that is missing": ("annotations/trimaps", Path.unlink, "missing"),
+    "a mask of another size": ("annotations/trimaps", enlarge, "but its picture"),
+    "a mask with the value 7": ("annotations/trimaps", write_seven, re.escape("unknown mask values [7]")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_message_about_damaged_data_names_the_file(oxford_copy, damage):
+    folder, break_file, reason = DAMAGE[damage]
+    culprit = next(file for file in (oxford_copy / folder).iterdir() if file.stem == "pug_test_01")
+    break_file(culprit)
+    with pytest.raises(UserError, match=f"{re.escape(str(culprit))}.*{reason}"):
+        PetDataset(oxford_copy, "test", 16)
+
+
+def test_a_colour_label_with_a_foreign_colour_names_the_file(oxford_root, tmp_path):
+    course = as_course(oxford_root, tmp_path, "colour")
+    culprit = course / "Test" / "label" / "pug_test_01.png"
+    label = np.array(Image.open(culprit))
+    label[0, 0] = (1, 2, 3)
+    Image.fromarray(label).save(culprit)
+    with pytest.raises(UserError, match=re.escape(str(culprit))):
+        PetDataset(course, "test", 16)
+
+
+def test_an_empty_list_of_pictures_is_reported(oxford_copy):
+    (oxford_copy / "annotations" / "test.txt").write_text("\n")
+    with pytest.raises(UserError, match="test split of .* is empty"):
+        PetDataset(oxford_copy, "test", 16)
+
+
+# ------------------------------------------------------------------------------------- the tensors of a split
+
+
+def test_one_index_gives_a_picture_and_a_mask_and_a_list_gives_a_batch(oxford_root):
+    dataset = PetDataset(oxford_root, "train", 20)
+    image, mask = dataset[4]
+    assert image.shape == (3, 20, 20) and mask.shape == (20, 20)
+    assert image.dtype == mask.dtype == torch.uint8
+    images, masks = dataset[[7, 4, 0]]
+    assert images.shape == (3, 3, 20, 20) and masks.shape == (3, 20, 20)
+    assert torch.equal(images[1], image) and torch.equal(masks[1], mask)
+
+
+def test_picture_and_mask_are_squashed_alike(oxford_root):
+    dataset = PetDataset(oxford_root, "trainval", 32)
+    images, masks = dataset[list(range(len(dataset)))]
+    redness = images[:, 0].int() - images[:, 1].int()  # cats are reddish, dogs greenish, the rest is grey noise
+    assert redness[masks == 1].float().mean() > 90 > 20 > redness[masks == 0].float().abs().mean()
+    assert redness[masks == 2].float().mean() < -90
+
+
+# -------------------------------------------------------------------------------------------- the cache
+
+ROWS = 10
+SPECS = {"squares": ((ROWS, 3), "int64"), "bytes": ((ROWS, 2, 5), "uint8")}
+
+
+def fill(start: int, stop: int) -> dict[str, np.ndarray]:
+    numbers = np.arange(start, stop)
+    return {"squares": (numbers**2)[:, None] + np.arange(3), "bytes": np.tile(numbers[:, None, None], (1, 2, 5))}
+
+
+def build(folder: Path, fill=fill, key="key") -> dict[str, np.ndarray]:
+    return cached_arrays(folder, key, SPECS, fill, chunk=2, label="test")
+
+
+def interrupted_build(folder: Path, after: int) -> Path:
+    """A build that dies before row `after`; returns the folder that it leaves."""
+
+    def dying(start: int, stop: int) -> dict[str, np.ndarray]:
+        if start >= after:
+            raise KeyboardInterrupt
+        return fill(start, stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, dying)
+    return next(folder.glob("*.partial"))
+
+
+def resumed_build(folder: Path) -> list[int]:
+    """Finish a build and check its arrays; returns the rows at which chunks were computed."""
+    starts = []
+
+    def counting(start: int, stop: int) -> dict[str, np.ndarray]:
+        starts.append(start)
+        return fill(start, stop)
+
+    arrays = build(folder, counting)
+    for key, expected in fill(0, ROWS).items():
+        np.testing.assert_array_equal(arrays[key], expected)
+        assert arrays[key].dtype == SPECS[key][1]
+    assert not list(folder.glob("*.partial"))
+    return starts
+
+
+def test_a_clean_build_computes_every_chunk_once_and_a_second_opening_none(tmp_path):
+    assert resumed_build(tmp_path) == [0, 2, 4, 6, 8]
+    assert resumed_build(tmp_path) == []
+
+
+def test_cached_arrays_are_read_only(tmp_path):
+    with pytest.raises(ValueError, match="read-only"):
+        build(tmp_path)["squares"][0] = 1
+
+
+def test_another_key_is_another_cache(tmp_path):
+    build(tmp_path)
+    other = build(tmp_path, lambda start, stop: {k: v + 1 for k, v in fill(start, stop).items()}, key="other")
+    assert other["squares"][0].tolist() == [1, 2, 3]
+    assert resumed_build(tmp_path) == []  # the first one is still there
+
+
+def test_a_killed_build_goes_on_where_it_stopped(tmp_path):
+    interrupted_build(tmp_path, after=4)
+    assert resumed_build(tmp_path) == [4, 6, 8]
+
+
+def test_rows_that_were_only_half_written_are_computed_again(tmp_path):
+    partial = interrupted_build(tmp_path, after=6)
+    with open(partial / "squares.npy", "ab") as file:
+        file.write(b"\xff" * 13)  # half a row
+    assert resumed_build(tmp_path) == [6, 8]
+
+
+def test_rows_that_one_array_lacks_are_computed_again_for_all(tmp_path):
+    partial = interrupted_build(tmp_path, after=6)
+    size = (partial / "bytes.npy").stat().st_size
+    os.truncate(partial / "bytes.npy", size - 15)  # one row of ten bytes and a half
+    assert resumed_build(tmp_path) == [4, 6, 8]
+
+
+@pytest.mark.parametrize("left", [0, 5, 60])
+def test_a_build_killed_within_the_header_starts_again(tmp_path, left):
+    partial = interrupted_build(tmp_path, after=4)
+    os.truncate(partial / "bytes.npy", left)
+    assert resumed_build(tmp_path) == [0, 2, 4, 6, 8]
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from utils.cache import cached_arrays
+
+def fill(start, stop):
+    time.sleep(0.05)
+    print("fill", start)
+    return {"numbers": np.arange(start, stop)}
+
+print("sum", cached_arrays(Path(sys.argv[1]), "key", {"numbers": ((10,), "int64")}, fill, 1, "test")["numbers"].sum())
+"""
+
+
+def test_of_two_processes_one_builds_and_both_read_the_same(tmp_path):
+    command = [sys.executable, "-c", BUILDER, str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=script_environment()) for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+    assert [output[-1] for output in outputs] == ["sum 45", "sum 45"]
+    filled = [line for output in outputs for line in output if line.startswith("fill")]
+    assert filled == [f"fill {row}" for row in range(10)]
+
+
+def test_a_disk_without_space_is_reported_before_the_work_starts(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 10, 0))
+    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}.*0.0 GB are free"):
+        build(tmp_path, lambda start, stop: pytest.fail("the work started"))
+
+
+def test_a_disk_that_fills_up_during_the_work_is_reported(tmp_path):
+    def full(start: int, stop: int) -> dict[str, np.ndarray]:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="No space left.*free some space"):
+        build(tmp_path, full)
+
+
+def test_opening_a_data_set_a_second_time_reads_no_picture(oxford_copy, monkeypatch):
+    first = PetDataset(oxford_copy, "train", 16)
+    assert first.cache == oxford_copy / ".cache"
+    monkeypatch.setattr(utils.dataset, "read_sample", lambda sample: pytest.fail(f"{sample} was read again"))
+    assert_same_arrays(PetDataset(oxford_copy, "train", 16), first)
+
+
+def test_a_changed_source_file_is_read_again(oxford_copy):
+    before = PetDataset(oxford_copy, "test", 16)
+    sample = before.samples[2]
+    Image.fromarray(np.full_like(read_mask(sample), 2)).save(sample.mask)  # trimap value 2: background everywhere
+    after = PetDataset(oxford_copy, "test", 16)
+    assert (before[2][1] == 1).any()
+    assert (after[2][1] == 0).all()
+    assert torch.equal(after[3][1], before[3][1])
+
+
+def test_a_source_file_of_the_same_size_but_a_new_date_is_read_again(oxford_copy, monkeypatch):
+    sample = PetDataset(oxford_copy, "test", 16).samples[2]
+    seconds = sample.image.stat().st_mtime + 1
+    os.utime(sample.image, (seconds, seconds))
+    reads = []
+    monkeypatch.setattr(utils.dataset, "read_sample", lambda sample: reads.append(sample) or read_sample(sample))
+    PetDataset(oxford_copy, "test", 16)
+    assert sample in reads
+
+
+def test_every_size_and_split_has_its_own_cache(oxford_root):
+    assert PetDataset(oxford_root, "val", 16).arrays["images"].shape == (3, 16, 16, 3)
+    assert PetDataset(oxford_root, "val", 17).arrays["images"].shape == (3, 17, 17, 3)
+    assert PetDataset(oxford_root, "test", 16).arrays["images"].shape == (8, 16, 16, 3)
+
+
+def test_the_cache_of_a_read_only_data_folder_is_in_the_repository(oxford_copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(utils.cache, "FALLBACK", tmp_path / "fallback")
+    oxford_copy.chmod(0o555)
+    try:
+        dataset = PetDataset(oxford_copy, "test", 16)
+    finally:
+        oxford_copy.chmod(0o755)
+    assert len(dataset) == 8
+    assert any((tmp_path / "fallback").glob("*/images.npy"))
+    assert not (oxford_copy / ".cache").exists()

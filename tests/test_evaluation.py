@@ -1,0 +1,90 @@
+"""Scoring a model on a split: at the mask's own size, whatever the batches are."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from utils.classes import VOID
+from utils.dataset import PetDataset, read_mask
+from utils.evaluation import evaluate, predictor, to_size
+from utils.metrics import scores
+
+CPU = torch.device("cpu")
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+@pytest.fixture
+def dataset(oxford_root) -> PetDataset:
+    return PetDataset(oxford_root, "test", 32)
+
+
+def by_colour(images: torch.Tensor) -> torch.Tensor:
+    """Logits from the colours that the pictures were drawn in: reddish is a cat, greenish a dog."""
+    redness = (images[:, 0].float() - images[:, 1].float()) / 255
+    return torch.stack([torch.full_like(redness, 0.2), redness, -redness], 1)
+
+
+def test_every_pixel_that_is_not_void_is_counted_at_the_size_of_the_mask(dataset):
+    confusions = evaluate(by_colour, dataset, CPU)
+    assert confusions.shape == (8, 3, 3) and confusions.dtype == torch.int64
+    masks = [read_mask(sample) for sample in dataset.samples]
+    assert len({mask.shape for mask in masks}) > 1
+    truth = [[int((mask == c).sum()) for c in range(3)] for mask in masks]
+    assert confusions.sum(2).tolist() == truth
+
+
+def test_a_model_that_knows_the_colours_is_nearly_perfect(dataset):
+    result = scores(evaluate(by_colour, dataset, CPU))
+    assert result["miou"] > 0.9 and result["pixel_accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_the_batch_size_changes_no_count(dataset, batch_size):
+    assert torch.equal(evaluate(by_colour, dataset, CPU, batch_size), evaluate(by_colour, dataset, CPU, 4))
+
+
+def test_every_prediction_is_handed_over_once_at_the_size_of_its_mask(dataset):
+    predictions = {}
+    confusions = evaluate(by_colour, dataset, CPU, 3, on_prediction=predictions.__setitem__)
+    assert sorted(predictions) == list(range(8))
+    for index, sample in enumerate(dataset.samples):
+        mask = read_mask(sample)
+        assert predictions[index].shape == mask.shape and predictions[index].dtype == np.uint8
+        right = ((predictions[index] == mask) & (mask != VOID)).sum()
+        assert right == confusions[index].trace()
+
+
+def test_logits_are_resized_before_the_decision():
+    logits = torch.tensor([[[0.0, 0.0]], [[3.0, -1.0]]])  # (2, 1, 2): the border between them is not in the middle
+    assert to_size(logits, (1, 8)).tolist() == [[1, 1, 1, 1, 1, 0, 0, 0]]
+    assert to_size(logits, (2, 2)).tolist() == [[1, 0], [1, 0]]
+
+
+class RampToTheLeft(nn.Module):
+    """Logits 0 and the first channel, plus a preference for the left that a mirror image takes away."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(4, -4, images.shape[-1]).expand_as(images[:, 0])
+        return torch.stack([torch.zeros_like(ramp), images[:, 0] + ramp], 1)
+
+
+def test_flipping_averages_the_softmax_of_picture_and_mirror_image():
+    images = torch.full((1, 3, 4, 6), 128, dtype=torch.uint8)
+    plain = predictor(RampToTheLeft(), MEAN, STD)(images).softmax(1)
+    flipped = predictor(RampToTheLeft(), MEAN, STD, flip=True)(images).softmax(1)
+    torch.testing.assert_close(flipped, (plain + plain.flip(-1)) / 2)
+    assert (plain - flipped).abs().max() > 0.4
+
+
+class Certain(nn.Module):
+    """A sure background everywhere: the softmax of the other classes underflows to 0."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([0.0, -500.0, -500.0]).view(1, 3, 1, 1).expand(len(images), 3, 4, 4)
+
+
+def test_a_model_that_is_certain_stays_so_when_its_logits_are_resized():
+    logits = predictor(Certain(), MEAN, STD, flip=True)(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    assert logits.isfinite().all()
+    assert (to_size(logits[0], (9, 7)) == 0).all()

@@ -1,0 +1,150 @@
+"""The metric: a case counted by hand, independent implementations, and what must not change a number."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, jaccard_score
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from utils.classes import VOID
+from utils.metrics import (
+    confusion_matrix,
+    dice_per_class,
+    iou_per_class,
+    mean_over_present,
+    pixel_accuracy,
+    scores,
+)
+
+
+def grid(text: str) -> torch.Tensor:
+    """ "01/2V" -> [[0, 1], [2, VOID]], uint8."""
+    rows = text.split("/")
+    return torch.tensor([[VOID if c == "V" else int(c) for c in row] for row in rows], dtype=torch.uint8)
+
+
+TRUTH_A, PREDICTION_A = grid("0000/0110/0110/VVVV"), grid("0000/0110/0100/1020")
+TRUTH_B, PREDICTION_B = grid("0000/2220/2220/VVVV"), grid("0000/2210/2220/0000")
+BY_HAND = torch.tensor([[14, 0, 0], [1, 3, 0], [0, 1, 5]])
+
+
+@pytest.fixture
+def confusions() -> torch.Tensor:
+    return torch.stack([confusion_matrix(TRUTH_A, PREDICTION_A), confusion_matrix(TRUTH_B, PREDICTION_B)])
+
+
+@pytest.fixture
+def random_masks() -> tuple[torch.Tensor, torch.Tensor]:
+    """Truth with void and a prediction that is right two times out of three, (6, 24, 31)."""
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.randint(0, 3, (6, 24, 31), generator=generator)
+    noise = torch.randint(0, 3, truth.shape, generator=generator)
+    prediction = truth.where(torch.rand(truth.shape, generator=generator) < 0.5, noise)
+    return truth.masked_fill(torch.rand(truth.shape, generator=generator) < 0.2, VOID), prediction
+
+
+def test_the_hand_case_gives_the_counts_of_the_protocol(confusions):
+    assert confusions.dtype == torch.int64
+    assert confusions.sum(0).tolist() == BY_HAND.tolist()
+
+
+def test_the_hand_case_gives_the_scores_of_the_protocol(confusions):
+    result = scores(confusions)
+    assert result["miou"] == pytest.approx((14 / 15 + 3 / 5 + 5 / 6) / 3)
+    assert result["mdice"] == pytest.approx((28 / 29 + 6 / 8 + 10 / 11) / 3)
+    assert result["pixel_accuracy"] == pytest.approx(22 / 24)
+    assert [round(result[key], 4) for key in ("miou", "mdice", "pixel_accuracy")] == [0.7889, 0.8749, 0.9167]
+
+
+def test_the_hand_case_gives_the_scores_of_every_class(confusions):
+    result = scores(confusions)
+    iou = [result[f"iou_{name}"] for name in ("background", "cat", "dog")]
+    dice = [result[f"dice_{name}"] for name in ("background", "cat", "dog")]
+    assert iou == pytest.approx([14 / 15, 3 / 5, 5 / 6])
+    assert dice == pytest.approx([28 / 29, 6 / 8, 10 / 11])
+
+
+def test_per_image_miou_leaves_out_classes_absent_from_both_truth_and_prediction(confusions):
+    picture_a = (8 / 9 + 3 / 4) / 2  # no dog in either: two classes
+    picture_b = (6 / 6 + 0 / 1 + 5 / 6) / 3  # a cat only in the prediction counts, with 0
+    assert scores(confusions)["miou_per_image"] == pytest.approx((picture_a + picture_b) / 2)
+
+
+def test_a_picture_that_is_void_everywhere_is_left_out_of_the_per_image_mean(confusions):
+    void = confusion_matrix(grid("VV/VV"), grid("01/20"))
+    assert scores(torch.cat([confusions, void[None]])) == scores(confusions)
+
+
+def test_iou_and_dice_agree_with_scikit_learn(random_masks):
+    truth, prediction = random_masks
+    confusion = confusion_matrix(truth, prediction)
+    valid = truth != VOID
+    flat = truth[valid].numpy(), prediction[valid].numpy()
+    np.testing.assert_allclose(iou_per_class(confusion), jaccard_score(*flat, average=None))
+    np.testing.assert_allclose(dice_per_class(confusion), f1_score(*flat, average=None))
+    assert pixel_accuracy(confusion) == pytest.approx((flat[0] == flat[1]).mean())
+
+
+def test_miou_agrees_with_torchmetrics(random_masks):
+    truth, prediction = random_masks
+    other = MulticlassJaccardIndex(num_classes=3, ignore_index=VOID, average="macro")(prediction, truth)
+    ours = mean_over_present(iou_per_class(confusion_matrix(truth, prediction)))
+    assert ours == pytest.approx(other.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_splitting_into_batches_changes_no_count(random_masks, parts):
+    truth, prediction = random_masks
+    pieces = zip(truth.split(parts), prediction.split(parts), strict=True)
+    split = sum(confusion_matrix(*piece) for piece in pieces)
+    assert torch.equal(split, confusion_matrix(truth, prediction))
+
+
+def test_the_order_of_pictures_changes_no_score(random_masks):
+    confusions = torch.stack([confusion_matrix(*pair) for pair in zip(*random_masks, strict=True)])
+    assert scores(confusions.flip(0)) == pytest.approx(scores(confusions))
+
+
+@pytest.mark.parametrize("under_void", [0, 1, 2, 7, VOID])
+def test_predictions_under_void_change_no_count(random_masks, under_void):
+    truth, prediction = random_masks
+    changed = prediction.masked_fill(truth == VOID, under_void)
+    assert torch.equal(confusion_matrix(truth, changed), confusion_matrix(truth, prediction))
+
+
+def test_a_class_that_occurs_nowhere_is_skipped_in_the_means():
+    result = scores(confusion_matrix(grid("0011"), grid("0010"))[None])
+    assert math.isnan(result["iou_dog"]) and math.isnan(result["dice_dog"])
+    assert result["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert result["mdice"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero():
+    result = scores(confusion_matrix(grid("0000"), grid("0002"))[None])
+    assert result["iou_dog"] == 0
+    assert result["miou"] == pytest.approx((3 / 4 + 0) / 2)
+
+
+@pytest.mark.parametrize("value", [3, 38, 254])
+def test_a_value_that_is_no_class_raises_and_says_where_it_was(value):
+    with pytest.raises(ValueError, match="truth"):
+        confusion_matrix(torch.tensor([0, value]), torch.tensor([0, 0]))
+    with pytest.raises(ValueError, match="prediction"):
+        confusion_matrix(torch.tensor([0, 0]), torch.tensor([0, value]))
+
+
+def test_a_negative_value_raises():
+    with pytest.raises(ValueError, match="prediction"):
+        confusion_matrix(torch.tensor([0, 1]), torch.tensor([0, -1]))
+
+
+def test_void_in_a_prediction_where_the_truth_is_known_raises():
+    with pytest.raises(ValueError, match="prediction"):
+        confusion_matrix(torch.tensor([0, 1]), torch.tensor([0, VOID]))
+
+
+def test_shapes_that_differ_raise():
+    with pytest.raises(ValueError, match="shape"):
+        confusion_matrix(torch.zeros(2, 3).long(), torch.zeros(3, 2).long())

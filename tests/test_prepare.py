@@ -1,0 +1,227 @@
+"""data/prepare.py: the synthetic data set, and downloads that go wrong."""
+
+import functools
+import hashlib
+import http.server
+import importlib.util
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.dataset import list_samples, read_sample
+from utils.errors import UserError
+
+SCRIPT = Path(__file__).parent.parent / "data" / "prepare.py"
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    spec = importlib.util.spec_from_file_location("prepare", SCRIPT)
+    module = sys.modules["prepare"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.TRAIN_PICTURES, module.TEST_PICTURES = 16, 8
+    yield module
+    del sys.modules["prepare"]
+    socket.setdefaulttimeout(None)
+
+
+@pytest.fixture(scope="module")
+def drawn(prepare, tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    prepare.synthesise(root)
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+# -------------------------------------------------------------------------------------- synthetic data
+
+
+def test_same_seed_draws_the_same_bytes_and_another_seed_others(prepare, drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "TRAIN_PICTURES", 4)
+    monkeypatch.setattr(prepare, "TEST_PICTURES", 2)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        monkeypatch.setattr(prepare, "SEED", seed)
+        prepare.synthesise(tmp_path / name)
+    first, second, other = (contents(tmp_path / name) for name in "abc")
+    assert first == second
+    pictures = [name for name in first if name.endswith(("jpg", "png"))]
+    assert len(pictures) == 12 and all(first[name] != other[name] for name in pictures)
+    # A picture depends on the seed and on its number, not on how many there are.
+    assert first["images/Cat_Calico_1.jpg"] == contents(drawn)["images/Cat_Calico_1.jpg"]
+
+
+@pytest.mark.parametrize("split, count", [("train", 14), ("val", 2), ("trainval", 16), ("test", 8)])
+def test_loader_reads_every_split(drawn, split, count):
+    samples = list_samples(drawn, split)
+    assert len(samples) == count
+    assert {sample.species for sample in samples} == {1, 2}
+    for sample in samples:
+        assert sample.species == (1 if sample.name.startswith("Cat_") else 2)
+        image, mask = read_sample(sample)
+        assert image.std() > 10 and all(128 <= side <= 160 for side in mask.shape)
+        assert set(np.unique(mask)) == {0, sample.species, 255}
+
+
+def test_splits_share_no_picture_and_list_names_all(drawn):
+    lines = [line.split() for line in (drawn / "annotations" / "list.txt").read_text().splitlines()[2:]]
+    names = [sample.name for split in ("train", "val", "test") for sample in list_samples(drawn, split)]
+    assert len(set(names)) == 24 and sorted(names) == sorted(line[0] for line in lines)
+    assert {len(line) for line in lines} == {4}
+
+
+def test_trimap_is_pet_and_background_with_a_narrow_outline_between(drawn):
+    for file in (drawn / "annotations" / "trimaps").iterdir():
+        trimap = np.asarray(Image.open(file))
+        shares = [(trimap == value).mean() for value in (1, 2, 3)]
+        assert sum(shares) == pytest.approx(1) and min(shares[:2]) > 0.03 and 0.005 < shares[2] < 0.15, file.name
+        for step in (1, 2):  # pixels from pet to background
+            for one, other in ((trimap[step:], trimap[:-step]), (trimap[:, step:], trimap[:, :-step])):
+                assert not (one + other == 1 + 2).any(), file.name
+
+
+def test_second_run_does_nothing(prepare, drawn, capsys):
+    before = {file: file.stat().st_mtime_ns for file in drawn.rglob("*")}
+    prepare.synthesise(drawn)
+    assert "nothing to do" in capsys.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in drawn.rglob("*")}
+
+
+def test_set_of_other_constants_is_refused_untouched(prepare, drawn, monkeypatch):
+    before = contents(drawn)
+    monkeypatch.setattr(prepare, "SEED", 7)
+    with pytest.raises(UserError, match="other constants"):
+        prepare.synthesise(drawn)
+    assert contents(drawn) == before
+
+
+def test_foreign_folder_is_refused_untouched(prepare, tmp_path):
+    (tmp_path / "synthetic").mkdir()
+    (tmp_path / "synthetic" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="something else.*SYNTHETIC_ROOT"):
+        prepare.synthesise(tmp_path / "synthetic")
+    assert contents(tmp_path) == {str(Path("synthetic/thesis.txt")): b"years of work"}
+
+
+def test_interrupted_drawing_leaves_nothing_behind(prepare, tmp_path, monkeypatch):
+    draw, count = prepare.draw_picture, iter(range(3))
+
+    def stop_at_the_third(rng, breed):
+        if next(count) == 2:
+            raise KeyboardInterrupt
+        return draw(rng, breed)
+
+    monkeypatch.setattr(prepare, "draw_picture", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.synthesise(tmp_path / "synthetic")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name, value", [("TEST_PICTURES", 0), ("SIDES", (128,)), ("SIDES", (160, 128)), ("SEED", -1)])
+def test_senseless_constant_is_named(prepare, tmp_path, monkeypatch, name, value):
+    monkeypatch.setattr(prepare, name, value)
+    with pytest.raises(UserError, match=name):
+        prepare.synthesise(tmp_path / "synthetic")
+
+
+def test_script_runs_from_any_directory(tmp_path):
+    options = ["--SYNTHETIC=True", "--TRAIN_PICTURES=2", "--TEST_PICTURES=1", "--SYNTHETIC_ROOT=here"]
+    subprocess.run([sys.executable, SCRIPT, *options], cwd=tmp_path, check=True, capture_output=True)
+    assert len(list_samples(tmp_path / "here", "trainval")) == 2
+
+
+# -------------------------------------------------------------------------------------------- download
+
+
+@pytest.fixture
+def server(prepare, drawn, tmp_path, monkeypatch):
+    """Small archives in place of the official ones, served on this machine: (their folder, requested paths)."""
+    served, requests, resources = tmp_path / "served", [], []
+    served.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            requests.append(self.path)
+
+    handler = functools.partial(Handler, directory=str(served))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, args=(0.02,), daemon=True).start()
+        for folder in ("images", "annotations"):
+            archive = served / f"{folder}.tar.gz"
+            with tarfile.open(archive, "w:gz") as tar:
+                tar.add(drawn / folder, folder)
+            url = f"http://127.0.0.1:{http_server.server_port}/{archive.name}"
+            resources.append((url, hashlib.md5(archive.read_bytes()).hexdigest()))
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setattr(prepare.OxfordIIITPet, "_RESOURCES", resources)
+        yield served, requests
+        http_server.shutdown()
+
+
+def is_official_layout(root: Path) -> bool:
+    return sorted(entry.name for entry in root.iterdir()) == ["annotations", "images"]
+
+
+def test_download_arrives_whole_and_a_second_run_does_nothing(prepare, server, tmp_path, capsys):
+    target = tmp_path / "pets"
+    prepare.download(target)
+    assert is_official_layout(target) and not (tmp_path / "pets.download").exists()
+    assert [len(list_samples(target, split)) for split in ("trainval", "test")] == [16, 8]
+    server[1].clear()
+    prepare.download(target)
+    assert "nothing to do" in capsys.readouterr().out and not server[1]
+
+
+def test_cut_off_download_goes_on_with_the_archive_that_is_missing(prepare, server, tmp_path):
+    served, requests = server
+    target, archive = tmp_path / "pets", served / "annotations.tar.gz"
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[:1000])
+    with pytest.raises(UserError, match="again"):
+        prepare.download(target)
+    assert not target.exists()
+    archive.write_bytes(whole)
+    requests.clear()
+    prepare.download(target)
+    assert is_official_layout(target) and set(requests) == {"/annotations.tar.gz"}
+
+
+def test_half_unpacked_archives_are_unpacked_again(prepare, server, tmp_path):
+    for folder in ("images", "annotations"):
+        half = tmp_path / "pets.download" / "oxford-iiit-pet" / folder
+        half.mkdir(parents=True)
+        (half / "half.txt").touch()
+    prepare.download(tmp_path / "pets")
+    assert is_official_layout(tmp_path / "pets") and not list((tmp_path / "pets").rglob("half.txt"))
+
+
+@pytest.mark.parametrize("error", [URLError("no route"), TimeoutError("silence"), RuntimeError("corrupted")])
+def test_failed_download_names_archives_and_folder(prepare, tmp_path, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(prepare, "OxfordIIITPet", refuse)
+    with pytest.raises(UserError) as caught:
+        prepare.download(tmp_path / "pets")
+    for part in ("images.tar.gz", "annotations.tar.gz", "robots.ox.ac.uk", str(tmp_path / "pets")):
+        assert part in str(caught.value)
+    assert not (tmp_path / "pets").exists()
+
+
+def test_incomplete_or_foreign_target_is_refused_untouched(prepare, drawn, tmp_path):
+    target = tmp_path / "pets"
+    (target / "images").mkdir(parents=True)
+    (target / "images" / "mine.jpg").write_bytes(b"mine")
+    with pytest.raises(UserError, match="no complete data set"):
+        prepare.download(target)
+    assert contents(tmp_path) == {str(Path("pets/images/mine.jpg")): b"mine"}

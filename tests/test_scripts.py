@@ -1,0 +1,140 @@
+"""evaluate.py and predict.py as the shell runs them, on one tiny trained U-Net."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, script_environment
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+from utils.classes import VOID, colourise
+from utils.dataset import list_samples, read_mask
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(oxford_root, tmp_path_factory):
+    """A folder with checkpoints/unet/best.pt."""
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("trained")
+    options = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7")
+    command = [sys.executable, str(REPOSITORY / "train_unet.py"), f"--DATA_ROOT={oxford_root}", *options]
+    subprocess.run([*command, "--EMA_DECAY=0.9"], cwd=folder, env=script_environment(), check=True, timeout=300)
+    return folder / "checkpoints"
+
+
+@pytest.fixture
+def evaluate(run_script, trained, tmp_path):
+    def run(root, *options):
+        done = run_script("evaluate.py", f"--DATA_ROOT={root}", f"--CHECKPOINTS={trained}", "--ROWS=UNET", *options)
+        assert done.returncode == 0, done.stderr
+        with open(tmp_path / "results" / "results.csv") as file:
+            return done.stdout, list(csv.DictReader(file))
+
+    return run
+
+
+def test_the_printed_number_can_be_recomputed_from_the_saved_masks(evaluate, oxford_root, tmp_path):
+    stdout, lines = evaluate(oxford_root, "--SAVE_MASKS=masks")
+    truth, predicted = [], []
+    for sample in list_samples(oxford_root, "test"):
+        mask = read_mask(sample)
+        prediction = np.array(Image.open(tmp_path / "masks" / "UNET" / f"{sample.name}.png"))
+        assert prediction.shape == mask.shape
+        truth.append(mask[mask != VOID])
+        predicted.append(prediction[mask != VOID])
+    miou = jaccard_score(np.concatenate(truth), np.concatenate(predicted), average="macro")
+    assert lines[0]["miou"] == f"{miou:.4f}" and lines[0]["miou"] in stdout
+    assert lines[0]["images"] == "8" and miou > 0.3
+
+
+def test_course_and_oxford_layout_of_the_same_pictures_give_the_same_line(evaluate, oxford_root, tmp_path):
+    course = tmp_path / "course"
+    for split, folder in (("trainval", "TrainVal"), ("test", "Test")):
+        for kind in ("color", "label"):
+            (course / folder / kind).mkdir(parents=True)
+        for sample in list_samples(oxford_root, split):
+            shutil.copy(sample.image, course / folder / "color")
+            Image.fromarray(colourise(read_mask(sample))).save(course / folder / "label" / f"{sample.name}.png")
+    _, oxford_lines = evaluate(oxford_root)
+    _, course_lines = evaluate(course, "--BATCH_SIZE=3")
+    for lines in (oxford_lines, course_lines):
+        del lines[0]["images_per_second"]
+    assert oxford_lines == course_lines
+
+
+def test_lines_of_other_splits_are_kept_and_flip_has_a_line_of_its_own(evaluate, oxford_root):
+    evaluate(oxford_root, "--SPLIT=val")
+    stdout, lines = evaluate(oxford_root, "--FLIP=True")
+    assert [(line["model"], line["split"]) for line in lines] == [
+        ("UNET", "test"),
+        ("UNET", "val"),
+        ("UNET + flip", "test"),
+    ]
+    assert "UNET + flip" in stdout
+
+
+def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    _, lines = evaluate(oxford_root, "--README=README.md")
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- results -->\n| model") and text.endswith("<!-- /results -->\nafter\n")
+    assert lines[0]["miou"] in text and "old" not in text
+
+
+def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(run_script, oxford_root, trained):
+    done = run_script(
+        "evaluate.py", f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", env={"HF_HUB_OFFLINE": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    for row, hint in (("Autoencoder", "train_autoencoder.py"), ("CLIP", "train_clip.py"), ("CLIPSeg", "hf download")):
+        assert f"| {row:<11} | –" in done.stdout and hint in done.stdout
+
+
+def test_no_row_at_all_is_an_error(run_script, oxford_root):
+    done = run_script("evaluate.py", f"--DATA_ROOT={oxford_root}", "--CHECKPOINTS=nowhere", "--ROWS=UNET")
+    assert done.returncode == 1 and "no row could be scored" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_past_a_bad_file(
+    run_script, trained, tmp_path
+):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 4), np.uint8)
+    Image.fromarray(noise).save(folder / "transparent.png")
+    Image.fromarray(noise[..., 0]).save(folder / "grey.jpg")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    done = run_script("predict.py", "photos", f"--CHECKPOINTS={trained}", "--OUT=out")
+    assert done.returncode == 1 and "broken.jpg" in done.stderr and "Traceback" not in done.stderr
+    for name in ("transparent", "grey"):
+        mask = Image.open(tmp_path / "out" / "masks" / f"{name}.png")
+        assert mask.size == (53, 37) and set(np.unique(mask)) <= {0, 1, 2}
+        assert Image.open(tmp_path / "out" / "overlays" / f"{name}.png").size == (53, 37)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_predict_never_overwrites_an_input_nor_one_output_with_another(run_script, trained, tmp_path):
+    (tmp_path / "out" / "masks").mkdir(parents=True)
+    picture = tmp_path / "out" / "masks" / "a.png"
+    Image.new("RGB", (20, 20)).save(picture)
+    before = picture.read_bytes()
+    done = run_script("predict.py", picture, f"--CHECKPOINTS={trained}", "--OUT=out")
+    assert done.returncode == 1 and "overwritten" in done.stderr and picture.read_bytes() == before
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg")
+    done = run_script("predict.py", picture, tmp_path / "a.jpg", f"--CHECKPOINTS={trained}", "--OUT=other")
+    assert done.returncode == 1 and "would both become a.png" in done.stderr and not (tmp_path / "other").exists()
+
+
+def test_predict_without_pictures_or_checkpoint_says_what_to_do(run_script, tmp_path):
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg")
+    for arguments, hint in (((), "name at least one picture"), (("a.jpg", "--CHECKPOINTS=none"), "train_unet.py")):
+        done = run_script("predict.py", *arguments)
+        assert done.returncode == 1 and hint in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,481 @@
+"""The training loop: it learns, it repeats exactly, it survives being killed, and it says what is wrong."""
+
+import csv
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, script_environment
+from PIL import Image
+from torch import nn
+
+import train_unet
+from utils import checkpoint, config, training
+from utils.dataset import PetDataset
+from utils.errors import UserError
+from utils.evaluation import evaluate, predictor
+from utils.metrics import scores
+
+CPU = torch.device("cpu")
+TINY = (
+    "--IMAGE_SIZE=32 --SMALL_SIZE=24 --WIDTH=4 --DEPTH=2 --EPOCHS=3 --BATCH_SIZE=8 --EMA_DECAY=0.5 "
+    "--LEARNING_RATE=0.02 --COLOUR=0 --ERASE=0 --PRECISION=fp32 --DEVICE=cpu"
+).split()  # two steps an epoch
+
+
+@pytest.fixture
+def train(oxford_root, tmp_path, monkeypatch) -> Callable[..., Path]:
+    """train(name, *arguments): train_unet.py with a tiny U-Net in this process; returns the folder of its files."""
+
+    def run(name: str, *arguments: str) -> Path:
+        with monkeypatch.context() as patch:
+            for key, value in config.script_constants(train_unet.main).items():
+                patch.setattr(train_unet, key, value)  # put back afterwards
+            arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / name}", *arguments]
+            config.override(vars(train_unet), inspect.getsource(train_unet), arguments)
+            train_unet.main()
+        return tmp_path / name / "unet"
+
+    return run
+
+
+def log(folder: Path) -> list[dict[str, float]]:
+    """The lines of log.csv without the time they took."""
+    with open(folder / "log.csv", newline="") as file:
+        lines = [{key: float(value) for key, value in line.items()} for line in csv.DictReader(file)]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def differences(left: object, right: object, where: str = "") -> list[str]:
+    """Where two nested structures differ; tensors have to be equal bit for bit."""
+    if isinstance(left, dict) and left.keys() == right.keys():
+        return [d for key in left for d in differences(left[key], right[key], f"{where}/{key}")]
+    same = torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+    return [] if same else [where]
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    """The same losses and scores, the same weights, averages and optimizer."""
+    assert log(left) == log(right)
+    for name in ("best.pt", "last.pt"):
+        one, two = checkpoint.load(left / name), checkpoint.load(right / name)
+        for content in (one, two):
+            for line in content.pop("state", {"log": []})["log"]:
+                line.pop("seconds")
+            content["constants"] |= {"CHECKPOINTS": "", "RESUME": False}
+        assert differences(one, two) == []
+
+
+def stop_at(monkeypatch, name: str, call: int, error: BaseException) -> None:
+    """Let the given call of a function that train_unet.py uses raise an error."""
+    original, calls = getattr(train_unet, name), []
+
+    def counting(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(train_unet, name, counting)
+
+
+# ------------------------------------------------------------------------------------------- what a run does
+
+
+def test_a_tiny_unet_learns_the_tiny_data_set(train):
+    folder = train("run", "--EPOCHS=12", "--SMALL_SHARE=0")
+    lines = log(folder)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert max(line["score"] for line in lines) > 0.7  # everything background is below .3
+
+
+def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
+    folder = train("run")
+    assert [line["epoch"] for line in log(folder)] == [1, 2, 3]
+    assert list(log(folder)[0]) == ["epoch", "loss", "score", "cat", "dog", "lr"]
+    with Image.open(folder / "curves.png") as curves:
+        assert curves.width > 500
+    assert sorted(file.name for file in folder.iterdir() if file.name[0] != ".") == [
+        "best.pt",
+        "curves.png",
+        "last.pt",
+        "log.csv",
+    ]
+
+
+def test_the_rate_rises_during_warmup_and_ends_at_zero(train):
+    rates = [line["lr"] for line in log(train("run", "--EPOCHS=6", "--WARMUP=0.5", "--LEARNING_RATE=0.004"))]
+    assert rates[0] < rates[1] < rates[2] == pytest.approx(0.004)
+    assert rates[2] > rates[3] > rates[4] > rates[5] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_best_checkpoint_has_the_score_that_evaluation_finds(train, oxford_root):
+    folder = train("run")
+    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    val = PetDataset(oxford_root, "val", content["image_size"])
+    result = scores(evaluate(predictor(model, content["mean"], content["std"]), val, CPU))
+    assert content["score"] == pytest.approx(result["miou"])
+    assert content["score"] == max(line["score"] for line in log(folder))
+    assert content["constants"]["WIDTH"] == 4 and content["epoch"] in (1, 2, 3)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(train):
+    assert_same_run(train("one"), train("two"))
+    assert log(train("other", "--SEED=1"))[0]["loss"] != log(train("three"))[0]["loss"]
+
+
+def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
+    folder = train("run")
+    before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv", "curves.png")}
+    train("run", "--SEED=1")
+    assert {name: (folder / "previous" / name).read_bytes() for name in before} == before
+    assert (folder / "last.pt").read_bytes() != before["last.pt"]
+    assert str(folder / "previous") in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------ stops and failures
+
+
+@pytest.mark.parametrize(("function", "call"), [("segmentation_loss", 3), ("segmentation_loss", 6), ("evaluate", 2)])
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, function, call):
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, function, call, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train("stopped")
+    assert_same_run(train("stopped", "--RESUME=True"), whole)
+
+
+KILLED = """
+import io, os, runpy, signal, sys
+import torch
+
+save, calls = torch.save, []
+
+def die_half_way(content, file):
+    calls.append(1)
+    if len(calls) < 4 or "optimizer" not in content:  # best.pt, last.pt of the first epoch
+        return save(content, file)
+    buffer = io.BytesIO()
+    save(content, buffer)
+    file.write(buffer.getvalue()[: buffer.tell() // 2])
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = die_half_way
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_writes_its_checkpoint_is_resumed_exactly(train, oxford_root, tmp_path):
+    script = f"import sys; sys.argv[0] = {str(REPOSITORY / 'train_unet.py')!r}\n{KILLED}"
+    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / 'killed'}"]
+    result = subprocess.run([sys.executable, "-c", script, *arguments], env=script_environment(), timeout=120)
+    assert result.returncode == -9
+    folder = tmp_path / "killed" / "unet"
+    assert list(folder.glob("last.pt.*.tmp"))  # it died where it should
+    resumed_from = checkpoint.load(folder / "last.pt")["epoch"]
+    assert resumed_from in (1, 2)
+    assert_same_run(train("killed", "--RESUME=True"), train("whole"))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_loss_that_is_not_finite_stops_the_run_which_can_be_resumed(train, monkeypatch, tmp_path, value):
+    with monkeypatch.context() as patch:
+        original, calls = train_unet.segmentation_loss, []
+
+        def explode(*args):
+            calls.append(1)
+            return original(*args) * (float(value) if len(calls) == 3 else 1)
+
+        patch.setattr(train_unet, "segmentation_loss", explode)
+        with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2; lower LEARNING_RATE"):
+            train("run")
+    folder = tmp_path / "run" / "unet"
+    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    assert content["epoch"] == 1
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert_same_run(train("run", "--RESUME=True"), train("whole"))
+
+
+def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(train, monkeypatch):
+    original = train_unet.evaluate
+
+    def meanwhile(*args):
+        with pytest.raises(UserError, match="another training is writing to .*run"):
+            train("run")
+        refused.append(1)
+        return original(*args)
+
+    refused = []
+    with monkeypatch.context() as patch:
+        patch.setattr(train_unet, "evaluate", meanwhile)
+        folder = train("run")
+    assert len(refused) == 3
+    alone = train("alone")
+    assert log(folder) == log(alone)  # the first was not disturbed
+    weights = [checkpoint.load(run / "best.pt")["weights"] for run in (folder, alone)]
+    assert differences(*weights) == []
+
+
+def test_resuming_without_a_checkpoint_says_that_it_is_missing(train):
+    with pytest.raises(UserError, match=r"RESUME = True, but .*last.pt is missing: start with RESUME = False"):
+        train("run", "--RESUME=True")
+
+
+def test_resuming_with_another_number_of_epochs_is_refused(train):
+    train("run")
+    with pytest.raises(UserError, match="belongs to a run of EPOCHS = 3, now it is 4"):
+        train("run", "--RESUME=True", "--EPOCHS=4")
+
+
+def test_resuming_with_another_architecture_is_refused(train):
+    train("run")
+    with pytest.raises(UserError, match="last.pt holds another architecture"):
+        train("run", "--RESUME=True", "--WIDTH=6")
+
+
+def test_resuming_from_a_damaged_checkpoint_is_refused(train):
+    folder = train("run")
+    (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:999])
+    with pytest.raises(UserError, match="last.pt is no checkpoint of this project, or is damaged"):
+        train("run", "--RESUME=True")
+
+
+def test_resuming_a_finished_run_changes_nothing(train):
+    folder = train("run")
+    before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv")}
+    train("run", "--RESUME=True")
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--EPOCHS=0", "EPOCHS = 0: must be greater than 0"),
+        ("--BATCH_SIZE=-1", "BATCH_SIZE = -1: must be greater than 0"),
+        ("--MICRO_BATCH=-1", "MICRO_BATCH = -1: must be in 0 .. inf"),
+        ("--LEARNING_RATE=0", "LEARNING_RATE = 0.0"),
+        ("--LEARNING_RATE=nan", "LEARNING_RATE = nan"),
+        ("--WEIGHT_DECAY=-1", "WEIGHT_DECAY = -1.0"),
+        ("--WARMUP=2", "WARMUP = 2.0: must be in 0 .. 1"),
+        ("--EMA_DECAY=1.5", "EMA_DECAY = 1.5: must be in 0 .. 1"),
+        ("--CLIP_NORM=0", "CLIP_NORM = 0.0"),
+        ("--SEED=-1", "SEED = -1"),
+        ("--IMAGE_SIZE=0", "IMAGE_SIZE = 0"),
+        ("--DEPTH=-2", "DEPTH = -2"),
+        ("--PRECISION=fp8", "PRECISION = 'fp8': must be one of 'auto', 'bf16', 'fp32'"),
+        ("--DEVICE=nonsense", 'DEVICE = "nonsense" cannot be used here'),
+        ("--TRAIN_SPLIT=trian", "'trian': must be one of 'train'"),
+        ("--DATA_ROOT=nowhere", "no data set in DATA_ROOT = nowhere (found: no such folder)"),
+        ("--CHECKPOINTS=/dev/null", "cannot write to /dev/null"),
+    ],
+)
+def test_an_absurd_constant_is_named_and_the_last_run_stays_where_it_is(train, tmp_path, argument, message):
+    (tmp_path / "run" / "unet").mkdir(parents=True)
+    (tmp_path / "run" / "unet" / "best.pt").write_text("of the last run")
+    with pytest.raises(UserError, match=re.escape(message)):
+        train("run", argument)
+    assert (tmp_path / "run" / "unet" / "best.pt").read_text() == "of the last run"
+
+
+@pytest.mark.slow
+def test_an_absurd_constant_ends_a_script_with_one_line_and_status_1(run_script, oxford_root):
+    result = run_script("train_unet.py", *TINY, "--EPOCHS=0", env={"PETS_ROOT": str(oxford_root)})
+    assert result.returncode == 1
+    assert result.stderr == "error: EPOCHS = 0: must be greater than 0\n"
+
+
+# ------------------------------------------------------------------------------------------- parts of a step
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Eight random pictures, in batches as training.fit wants them."""
+
+    images = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: list[int]) -> tuple[torch.Tensor, ...]:
+        return self.images[indices], self.images[indices].mean(1, keepdim=True)
+
+
+def mean_square(model, batch, generator, progress):
+    return (model(batch[0]) - batch[1]).square().mean()
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_accumulated_gradients_are_those_of_the_whole_batch(micro_batch):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 1, 1))
+    batch = Pictures()[list(range(8))]
+
+    def gradients(at_once: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        model.zero_grad()
+        loss = training._backward(model, batch, mean_square, torch.Generator(), 0.0, at_once, None)
+        return loss, [p.grad.clone() for p in model.parameters()]
+
+    loss, whole = gradients(8)
+    accumulated_loss, accumulated = gradients(micro_batch)
+    torch.testing.assert_close(accumulated_loss, loss)
+    torch.testing.assert_close(accumulated, whole)
+    assert all(gradient.abs().sum() > 0 for gradient in whole)
+
+
+class FrozenEncoder(nn.Module):
+    """A frozen encoder and a decoder that is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 4, 1).requires_grad_(False)
+        self.activation = nn.Tanh()
+        self.decoder = nn.Conv2d(4, 1, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.activation(self.encoder(images)))
+
+
+def fit_frozen(folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, **changes) -> nn.Module:
+    torch.manual_seed(0)
+    model = FrozenEncoder()
+    names = "EPOCHS BATCH_SIZE MICRO_BATCH LEARNING_RATE WEIGHT_DECAY WARMUP EMA_DECAY CLIP_NORM SEED RESUME".split()
+    constants = {name: getattr(train_unet, name) for name in names}
+    constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
+    training.fit(model, Pictures(), compute_loss, validate, folder, {}, constants, CPU)
+    return model
+
+
+def test_an_epoch_is_every_picture_once_in_a_new_order_with_new_random_numbers(tmp_path):
+    shown, drawn, shares = [], [], []
+
+    def watch(model, batch, generator, progress):
+        shown.extend(int((Pictures.images == image).all((1, 2, 3)).nonzero()) for image in batch[0])
+        drawn.append(torch.rand((), generator=generator).item())
+        shares.append(progress)
+        return mean_square(model, batch, generator, progress)
+
+    fit_frozen(tmp_path, compute_loss=watch, EPOCHS=3)
+    epochs = [shown[:8], shown[8:16], shown[16:]]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(8))] * 3
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert len(set(drawn)) == 6
+    assert shares == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+
+
+def test_a_batch_larger_than_the_data_set_is_the_data_set(tmp_path):
+    counts = []
+
+    def watch(model, batch, generator, progress):
+        counts.append(len(batch[0]))
+        return mean_square(model, batch, generator, progress)
+
+    fit_frozen(tmp_path, compute_loss=watch, BATCH_SIZE=100, MICRO_BATCH=3)
+    assert counts == [3, 3, 2] * 2
+
+
+def test_frozen_weights_are_neither_stored_nor_changed_and_the_others_are_both(tmp_path):
+    torch.manual_seed(0)
+    before = FrozenEncoder().state_dict()
+    after = fit_frozen(tmp_path).state_dict()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == ["decoder.weight", "decoder.bias"]
+    assert list(checkpoint.load(tmp_path / "best.pt")["weights"]) == ["decoder.weight", "decoder.bias"]
+    last = checkpoint.load(tmp_path / "last.pt")
+    assert list(last["weights"]) == list(last["ema"]) == ["decoder.weight", "decoder.bias"]
+
+
+def test_a_model_with_a_frozen_encoder_is_resumed_exactly(tmp_path):
+    def stop(model):
+        if validated:
+            raise KeyboardInterrupt
+        validated.append(1)
+        return {"score": 0.0}
+
+    validated = []
+    with pytest.raises(KeyboardInterrupt):
+        fit_frozen(tmp_path / "stopped", stop)
+    fit_frozen(tmp_path / "stopped", RESUME=True)
+    fit_frozen(tmp_path / "whole")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
+    results = iter([0.2, 0.5, 0.4, float("nan")])
+    fit_frozen(tmp_path, lambda model: {"score": next(results)}, EPOCHS=4)
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert (best["epoch"], best["score"]) == (2, 0.5)
+    assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 4
+
+
+# ------------------------------------------------------------------------------------------ several processes
+
+
+def torchrun(processes: int, *command: object) -> subprocess.CompletedProcess:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    result = subprocess.run(
+        [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=180
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_write_one_log(train, oxford_root, tmp_path):
+    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / 'two'}"]
+    result = torchrun(2, REPOSITORY / "train_unet.py", *arguments)
+    folder = tmp_path / "two" / "unet"
+    assert [line["epoch"] for line in log(folder)] == [1, 2, 3]
+    assert len(re.findall("^epoch 1/3 ", result.stdout, re.MULTILINE)) == 1
+    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    val = PetDataset(oxford_root, "val", content["image_size"])
+    alone = scores(evaluate(predictor(model, content["mean"], content["std"]), val, CPU))
+    assert content["score"] == pytest.approx(alone["miou"], abs=1e-6)  # the weights that were scored are those kept
+
+
+EVALUATE = """
+import sys
+from pathlib import Path
+import torch
+from utils.checkpoint import load_model
+from utils.dataset import PetDataset
+from utils.distributed import distributed, rank
+from utils.evaluation import evaluate, predictor
+
+checkpoint, out, *roots = map(Path, sys.argv[1:])
+cpu = torch.device("cpu")
+with distributed(cpu):
+    model, content = load_model(checkpoint, "unet", cpu)
+    predict = predictor(model, content["mean"], content["std"], flip=True)
+    datasets = [PetDataset(root, split, 32) for root in roots for split in ("val", "test")]
+    torch.save([evaluate(predict, dataset, cpu, batch_size=2) for dataset in datasets], out / f"{rank()}.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_evaluation_under_several_processes_counts_what_one_process_counts(
+    train, oxford_root, oxford_copy, tmp_path, processes
+):
+    folder = train("run", "--EPOCHS=6")
+    for split, count in (("trainval", 1), ("test", 2)):  # fewer pictures than processes
+        file = oxford_copy / "annotations" / f"{split}.txt"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[-count:]))
+    roots = (oxford_root, oxford_copy)
+    script = tmp_path / "evaluate_them.py"
+    script.write_text(EVALUATE)
+    torchrun(processes, script, folder / "best.pt", tmp_path, *roots)
+
+    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    predict = predictor(model, content["mean"], content["std"], flip=True)
+    datasets = [PetDataset(root, split, 32) for root in roots for split in ("val", "test")]
+    assert [len(dataset) for dataset in datasets] == [3, 8, 1, 2]
+    expected = [evaluate(predict, dataset, CPU).tolist() for dataset in datasets]
+    assert all(torch.tensor(counts).sum((0, 1)).count_nonzero() > 1 for counts in expected[:2])  # not all background
+    for rank in range(processes):
+        assert [counts.tolist() for counts in torch.load(tmp_path / f"{rank}.pt")] == expected

@@ -1,0 +1,68 @@
+"""The U-Net: any size in, the same size out, every parameter in use."""
+
+import pytest
+import torch
+
+from models.unet import UNet
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("stem_stride", [1, 2, 4])
+@pytest.mark.parametrize("size", [(33, 47), (128, 128), (64, 31), (1, 1), (1, 50), (7, 2)])
+def test_logits_have_the_size_of_the_picture(size, stem_stride):
+    model = UNet(width=4, depth=4, stem_stride=stem_stride).eval()
+    with torch.inference_mode():
+        logits = model(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 3, *size)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("max_width", "channels"), [(512, [6]), (512, [6, 12, 24]), (16, [6, 12, 16, 16])])
+def test_width_depth_and_max_width_set_the_channels_of_the_levels(max_width, channels):
+    model = UNet(width=6, depth=len(channels), max_width=max_width).eval()
+    features = model.encoder(torch.randn(1, 3, 64, 64))
+    assert [f.shape[1] for f in features] == channels
+    assert [f.shape[-1] for f in features] == [32, 16, 8, 4][: len(channels)]  # the stem halves the size
+
+
+def test_blocks_and_classes_are_what_the_constructor_says():
+    assert UNet(classes=7, width=4, depth=2)(torch.randn(2, 3, 16, 16)).shape == (2, 7, 16, 16)
+    one, two = UNet(width=4, depth=3, blocks=1), UNet(width=4, depth=3, blocks=2)
+    assert [len(level) for level in two.encoder.levels] == [2, 2, 2]
+    assert parameters(two) > parameters(one)
+
+
+def test_the_gradient_reaches_every_parameter():
+    torch.manual_seed(0)
+    model = UNet(width=4, depth=4, blocks=2)
+    (model(torch.randn(4, 3, 48, 48)) * torch.randn(4, 3, 48, 48)).sum().backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert dead == []
+
+
+def test_the_coarsest_level_sees_the_whole_picture():
+    torch.manual_seed(0)
+    model = UNet(width=4, depth=5).eval()
+    images = torch.randn(1, 3, 96, 96, requires_grad=True)
+    model(images)[0, :, 48, 48].sum().backward()
+    corners = images.grad[0][:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert (corners != 0).any(0).all()
+
+
+def test_a_prediction_does_not_depend_on_the_rest_of_the_batch():
+    torch.manual_seed(0)
+    model = UNet(width=4, depth=3).eval()
+    images = torch.randn(3, 3, 40, 40)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images)[1:2], model(images[1:2]))
+
+
+def test_dropout_acts_in_training_only():
+    model = UNet(width=4, depth=2, dropout=0.5)
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(model(images), model(images))
+    model.eval()
+    assert torch.equal(model(images), model(images))

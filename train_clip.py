@@ -1,0 +1,158 @@
+"""Train a CNN decoder on a frozen image encoder (CLIP, or any other vision transformer): background, cat, dog.
+
+    python train_clip.py                                              # CLIP ViT-B/16 from the hub
+    python train_clip.py --ENCODER=facebook/deit-tiny-patch16-224     # another encoder, by hub id or folder
+    python train_clip.py --AUGMENT_FEATURES=False                     # encode augmented pictures in every step
+    python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False   # fine-tune the encoder too
+
+The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
+cache; then an epoch costs the decoder only. Writes checkpoints/clip/{best.pt, last.pt, log.csv, curves.png};
+the checkpoint holds the decoder and the encoder's id. README.md says how long it takes and what to expect.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+from models.clip import CLIPCNN
+from utils.augment import augment, jitter_colour, normalise
+from utils.classes import CLASSES
+from utils.config import require_positive, run_script, script_constants
+from utils.dataset import PetDataset
+from utils.distributed import distributed, pick_device
+from utils.errors import UserError
+from utils.evaluation import evaluate
+from utils.features import FeatureDataset
+from utils.losses import segmentation_loss
+from utils.metrics import scores
+from utils.training import fit
+
+# data
+DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
+IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
+# encoder
+ENCODER = "openai/clip-vit-base-patch16"  # hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"
+LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
+FREEZE_ENCODER = True  # False fine-tunes it; needs AUGMENT_FEATURES = False
+ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
+FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch; for trying things out
+# decoder
+WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
+DROPOUT = 0.1  # of the encoder's channels
+# augmentation
+AUGMENT_FEATURES = True  # keep the features of pictures and mirror images; False: encode augmented pictures
+SCALE = (0.7, 1.8)  # magnification, for encoded pictures
+ROTATION = 15.0  # degrees at most, for encoded pictures
+COLOUR = 0.5  # 0 none, 1 strong; with kept features only the stem's picture is changed
+# optimisation
+EPOCHS = 6  # with kept features an epoch is every picture and its mirror image
+BATCH_SIZE = 16  # of all processes together
+MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 0.05
+WARMUP = 0.1  # share of the steps
+EMA_DECAY = 0.998  # the averaged weights are the ones that are kept
+CLIP_NORM = 1.0  # of the gradient
+# run
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+SEED = 0
+RESUME = False  # go on from last.pt
+CHECKPOINTS = "checkpoints"  # folder of all rows
+
+
+def main() -> None:
+    require_positive(globals(), "IMAGE_SIZE", "BATCH_SIZE", "ENCODER_RATE")
+    device = pick_device(DEVICE)
+    torch.manual_seed(SEED)
+    with distributed(device):
+        # 1. Encoder and decoder.
+        arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(CLASSES), "widths": WIDTHS}
+        arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
+        model, arguments = build_model(arguments)
+        encoder = model.encoder
+        mean, std = encoder.mean, encoder.std
+        if IMAGE_SIZE % encoder.patch_size:
+            raise UserError(f"IMAGE_SIZE = {IMAGE_SIZE}: must be a multiple of the patch size {encoder.patch_size}")
+
+        # 2. Data: with the features of the frozen encoder, or as pictures alone.
+        keep_features = AUGMENT_FEATURES and arguments["freeze_encoder"]
+        if keep_features:
+            encoder_id = (ENCODER, encoder.layers)
+            train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, encoder_id, device, mirrored=True)
+            val = FeatureDataset(DATA_ROOT, "val", IMAGE_SIZE, encoder, encoder_id, device, mirrored=False)
+            model.encoder = None  # its features are all that is needed from here on
+        else:
+            train = PetDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
+            val = PetDataset(DATA_ROOT, "val", IMAGE_SIZE)
+
+        # 3. Loss: the picture in the stem stays aligned with the features.
+        def compute_loss(model, batch, generator, progress):
+            images, masks, *tokens = batch
+            if keep_features:
+                images = jitter_colour(images.float() / 255, generator, COLOUR)
+            else:
+                images, masks = augment(images, masks, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR)
+            logits = model(normalise(images, mean, std), *(x.float() for x in tokens))
+            return segmentation_loss(logits, masks.long())
+
+        # 4. Validation, as evaluate.py does it.
+        def validate(model):
+            def predict(images, *tokens):
+                return model(normalise(images, mean, std), *(x.float() for x in tokens))
+
+            result = scores(evaluate(predict, val, device))
+            return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
+
+        # 5. Train.
+        about = {"model": "clip", "arguments": arguments, "encoder": encoder_title(arguments)}
+        about |= {"image_size": IMAGE_SIZE, "mean": mean, "std": std}
+        folder, constants = Path(CHECKPOINTS) / "clip", script_constants(main)
+        fit(model, train, compute_loss, validate, folder, about, constants, device, parameter_groups(model))
+
+
+def build_model(arguments: dict) -> tuple[CLIPCNN, dict]:
+    """The model and the arguments it was made with. Raises UserError if its encoder cannot be had."""
+    if AUGMENT_FEATURES and not FREEZE_ENCODER:
+        raise UserError("FREEZE_ENCODER = False changes the features in every step: set AUGMENT_FEATURES = False too")
+    if FALLBACK not in ("", "tiny"):
+        raise UserError(f'FALLBACK = "{FALLBACK}": must be "" or "tiny"')
+    tiny = arguments | {"encoder": "tiny", "layers": (), "freeze_encoder": False}
+    if ENCODER == "tiny":
+        return CLIPCNN(**tiny), tiny
+    try:
+        return CLIPCNN(**arguments), arguments
+    except ValueError as error:  # no such layer
+        raise UserError(f"LAYERS = {LAYERS}: {error}") from error
+    except OSError as error:
+        if FALLBACK != "tiny":
+            raise UserError(f"ENCODER = {error}") from error
+    print(f"{ENCODER} cannot be had here; FALLBACK trains a tiny encoder from scratch in its place", flush=True)
+    return CLIPCNN(**tiny), tiny
+
+
+def encoder_title(arguments: dict) -> str:
+    """What stands in the table: the encoder as its paper calls it, and what it was trained on."""
+    titles = {
+        "tiny": "tiny, from scratch",
+        "facebook/deit-tiny-patch16-224": "DeiT-Tiny (ImageNet)",
+        "openai/clip-vit-base-patch16": "CLIP ViT-B/16",
+        "openai/clip-vit-base-patch32": "CLIP ViT-B/32",
+        "openai/clip-vit-large-patch14": "CLIP ViT-L/14",
+    }
+    title = titles.get(arguments["encoder"], arguments["encoder"])
+    return title if arguments["freeze_encoder"] or title == titles["tiny"] else f"{title}, fine-tuned"
+
+
+def parameter_groups(model: CLIPCNN) -> list[dict]:
+    """Decoder and head at LEARNING_RATE; the encoder, if it is trained, at ENCODER_RATE times that."""
+    groups = [{"params": [*model.decoder.parameters(), *model.head.parameters()]}]
+    encoder = [p for p in model.encoder.parameters() if p.requires_grad] if model.encoder else []
+    rate = 1.0 if ENCODER == "tiny" or FALLBACK else ENCODER_RATE  # random weights have nothing to lose
+    return [*groups, {"params": encoder, "lr": rate}] if encoder else groups
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,52 @@
+"""Pictures of masks: overlays and index PNGs."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from utils.classes import PALETTE, VOID, colourise
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """Picture (H, W, 3) uint8 with its mask (H, W): animals tinted in their colour, with a white outline."""
+    animal = (mask != 0) & (mask != VOID)
+    # Twice PALETTE's brightness: dark red on a dark picture could not be seen.
+    tint = np.clip(colourise(mask).astype(np.float32) * 1.8, 0, 255)
+    mixed = np.where(animal[..., None], (1 - opacity) * image + opacity * tint, image)
+    mixed[outline(mask, width=max(1, min(mask.shape) // 150))] = 255
+    return mixed.round().astype(np.uint8)
+
+
+def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Picture (H, W, 3) uint8, greyed, under the colours of scores (H, W) in 0..1: uint8 (H, W, 3)."""
+    colours = colormaps["inferno"](scores)[..., :3] * 255
+    grey = image.mean(-1, keepdims=True)
+    return (0.35 * grey + 0.65 * colours).round().astype(np.uint8)
+
+
+def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """The animal's pixels within `width` of a pixel of another class: bool (H, W)."""
+    padded = np.pad(mask, width, mode="edge")
+    height, length = mask.shape
+    edge = np.zeros(mask.shape, bool)
+    for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+        top, left = width * (1 + down), width * (1 + right)
+        edge |= padded[top : top + height, left : left + length] != mask
+    return edge & (mask != 0) & (mask != VOID)
+
+
+def save_mask(mask: np.ndarray, path: Path) -> None:
+    """Write class ids (H, W) as an index PNG; its palette shows them in colour."""
+    image = Image.fromarray(mask.astype(np.uint8)).convert("L")
+    image.putpalette([x for i in range(256) for x in PALETTE.get(i, (0, 0, 0))])
+    save_picture(image, path)
+
+
+def save_picture(image: Image.Image | np.ndarray, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(temporary, format="PNG")
+    temporary.replace(path)
