@@ -43,7 +43,7 @@ ROTATION = 15.0  # degrees, at most
 COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
 # optimisation
-EPOCHS = 90
+EPOCHS = 70
 BATCH_SIZE = 16  # of all processes together
 MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
 LEARNING_RATE = 2e-3

@@ -116,10 +116,10 @@ def test_foreign_folder_is_refused_untouched(prepare, tmp_path):
 def test_interrupted_drawing_leaves_nothing_behind(prepare, tmp_path, monkeypatch):
     draw, count = prepare.draw_picture, iter(range(3))
 
-    def stop_at_the_third(rng, breed):
+    def stop_at_the_third(*args):
         if next(count) == 2:
             raise KeyboardInterrupt
-        return draw(rng, breed)
+        return draw(*args)
 
     monkeypatch.setattr(prepare, "draw_picture", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -134,6 +134,7 @@ def test_senseless_constant_is_named(prepare, tmp_path, monkeypatch, name, value
         prepare.synthesise(tmp_path / "synthetic")
 
 
+@pytest.mark.slow
 def test_script_runs_from_any_directory(tmp_path):
     options = ["--SYNTHETIC=True", "--TRAIN_PICTURES=2", "--TEST_PICTURES=1", "--SYNTHETIC_ROOT=here"]
     subprocess.run([sys.executable, SCRIPT, *options], cwd=tmp_path, check=True, capture_output=True)

@@ -34,6 +34,11 @@ def save(content: dict, path: str | Path) -> None:
             temporary.unlink()
 
 
+def halve(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights to ship, in half the space: float16, but for biases and norms, whose range it could not hold."""
+    return {name: value.half() if value.ndim > 1 else value for name, value in weights.items()}
+
+
 def write_text(text: str, path: str | Path) -> None:
     """Replace a small file whole: CSV, JSON, Markdown. Raises UserError, loses nothing."""
     path = Path(path)

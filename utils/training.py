@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,6 @@ def fit(
     constants: dict,
     device: torch.device,
     parameter_groups: list[dict] | None = None,
-    initial_best: float = -math.inf,
 ) -> Path:
     """Train `model` and return the path of its best checkpoint, folder/best.pt.
 
@@ -54,75 +54,87 @@ def fit(
     require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM")
     require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
     require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
-    autocast_dtype = _autocast_dtype(constants["PRECISION"], device)
-    epochs, batch_size, seed = constants["EPOCHS"], constants["BATCH_SIZE"], constants["SEED"]
     folder = Path(folder)
     with ExitStack() as stack:
         if is_main():
             stack.enter_context(_only_run_in(folder))
-        model.to(device, memory_format=torch.channels_last)
-        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(constants["EMA_DECAY"]), use_buffers=True)
-        groups = parameter_groups or [{"params": [p for p in model.parameters() if p.requires_grad]}]
-        optimizer = _adamw(groups, constants)
-        steps_per_epoch = max(len(dataset) // batch_size, 1)
-        schedule = _warmup_cosine(optimizer, epochs * steps_per_epoch, constants["WARMUP"])
-        state = {"epoch": 0, "best": initial_best, "log": []}
+        run = _start(model, len(dataset), constants, device, parameter_groups)
         if constants["RESUME"]:
-            state = _resume(folder / "last.pt", model, ema, optimizer, schedule, epochs)
+            _resume(run, folder / "last.pt", constants["EPOCHS"])
         elif is_main():
             _set_aside(folder)
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
-        for epoch in range(state["epoch"], epochs):
-            torch.manual_seed(_mix(seed, epoch, rank()))
-            wrapped.train()
+        while run.epoch < constants["EPOCHS"]:
             started = time.perf_counter()
-            loader = _batches(dataset, batch_size, _mix(seed, epoch), device)
-            title, hidden = f"epoch {epoch + 1}/{epochs}", None if is_main() else True
-            bar = tqdm(loader, title, unit_scale=batch_size, unit="img", leave=False, disable=hidden)
-            losses = torch.zeros((), device=device)
-            for step, batch in enumerate(bar):
-                generator = torch.Generator().manual_seed(_mix(seed, epoch, step, rank()))
-                progress = (epoch + step / steps_per_epoch) / epochs
-                batch = tuple(x.to(device, non_blocking=True) for x in batch)
-                at_once = constants["MICRO_BATCH"] or len(batch[0])
-                loss = _backward(wrapped, batch, compute_loss, generator, progress, at_once, autocast_dtype)
-                nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                schedule.step()
-                ema.update_parameters(model)
-                losses += loss
-                if step % 20 == 0:  # reading a number waits for the device
-                    bar.set_postfix(loss=f"{losses.item() / (step + 1):.4f}")
-            loss = (sum_over_processes(losses) / world_size() / (step + 1)).item()
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the loss became {loss} in epoch {epoch + 1}; lower LEARNING_RATE (now "
-                    f"{constants['LEARNING_RATE']}). {folder} holds the checkpoints of the epochs before"
-                )
-            seconds, rate = time.perf_counter() - started, schedule.get_last_lr()[0]
-            copy_buffers(ema)  # batch norm's, which every process has from its own pictures
-            ema.eval()
-            metrics = validate(ema.module)
-            line = {"epoch": epoch + 1, "loss": loss, **metrics, "lr": rate, "seconds": seconds}
-            state["log"].append(line)
-            state["epoch"] = epoch + 1
+            loss = _train_epoch(run, wrapped, dataset, compute_loss, constants, device)
+            seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
+            copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
+            run.ema.eval()
+            metrics = validate(run.ema.module)
+            run.epoch += 1
+            run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             if is_main():
-                numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
-                print("  ".join([title, *numbers]), flush=True)
-                about_now = {**about, "constants": constants, "epoch": epoch + 1}
-                if metrics["score"] > state["best"]:
-                    state["best"] = metrics["score"]
-                    weights = _trained_weights(ema.module, model)
-                    checkpoint.save({**about_now, "weights": weights, "score": state["best"]}, folder / "best.pt")
-                everything = _everything(model, ema, optimizer, schedule, state)
-                checkpoint.save({**about_now, **everything}, folder / "last.pt")
-                _write_log(state["log"], folder / "log.csv")
+                _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
         if is_main():
-            plot_curves(state["log"], folder / "curves.png")
-            print(f"best score {state['best']:.4f}; checkpoint: {folder / 'best.pt'}, curves: {folder / 'curves.png'}")
+            plot_curves(run.log, folder / "curves.png")
+            print(f"best score {run.best:.4f}; checkpoint: {folder / 'best.pt'}, curves: {folder / 'curves.png'}")
     return folder / "best.pt"
+
+
+@dataclass
+class _Run:
+    """All that changes in the course of a training."""
+
+    model: nn.Module
+    ema: AveragedModel
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    epoch: int = 0  # epochs done
+    best: float = -math.inf
+    log: list[dict] = field(default_factory=list)  # a line per epoch
+
+
+def _start(model: nn.Module, pictures: int, constants: dict, device: torch.device, groups: list[dict] | None) -> _Run:
+    model.to(device, memory_format=torch.channels_last)
+    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(constants["EMA_DECAY"]), use_buffers=True)
+    optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], constants)
+    steps = constants["EPOCHS"] * max(pictures // constants["BATCH_SIZE"], 1)
+    return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, constants["WARMUP"]))
+
+
+def _train_epoch(
+    run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, constants: dict, device: torch.device
+) -> float:
+    """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
+    seed, epochs = constants["SEED"], constants["EPOCHS"]
+    torch.manual_seed(_mix(seed, run.epoch, rank()))
+    autocast_dtype = _autocast_dtype(constants["PRECISION"], device)
+    loader = _batches(dataset, constants["BATCH_SIZE"], _mix(seed, run.epoch), device)
+    title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
+    bar = tqdm(loader, title, unit_scale=constants["BATCH_SIZE"], unit="img", leave=False, disable=hidden)
+    model.train()
+    losses = torch.zeros((), device=device)
+    for step, batch in enumerate(bar):
+        generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
+        progress = (run.epoch + step / len(loader)) / epochs
+        batch = tuple(x.to(device, non_blocking=True) for x in batch)
+        at_once = constants["MICRO_BATCH"] or len(batch[0])
+        losses += _backward(model, batch, compute_loss, generator, progress, at_once, autocast_dtype)
+        nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        run.schedule.step()
+        run.ema.update_parameters(run.model)
+        if step % 20 == 0 or step + 1 == len(loader):  # reading a number waits for the device
+            mean = losses.item() / (step + 1)
+            bar.set_postfix(loss=f"{mean:.4f}")
+            if not math.isfinite(mean):
+                raise UserError(
+                    f"the loss became {mean} in epoch {run.epoch + 1}: lower LEARNING_RATE (now "
+                    f"{constants['LEARNING_RATE']}); the checkpoints of the epochs before are untouched"
+                )
+    return (sum_over_processes(losses) / world_size() / len(loader)).item()
 
 
 # --------------------------------------------------------------------------------------------- one step
@@ -230,36 +242,42 @@ def _trained_weights(model: nn.Module, trained: nn.Module) -> dict[str, torch.Te
     return {name: value for name, value in model.state_dict().items() if not name.startswith(frozen)}
 
 
-def _everything(model, ema, optimizer, schedule, state) -> dict:
-    return {
-        "weights": _trained_weights(model, model),
-        "ema": _trained_weights(ema.module, model),
-        "ema_updates": ema.n_averaged,
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "step": schedule.last_epoch,
+def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
+    """After an epoch: print its line, write best.pt if it is the best one, last.pt and log.csv."""
+    line = run.log[-1]
+    numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
+    print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
+    averaged = _trained_weights(run.ema.module, run.model)
+    if score > run.best:
+        run.best = score
+        checkpoint.save({**about, "weights": checkpoint.halve(averaged), "score": score}, folder / "best.pt")
+    everything = {
+        "weights": _trained_weights(run.model, run.model),
+        "ema": averaged,
+        "ema_updates": run.ema.n_averaged,
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        "step": run.schedule.last_epoch,
         "random": torch.get_rng_state(),
-        "state": state,
+        "best": run.best,
+        "log": run.log,
     }
+    checkpoint.save({**about, **everything}, folder / "last.pt")
+    header, *lines = [",".join(map(str, row)) for row in (line.keys(), *(line.values() for line in run.log))]
+    checkpoint.write_text("\n".join([header, *lines, ""]), folder / "log.csv")
 
 
-def _resume(path: Path, model, ema, optimizer, schedule, epochs: int) -> dict:
-    """Restore everything from last.pt; returns the state of the run."""
+def _resume(run: _Run, path: Path, epochs: int) -> None:
+    """Restore everything from last.pt. Raises UserError."""
     if not path.exists():
         raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
     saved = checkpoint.load(path)
     if saved["constants"]["EPOCHS"] != epochs:
         raise UserError(f"{path} belongs to a run of EPOCHS = {saved['constants']['EPOCHS']}, now it is {epochs}")
-    checkpoint.load_state(model, saved["weights"], path, ignore="encoder.")
-    checkpoint.load_state(ema.module, saved["ema"], path, ignore="encoder.")
-    ema.n_averaged.copy_(saved["ema_updates"])
-    optimizer.load_state_dict(saved["optimizer"])
-    schedule.load_state_dict(saved["schedule"])
+    checkpoint.load_state(run.model, saved["weights"], path, ignore="encoder.")
+    checkpoint.load_state(run.ema.module, saved["ema"], path, ignore="encoder.")
+    run.ema.n_averaged.copy_(saved["ema_updates"])
+    run.optimizer.load_state_dict(saved["optimizer"])
+    run.schedule.load_state_dict(saved["schedule"])
     torch.set_rng_state(saved["random"])
-    return saved["state"]
-
-
-def _write_log(log: list[dict], path: Path) -> None:
-    """One line per epoch, replaced whole so that it is never half-written."""
-    header, *lines = [",".join(map(str, row)) for row in (log[0].keys(), *(line.values() for line in log))]
-    checkpoint.write_text("\n".join([header, *lines, ""]), path)
+    run.epoch, run.best, run.log = saved["epoch"], saved["best"], saved["log"]
