@@ -147,7 +147,7 @@ def write_set(root: Path) -> None:
     lists = {"list": header, "trainval": [], "test": []}
     # By breed, like the original lists: so every 10th line, which is for validation, meets all breeds.
     numbers = sorted(range(TRAIN_PICTURES + TEST_PICTURES), key=breed_of)
-    for number in tqdm(numbers, desc="drawing", unit="img", leave=False):
+    for number in tqdm(numbers, desc="drawing", unit="img", leave=False, disable=None):
         index = breed_of(number)
         breed = BREEDS[index]
         name = f"{breed.name}_{number // len(BREEDS) + 1}"

@@ -160,6 +160,19 @@ def test_a_folder_that_cannot_be_made_is_reported(path):
         checkpoint.save({}, path / "below a file" / "best.pt")
 
 
+def test_halved_weights_are_rounded_and_biases_and_norms_are_not(model):
+    before = model.state_dict()
+    after = checkpoint.halve(before)
+    assert after.keys() == before.keys()
+    rounded = {name for name, value in after.items() if value.dtype == torch.float16}
+    assert rounded == {name for name, value in before.items() if value.ndim > 1}
+    for name, value in before.items():
+        if name in rounded:
+            torch.testing.assert_close(after[name].float(), value, rtol=1e-3, atol=1e-6)
+        else:
+            assert torch.equal(after[name], value)
+
+
 def test_missing_weights_are_accepted_only_under_the_ignored_name(model, path):
     decoder = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
     checkpoint.load_state(UNet(**ARGUMENTS), decoder, path, ignore="encoder.")

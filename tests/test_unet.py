@@ -43,6 +43,14 @@ def test_the_gradient_reaches_every_parameter():
     assert dead == []
 
 
+def test_every_level_of_the_encoder_reaches_the_logits():
+    torch.manual_seed(0)
+    model = UNet(width=4, depth=4).eval()
+    features = [f.detach().requires_grad_() for f in model.encoder(torch.randn(1, 3, 64, 64))]
+    model.head(model.decoder(features)).square().sum().backward()
+    assert all(f.grad.abs().sum() > 0 for f in features)
+
+
 def test_the_coarsest_level_sees_the_whole_picture():
     torch.manual_seed(0)
     model = UNet(width=4, depth=5).eval()

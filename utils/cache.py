@@ -68,7 +68,9 @@ def _build(partial: Path, specs: dict, fill: Callable, chunk: int, label: str) -
         for name, (shape, dtype) in specs.items():  # what was only half written goes
             header_bytes, row_bytes = _header(files[name], shape, dtype)
             files[name].truncate(header_bytes + complete * row_bytes)
-        bar = stack.enter_context(tqdm(total=total, initial=complete, desc=label, unit="img", leave=False))
+        bar = stack.enter_context(
+            tqdm(total=total, initial=complete, desc=label, unit="img", leave=False, disable=None)
+        )
         for start in range(complete, total, chunk):
             rows = fill(start, min(start + chunk, total))
             for name, (_, dtype) in specs.items():

@@ -54,6 +54,7 @@ def fit(
     require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM")
     require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
     require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
+    require_choice("PRECISION", constants["PRECISION"], ("auto", "bf16", "fp32"))
     folder = Path(folder)
     with ExitStack() as stack:
         if is_main():
@@ -175,7 +176,6 @@ def _mix(*numbers: int) -> int:
 
 def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """PRECISION constant -> dtype: "auto" is bf16 where the hardware multiplies it."""
-    require_choice("PRECISION", precision, ("auto", "bf16", "fp32"))
     if precision == "auto":
         on_gpu = device.type == "cuda"
         fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
