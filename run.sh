@@ -25,5 +25,5 @@ here="--CHECKPOINTS=checkpoints/synthetic"
 python data/prepare.py --SYNTHETIC=True
 python train_unet.py $here --IMAGE_SIZE=96 --SMALL_SIZE=64 --WIDTH=16 --EPOCHS=40
 python train_clip.py $here --IMAGE_SIZE=128 --EPOCHS=40 --FALLBACK=tiny
-python evaluate.py $here --RESULTS=results/synthetic --IMAGES=images/synthetic
-python predict.py data/synthetic/images/ $here --OUT=predictions/synthetic
+pictures=images/synthetic
+python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures/examples.png

@@ -18,7 +18,14 @@ import torch
 from models.clip import CLIPCNN
 from utils.augment import augment, jitter_colour, normalise
 from utils.classes import CLASSES
-from utils.config import require_positive, run_script, script_constants
+from utils.config import (
+    require_between,
+    require_choice,
+    require_positive,
+    require_range,
+    run_script,
+    script_constants,
+)
 from utils.dataset import PetDataset
 from utils.distributed import distributed, pick_device
 from utils.errors import UserError
@@ -64,7 +71,11 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 
 
 def main() -> None:
-    require_positive(globals(), "IMAGE_SIZE", "BATCH_SIZE", "ENCODER_RATE")
+    constants = script_constants(main)
+    require_positive(constants, "IMAGE_SIZE", "ENCODER_RATE")
+    require_between(constants, 0, 1, "DROPOUT", "COLOUR")
+    require_range("SCALE", SCALE)
+    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -109,7 +120,7 @@ def main() -> None:
         # 5. Train.
         about = {"model": "clip", "arguments": arguments, "encoder": encoder_title(arguments)}
         about |= {"image_size": IMAGE_SIZE, "mean": mean, "std": std}
-        folder, constants = Path(CHECKPOINTS) / "clip", script_constants(main)
+        folder = Path(CHECKPOINTS) / "clip"
         fit(model, train, compute_loss, validate, folder, about, constants, device, parameter_groups(model))
 
 
@@ -117,8 +128,7 @@ def build_model(arguments: dict) -> tuple[CLIPCNN, dict]:
     """The model and the arguments it was made with. Raises UserError if its encoder cannot be had."""
     if AUGMENT_FEATURES and not FREEZE_ENCODER:
         raise UserError("FREEZE_ENCODER = False changes the features in every step: set AUGMENT_FEATURES = False too")
-    if FALLBACK not in ("", "tiny"):
-        raise UserError(f'FALLBACK = "{FALLBACK}": must be "" or "tiny"')
+    require_choice("FALLBACK", FALLBACK, ("", "tiny"))
     tiny = arguments | {"encoder": "tiny", "layers": (), "freeze_encoder": False}
     if ENCODER == "tiny":
         return CLIPCNN(**tiny), tiny

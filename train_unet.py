@@ -16,7 +16,14 @@ import torch
 from models.unet import UNet
 from utils.augment import augment, normalise
 from utils.classes import CLASSES
-from utils.config import require_positive, run_script, script_constants
+from utils.config import (
+    require_between,
+    require_choice,
+    require_positive,
+    require_range,
+    run_script,
+    script_constants,
+)
 from utils.dataset import PetDataset
 from utils.distributed import distributed, pick_device
 from utils.evaluation import evaluate, predictor
@@ -65,7 +72,10 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def main() -> None:
     constants = script_constants(main)
-    require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "BLOCKS", "STEM_STRIDE")
+    require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "LABEL_SMOOTHING", "COLOUR", "ERASE")
+    require_range("SCALE", SCALE)
+    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):

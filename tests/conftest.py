@@ -77,7 +77,7 @@ def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     """run_script(name, *arguments, cwd, env, timeout): a script of the repository, as the shell runs it."""
 
     def run(
-        name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 120
+        name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess:
         command = [sys.executable, str(REPOSITORY / name), *map(str, arguments)]
         environment = script_environment(**(env or {}))

@@ -429,7 +429,7 @@ def test_of_two_processes_one_builds_and_both_read_the_same(tmp_path):
     processes = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=script_environment()) for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=60)[0].splitlines() for process in processes]
+    outputs = [process.communicate(timeout=600)[0].splitlines() for process in processes]
     assert [output[-1] for output in outputs] == ["sum 45", "sum 45"]
     filled = [line for output in outputs for line in output if line.startswith("fill")]
     assert filled == [f"fill {row}" for row in range(10)]

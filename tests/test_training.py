@@ -91,7 +91,7 @@ def stop_at(monkeypatch, name: str, call: int, error: BaseException) -> None:
 def test_a_tiny_unet_learns_the_tiny_data_set(train):
     lines = log(train("run", "--EPOCHS=20", "--WIDTH=8", "--DROPOUT=0", "--SMALL_SHARE=0"))
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
-    assert lines[-1]["score"] > 0.6  # everything background is below .3
+    assert lines[-1]["score"] > 0.8  # everything background is below .3
 
 
 def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
@@ -193,7 +193,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_run_killed_while_it_writes_its_checkpoint_is_resumed_exactly(train, oxford_root, tmp_path):
     script = f"import sys; sys.argv[0] = {str(REPOSITORY / 'train_unet.py')!r}\n{KILLED}"
     arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / 'killed'}"]
-    result = subprocess.run([sys.executable, "-c", script, *arguments], env=script_environment(), timeout=120)
+    result = subprocess.run([sys.executable, "-c", script, *arguments], env=script_environment(), timeout=600)
     assert result.returncode == -9
     folder = tmp_path / "killed" / "unet"
     assert list(folder.glob("last.pt.*.tmp"))  # it died where it should
@@ -436,7 +436,7 @@ def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
 def torchrun(processes: int, *command: object) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     result = subprocess.run(
-        [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=180
+        [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result

@@ -95,6 +95,12 @@ def require_between(values: dict, low: float, high: float, *names: str) -> None:
             raise UserError(f"{name} = {values[name]}: must be in {low} .. {high}")
 
 
+def require_range(name: str, values: tuple[float, ...]) -> None:
+    """Raise UserError unless the constant is two positive numbers, the smaller one first."""
+    if len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise UserError(f"{name} = {','.join(map(str, values))}: must be two positive numbers, the smaller one first")
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UserError unless the constant's value is one of choices."""
     if value not in choices:

@@ -14,12 +14,16 @@ def confusion_matrix(truth: torch.Tensor, prediction: torch.Tensor, classes: int
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {tuple(truth.shape)} and prediction {tuple(prediction.shape)} differ in shape")
-    valid = truth != VOID
-    truth, prediction = truth[valid].long(), prediction[valid].long()
-    for name, values in (("truth", truth), ("prediction", prediction)):
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
-            raise ValueError(f"{name} holds values outside 0 .. {classes - 1} and {VOID}")
-    return torch.bincount(classes * truth + prediction, minlength=classes**2).view(classes, classes)
+    void = truth == VOID
+    if ((truth >= classes) & ~void).any() or (truth < 0).any():
+        raise ValueError(f"truth holds values outside 0 .. {classes - 1} and {VOID}")
+    if ((prediction < 0) | (prediction >= classes))[~void].any():
+        raise ValueError(f"prediction holds values outside 0 .. {classes - 1}")
+    # Void pixels are counted in a row of their own, which is cut off.
+    rows = truth.long().masked_fill(void, classes)
+    columns = prediction.long().masked_fill(void, 0)
+    counts = torch.bincount((rows * classes + columns).flatten(), minlength=(classes + 1) * classes)
+    return counts[: classes**2].view(classes, classes)
 
 
 def iou_per_class(confusion: torch.Tensor) -> np.ndarray:
