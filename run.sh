@@ -23,7 +23,7 @@ fi
 export PETS_ROOT=data/synthetic HF_HUB_OFFLINE=1
 here="--CHECKPOINTS=checkpoints/synthetic"
 python data/prepare.py --SYNTHETIC=True
-python train_unet.py $here --IMAGE_SIZE=96 --SMALL_SIZE=64 --WIDTH=16 --EPOCHS=40
-python train_clip.py $here --IMAGE_SIZE=128 --EPOCHS=40 --FALLBACK=tiny
+python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 --EPOCHS=60
+python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=60 --FALLBACK=tiny
 pictures=images/synthetic
 python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures/examples.png
