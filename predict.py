@@ -27,7 +27,7 @@ from utils.rows import ROWS, load_row, segment
 from utils.zeroshot import load_clipseg, prompt_logits
 
 # what
-MODEL = "unet"  # "unet", "autoencoder", "clip", "clipseg": by class
+MODEL = "unet"  # "unet", "clip", "clipseg"
 TEXT = ""  # any text, e.g. "a cat": CLIPSeg looks for it
 CLIPSEG = HUB_ID  # hub id or folder of its weights
 THRESHOLD = 0.3  # of the text's score, 0 to 1

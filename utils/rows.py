@@ -14,13 +14,13 @@ from utils.errors import UserError
 from utils.evaluation import Predict, predictor, to_size
 from utils.zeroshot import class_prompts, load_clipseg, prompt_logits
 
-# row -> folder below checkpoints/ and name of the model, command that makes it
+# row -> folder below checkpoints/ and name of the model, command that makes it ("": still to come)
 ROWS = {
     "UNET": ("unet", "python train_unet.py"),
-    "Autoencoder": ("autoencoder", "python train_autoencoder.py"),
+    "Autoencoder": ("autoencoder", ""),
     "CLIP": ("clip", "python train_clip.py"),
     "CLIPSeg": ("clipseg", "python evaluate.py --ROWS=CLIPSeg"),
-    "PointCLIP": ("pointclip", "python train_clip.py --PROMPT=point"),
+    "PointCLIP": ("pointclip", ""),
 }
 
 
@@ -50,6 +50,8 @@ def load_row(name: str, checkpoints: str | Path, device: torch.device, clipseg: 
     if name == "CLIPSeg":
         return _clipseg_row(clipseg, device)
     path = Path(checkpoints) / model_name / "best.pt"
+    if not command:
+        raise UserError("this row's model and training script are still to come")
     if not path.exists():
         raise UserError(f"{path} is missing; `{command}` makes it")
     model, content = load_model(path, model_name, device)
