@@ -211,7 +211,7 @@ def as_csv(lines: list[dict]) -> str:
     return text.getvalue()
 
 
-def draw_examples(rows: list[Row], device: torch.device, count: int = 6) -> None:
+def draw_examples(rows: list[Row], device: torch.device, count: int = 4) -> None:
     """Pictures spread over the split: as they are, their masks, and every row's prediction."""
     samples = list_samples(DATA_ROOT, SPLIT)
     samples = samples[:: max(len(samples) // count, 1)][:count]
