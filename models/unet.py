@@ -12,8 +12,8 @@ class UNet(nn.Module):
 
     width: channels of the finest level; each level down halves the size and doubles the channels, up to
     max_width. depth: number of levels. blocks: residual blocks per level of the encoder. stem_stride: the
-    finest level works at 1 / stem_stride of the picture's size; 2 costs a third of 1 and, under the void
-    band around every animal, loses no outline. dropout: chance that a channel of the coarsest level is dropped.
+    finest level works at 1 / stem_stride of the picture's size; 2 costs a third of 1.
+    dropout: chance that a channel of the coarsest level is dropped.
     """
 
     def __init__(
