@@ -71,7 +71,8 @@ class CLIPSeg(nn.Module):
             texts = [text for templates in key for text in templates]
             tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")["input_ids"]
             # No attention mask: the padding comes after the end token, which only looks back.
-            embeddings = self.text_projection(self.text(tokens.to(self._device)).pooler_output)  # (all templates, D)
+            with torch.autocast(self._device.type, enabled=False):  # kept, so the same whoever asks first
+                embeddings = self.text_projection(self.text(tokens.to(self._device)).pooler_output)  # (templates, D)
             per_class = embeddings.split([len(templates) for templates in key])
             self._conditionals[key] = torch.stack([templates.mean(0) for templates in per_class])
         return self._conditionals[key].to(self._device)
@@ -98,7 +99,8 @@ class CLIPSeg(nn.Module):
             return mean_score_logits(self(pixel_values, conditionals), mirrored)
         activations = self.encode_pictures(pixel_values)
         count = len(pixel_values)
-        return torch.stack([self.decoder(activations, prompt.expand(count, -1)).logits for prompt in conditionals], 1)
+        logits = torch.stack([self.decoder(activations, p.expand(count, -1)).logits for p in conditionals], 1)
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
 
     @property
     def _device(self) -> torch.device:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from utils.augment import normalise
 from utils.classes import CLASSES
 from utils.dataset import WORKERS, PetDataset, read_mask
-from utils.distributed import is_main, rank, sum_over_processes, world_size
+from utils.distributed import autocast, is_main, rank, sum_over_processes, world_size
 from utils.metrics import confusion_matrix
 
 # uint8 pictures (N, 3, S, S) on the device, and whatever else a data set holds -> logits (N, C, h, w)
@@ -27,7 +27,7 @@ def predictor(model: torch.nn.Module, mean: tuple[float, ...], std: tuple[float,
             return model(images)
         mirrored = model(images.flip(-1)).flip(-1)
         # Resizing a logarithm of 0 would make NaN of it.
-        return (model(images).softmax(1) + mirrored.softmax(1)).clamp(min=1e-30).log()
+        return (model(images).float().softmax(1) + mirrored.float().softmax(1)).clamp(min=1e-30).log()
 
     return predict
 
@@ -50,7 +50,8 @@ def predict_split(
             batch = indices[start : start + batch_size]
             masks = pool.map(read_mask, [dataset.samples[i] for i in batch])  # decoded while the model runs
             images, _, *features = dataset[batch]
-            logits = predict(*(x.to(device) for x in (images, *features)))
+            with autocast(device):
+                logits = predict(*(x.to(device) for x in (images, *features)))
             yield from zip(batch, masks, logits, strict=True)
             bar.update(len(batch))
 

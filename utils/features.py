@@ -9,8 +9,15 @@ import torch
 from utils.augment import normalise
 from utils.cache import cached_arrays
 from utils.dataset import PetDataset
+from utils.distributed import autocast
 
 CHUNK = 32  # pictures at once
+
+
+def encoder_key(name: str, layers: Sequence[int]) -> list:
+    """What the tokens depend on: hub id or folder, whose files may be replaced by others of the same name; layers."""
+    files = sorted(Path(name).glob("*")) if Path(name).is_dir() else []
+    return [name, list(layers), *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
 
 
 class FeatureDataset(torch.utils.data.Dataset):
@@ -28,7 +35,7 @@ class FeatureDataset(torch.utils.data.Dataset):
         split: str,
         size: int,
         encoder: torch.nn.Module,
-        encoder_id: Sequence,
+        encoder_id: list,
         device: torch.device,
         mirrored: bool,
     ):
@@ -44,14 +51,14 @@ class FeatureDataset(torch.utils.data.Dataset):
             names = ("tokens", "mirrored") if mirrored else ("tokens",)
             tokens = {}
             for name, batch in zip(names, (images, images.flip(-1)), strict=False):
-                with torch.autocast(device.type, torch.bfloat16):
+                with autocast(device):
                     features = encoder(normalise(batch, encoder.mean, encoder.std))
                 tokens[name] = features.movedim(1, -1).half().cpu().numpy()
             return tokens
 
         shape = (len(self.pictures), side, side, encoder.channels)
         specs = {"tokens": (shape, "float16")} | ({"mirrored": (shape, "float16")} if mirrored else {})
-        key = [self.pictures.key, list(encoder_id)]
+        key = [self.pictures.key, encoder_id]
         self.arrays = cached_arrays(self.pictures.cache, key, specs, encode, CHUNK, f"encoding {split} pictures")
 
     def __len__(self) -> int:

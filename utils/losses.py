@@ -8,7 +8,7 @@ from utils.classes import VOID
 
 def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Cross-entropy + soft Dice. logits (N, C, h, w), resized to masks (N, H, W) int64 with VOID; scalar."""
-    logits = logits.float()
+    logits = logits.float().contiguous()  # not channels_last: the softmax is over 3 channels
     if logits.shape[-2:] != masks.shape[-2:]:
         logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
     if not (masks != VOID).any():  # cross-entropy over no pixel is 0 / 0
@@ -24,11 +24,9 @@ def soft_dice_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     in the batch's masks are left out of the mean.
     """
     probabilities = logits.softmax(1)
-    valid = masks != VOID
-    # (N, H, W) -> (N, C, H, W); void becomes a row of zeros
-    target = F.one_hot(masks.where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid[:, None]
-    probabilities = probabilities * valid[:, None]
+    valid = (masks != VOID)[:, None]
+    target = torch.stack([masks == index for index in range(logits.shape[1])], 1)  # (N, C, H, W)
     overlap = (probabilities * target).sum((0, 2, 3))
     size = target.sum((0, 2, 3))
-    dice = 2 * overlap / (probabilities.sum((0, 2, 3)) + size).clamp(min=1e-6)
+    dice = 2 * overlap / ((probabilities * valid).sum((0, 2, 3)) + size).clamp(min=1e-6)
     return 1 - dice[size > 0].mean()

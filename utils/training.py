@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from utils import checkpoint
 from utils.config import require_between, require_choice, require_positive
-from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, world_size
+from utils.distributed import autocast, copy_buffers, is_main, rank, sum_over_processes, world_size
 from utils.errors import UserError
+from utils.files import write_csv
 from utils.plots import plot_curves
 
 # (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
@@ -110,7 +111,7 @@ def _train_epoch(
     """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
     seed, epochs = constants["SEED"], constants["EPOCHS"]
     torch.manual_seed(_mix(seed, run.epoch, rank()))
-    autocast_dtype = _autocast_dtype(constants["PRECISION"], device)
+    precision = autocast(device, constants["PRECISION"])
     loader = _batches(dataset, constants["BATCH_SIZE"], _mix(seed, run.epoch), device)
     title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
     bar = tqdm(loader, title, unit_scale=constants["BATCH_SIZE"], unit="img", leave=False, disable=hidden)
@@ -121,7 +122,7 @@ def _train_epoch(
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
         at_once = constants["MICRO_BATCH"] or len(batch[0])
-        losses += _backward(model, batch, compute_loss, generator, progress, at_once, autocast_dtype)
+        losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
         nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -141,7 +142,7 @@ def _train_epoch(
 # --------------------------------------------------------------------------------------------- one step
 
 
-def _backward(model, batch, compute_loss, generator, progress, micro_batch, dtype) -> torch.Tensor:
+def _backward(model, batch, compute_loss, generator, progress, micro_batch, precision) -> torch.Tensor:
     """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
     count = len(batch[0])
     pieces = list(zip(*(x.split(micro_batch) for x in batch), strict=True))
@@ -151,7 +152,7 @@ def _backward(model, batch, compute_loss, generator, progress, micro_batch, dtyp
         with ExitStack() as stack:
             if number < len(pieces) and isinstance(model, DistributedDataParallel):
                 stack.enter_context(model.no_sync())  # gradients travel once, with the last piece
-            with torch.autocast(batch[0].device.type, dtype, enabled=dtype is not None):
+            with precision:
                 loss = compute_loss(model, piece, generator, progress)
             (loss * share).backward()
         total += loss.detach() * share
@@ -172,15 +173,6 @@ def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device)
 def _mix(*numbers: int) -> int:
     """One well-mixed seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """PRECISION constant -> dtype: "auto" is bf16 where the hardware multiplies it."""
-    if precision == "auto":
-        on_gpu = device.type == "cuda"
-        fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bf16" if fast else "fp32"
-    return torch.bfloat16 if precision == "bf16" else None
 
 
 def _adamw(groups: list[dict], constants: dict) -> torch.optim.AdamW:
@@ -263,8 +255,7 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
         "log": run.log,
     }
     checkpoint.save({**about, **everything}, folder / "last.pt")
-    header, *lines = [",".join(map(str, row)) for row in (line.keys(), *(line.values() for line in run.log))]
-    checkpoint.write_text("\n".join([header, *lines, ""]), folder / "log.csv")
+    write_csv(run.log, folder / "log.csv")
 
 
 def _resume(run: _Run, path: Path, epochs: int) -> None:

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from models.clipseg import CLIPSeg, class_scores_to_ids
 from utils.augment import normalise
-from utils.checkpoint import write_text
 from utils.classes import CLASSES
-from utils.dataset import PetDataset
-from utils.distributed import sum_over_processes
+from utils.dataset import PetDataset, resize_image
+from utils.distributed import autocast, sum_over_processes
 from utils.errors import UserError
 from utils.evaluation import predict_split
+from utils.files import write_text
 from utils.metrics import confusion_matrix, scores
 
 # One text per class behind background, in every template; their embeddings are averaged.
@@ -35,7 +35,17 @@ def load_clipseg(name: str, device: torch.device) -> CLIPSeg:
 @torch.inference_mode()
 def prompt_logits(model: CLIPSeg, prompts: Sequence[Sequence[str]], images: torch.Tensor, flip: bool) -> torch.Tensor:
     """uint8 pictures (N, 3, S, S) -> logits (N, P, S, S) of P prompts, each a list of filled-in templates."""
-    return model(normalise(images, model.mean, model.std), model.encode_prompts(prompts), flip)
+    with autocast(images.device):
+        return model(normalise(images, model.mean, model.std), model.encode_prompts(prompts), flip)
+
+
+@torch.inference_mode()
+def text_scores(model: CLIPSeg, text: str, image: np.ndarray, device: torch.device, flip: bool = False) -> np.ndarray:
+    """Where CLIPSeg sees a text in a picture uint8 (H, W, 3): scores 0..1, float32 (H, W)."""
+    small = torch.from_numpy(resize_image(image, model.image_size)).movedim(-1, 0)[None].to(device)
+    logits = prompt_logits(model, [[text]], small, flip)
+    logits = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
+    return logits[0, 0].sigmoid().cpu().numpy()
 
 
 def class_prompts() -> list[list[str]]:
