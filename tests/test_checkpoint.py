@@ -131,7 +131,7 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(path, monkeyp
     before = path.read_bytes()
 
     def fail_half_way(content, file):
-        file.write(before[: len(before) // 2])
+        file.write_bytes(before[: len(before) // 2])
         raise error
 
     monkeypatch.setattr(torch, "save", fail_half_way)
@@ -145,7 +145,7 @@ def test_an_interrupted_write_keeps_the_old_file_and_leaves_no_other(path, monke
     before = path.read_bytes()
 
     def interrupt(content, file):
-        file.write(before[:100])
+        file.write_bytes(before[:100])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", interrupt)

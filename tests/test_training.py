@@ -180,8 +180,7 @@ def die_half_way(content, file):
         return save(content, file)
     buffer = io.BytesIO()
     save(content, buffer)
-    file.write(buffer.getvalue()[: buffer.tell() // 2])
-    file.flush()
+    file.write_bytes(buffer.getvalue()[: buffer.tell() // 2])
     os.kill(os.getpid(), signal.SIGKILL)
 
 torch.save = die_half_way

@@ -1,56 +1,30 @@
 """Checkpoint files: written whole or not at all, read without running anything that they hold."""
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from models.clip import CLIPCNN
+from models.pointclip import PointCLIP
 from models.unet import UNet
 from utils.classes import CLASSES
 from utils.errors import UserError
+from utils.files import replacing
 
 FORMAT = 1  # raised when a reader of the old files would misread new ones
-MODELS = {"unet": UNet, "clip": CLIPCNN}
+MODELS = {"unet": UNet, "clip": CLIPCNN, "pointclip": PointCLIP}
 
 
 def save(content: dict, path: str | Path) -> None:
-    """Write `content` to a temporary file, flush it to the disk, rename it. Raises UserError, loses nothing."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, "classes": CLASSES, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
-    finally:
-        with suppress(OSError):  # it is gone after a success
-            temporary.unlink()
+    """Write a checkpoint. Raises UserError, loses nothing."""
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, "classes": CLASSES, **content}, temporary)
 
 
 def halve(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights to ship, in half the space: float16, but for biases and norms, whose range it could not hold."""
     return {name: value.half() if value.ndim > 1 else value for name, value in weights.items()}
-
-
-def write_text(text: str, path: str | Path) -> None:
-    """Replace a small file whole: CSV, JSON, Markdown. Raises UserError, loses nothing."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
 
 
 def load(path: str | Path) -> dict:

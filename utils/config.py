@@ -108,7 +108,7 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _remarks(source: str) -> dict[str, str]:
-    """Top-level UPPER_CASE assignments of a script -> the comment at the end of their line."""
+    """Top-level UPPER_CASE assignments of a script -> the comment at the end of their line; not those of _NAMES."""
     comments = {
         token.start[0]: token.string.lstrip("# ")
         for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__)
@@ -119,7 +119,7 @@ def _remarks(source: str) -> dict[str, str]:
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name) and target.id.isupper()
+        if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_")
     }
 
 

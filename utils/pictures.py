@@ -1,12 +1,14 @@
 """Pictures of masks: overlays and index PNGs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from utils.classes import PALETTE, VOID, colourise
+from utils.files import replacing
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
@@ -37,6 +39,17 @@ def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
     return edge & (mask != 0) & (mask != VOID)
 
 
+def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> np.ndarray:
+    """A picture with its clicks as dots: green on the thing (1), red on the rest (0), with a white rim."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    radius = max(3, min(canvas.size) // 50)
+    for (x, y), label in zip(points, labels, strict=True):
+        fill, width = ((0, 200, 0) if label else (220, 0, 0)), max(1, radius // 3)
+        draw.circle((x, y), radius, fill=fill, outline=(255, 255, 255), width=width)
+    return np.array(canvas)
+
+
 def save_mask(mask: np.ndarray, path: Path) -> None:
     """Write class ids (H, W) as an index PNG; its palette shows them in colour."""
     image = Image.fromarray(mask.astype(np.uint8)).convert("L")
@@ -45,8 +58,6 @@ def save_mask(mask: np.ndarray, path: Path) -> None:
 
 
 def save_picture(image: Image.Image | np.ndarray, path: Path) -> None:
-    """Write a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(temporary, format="PNG")
-    temporary.replace(path)
+    """Write a PNG."""
+    with replacing(path) as temporary:
+        (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(temporary, format="PNG")

@@ -7,6 +7,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
+from utils.files import replacing  # noqa: E402
+
 MODEL_COLOURS = {
     "UNET": "#0072B2",
     "Autoencoder": "#E69F00",
@@ -31,11 +33,9 @@ def plot_curves(log: list[dict], path: Path) -> None:
 
 
 def save_figure(figure: plt.Figure, path: Path) -> None:
-    """Write a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, dpi=130, format="png", facecolor="white")
-    temporary.replace(path)
+    """Write a PNG."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png", facecolor="white")
     plt.close(figure)
 
 
@@ -58,6 +58,24 @@ def plot_scores(lines: list[dict], path: Path) -> None:
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    save_figure(figure, path)
+
+
+def plot_clicks(lines: list[dict], path: Path) -> None:
+    """IoU of the animal against the number of clicks: lines of results/clicks.csv."""
+    figure, axes = plt.subplots(figsize=(8.4, 4), layout="constrained")
+    models = list(dict.fromkeys(line["model"] for line in lines))
+    colours = ("#CC79A7", "#009E73", "#0072B2", "#999999")
+    for model, colour in zip(models, colours, strict=False):
+        for first_click, style in (("central", "-o"), ("random", "--s")):
+            chosen = [line for line in lines if (line["model"], line["first_click"]) == (model, first_click)]
+            label = f"{model}, first click {first_click}"
+            clicks, values = zip(*((int(line["clicks"]), float(line["miou_animal"])) for line in chosen), strict=True)
+            axes.plot(clicks, values, style, color=colour, label=label, markersize=4)
+    axes.set(xlabel="clicks", ylabel="IoU of the animal, mean over pictures", ylim=(0, 1), xticks=(1, 2, 3, 5, 10))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     save_figure(figure, path)
 
 

@@ -1,0 +1,44 @@
+"""Markdown tables and files that are written whole."""
+
+import pytest
+
+from utils.errors import UserError
+from utils.files import read_csv, replacing, write_csv, write_text
+from utils.tables import markdown_table, write_between_markers
+
+
+def test_columns_are_aligned_and_what_a_line_lacks_is_a_dash():
+    table = markdown_table({"name": "model", "score": "mIoU"}, [{"name": "a", "score": "0.5"}, {"name": "long name"}])
+    assert table.splitlines() == [
+        "| model     | mIoU |",
+        "| --------- | ---: |",
+        "| a         |  0.5 |",
+        "| long name |    – |",
+    ]
+
+
+def test_only_what_stands_between_the_markers_is_replaced(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("a\n<!-- x -->\nold\n<!-- /x -->\n<!-- y -->\nkept\n<!-- /y -->\n")
+    write_between_markers(path, "x", "new")
+    assert path.read_text() == "a\n<!-- x -->\nnew\n<!-- /x -->\n<!-- y -->\nkept\n<!-- /y -->\n"
+    with pytest.raises(UserError, match="no lines <!-- z -->"):
+        write_between_markers(path, "z", "new")
+    with pytest.raises(UserError, match="no lines"):
+        write_between_markers(tmp_path / "gone.md", "x", "new")
+
+
+def test_a_csv_comes_back_as_it_was_written_and_none_is_empty(tmp_path):
+    lines = [{"a": "1", "b": "x, y"}, {"a": "", "b": '"'}]
+    write_csv(lines, tmp_path / "new" / "x.csv")
+    assert read_csv(tmp_path / "new" / "x.csv") == lines
+    assert read_csv(tmp_path / "none.csv") == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.txt"
+    write_text("before", path)
+    with pytest.raises(UserError, match="x.txt: half.*untouched"), replacing(path) as temporary:
+        temporary.write_text("ha")
+        raise OSError("half")
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,54 @@
+"""Files written whole or not at all."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from utils.errors import UserError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path to write to; it takes the place of `path` when the block ends, flushed to the disk.
+
+    Raises UserError if it cannot be written; what was there before is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
+    finally:
+        with suppress(OSError):  # it is gone after a success
+            temporary.unlink()
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Replace a small text file: JSON, Markdown."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The lines of a CSV; none if there is no such file."""
+    if not Path(path).exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(lines: list[dict], path: str | Path) -> None:
+    """Replace a CSV; the keys of the first line are the columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(text.getvalue(), path)
