@@ -29,6 +29,24 @@ class ResidualBlock(nn.Module):
         return F.relu(y + self.shortcut(self.pool(x)), inplace=True)
 
 
+class SelfAttention(nn.Module):
+    """Every place looks at all others: (N, C, H, W) -> the same shape (non-local block, Wang et al., CVPR 2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.heads = channels // 32 if channels % 32 == 0 else 1
+        self.norm = nn.BatchNorm2d(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)  # (N, H * W, 3 * C)
+        query, key, value = tokens.unflatten(2, (3, self.heads, -1)).movedim(1, -2).unbind(1)  # (N, heads, H * W, D)
+        y = F.scaled_dot_product_attention(query, key, value)
+        y = y.movedim(1, -2).flatten(2).transpose(1, 2).unflatten(2, x.shape[-2:])
+        return x + self.out(y)
+
+
 class Encoder(nn.Module):
     """Residual pyramid: (N, 3, H, W) -> one feature map per level, finest first.
 

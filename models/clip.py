@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from models.blocks import Decoder, Encoder, ResidualBlock
+from models.blocks import Decoder, Encoder, ResidualBlock, SelfAttention
 from models.hub import check_complete, load_pretrained
 
 HALF = (0.5, 0.5, 0.5)
@@ -70,6 +70,12 @@ class ImageEncoder(nn.Module):
         return tapped.transpose(1, 2).unflatten(2, (height, width))  # (N, channels, h, w)
 
 
+def load_encoder(name: str, layers: Sequence[int], frozen: bool) -> ImageEncoder:
+    """The encoder with this hub id or in this folder, or "tiny". Raises OSError if it cannot be had."""
+    encoder = ImageEncoder.tiny(layers) if name == "tiny" else ImageEncoder.from_pretrained(name, layers)
+    return encoder.requires_grad_(not frozen)
+
+
 class CLIPDecoder(nn.Module):
     """Patch tokens (N, channels, h, w) and the picture (N, 3, H, W) -> feature maps (N, widths[0], H / 2, W / 2).
 
@@ -85,13 +91,18 @@ class CLIPDecoder(nn.Module):
             nn.BatchNorm2d(channels),
             nn.Dropout2d(dropout),
             nn.Conv2d(channels, token_width, 1, bias=False),
+            SelfAttention(token_width),  # one species for the whole animal
             ResidualBlock(token_width, token_width),
             ResidualBlock(token_width, token_width),
         )
         self.decoder = Decoder(tuple(widths))
 
+    def features(self, images: torch.Tensor, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """The stem's maps at 1/2, 1/4, 1/8 of the picture's size and the projected tokens, finest first."""
+        return [*self.stem(images), self.project(tokens)]
+
     def forward(self, images: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        return self.decoder([*self.stem(images), self.project(tokens)])
+        return self.decoder(self.features(images, tokens))
 
 
 class CLIPCNN(nn.Module):
@@ -111,8 +122,7 @@ class CLIPCNN(nn.Module):
         freeze_encoder: bool = True,
     ):
         super().__init__()
-        self.encoder = ImageEncoder.tiny(layers) if encoder == "tiny" else ImageEncoder.from_pretrained(encoder, layers)
-        self.encoder.requires_grad_(not freeze_encoder)
+        self.encoder = load_encoder(encoder, layers, freeze_encoder)
         self.decoder = CLIPDecoder(self.encoder.channels, widths, dropout)
         self.head = nn.Conv2d(widths[0], classes, 1)
 

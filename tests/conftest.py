@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 REPOSITORY = Path(__file__).parent.parent
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
+TOWER = {**SIZES, "image_size": 32, "patch_size": 8}  # of a tiny vision transformer
 
 torch.set_num_threads(1)
 
@@ -49,6 +51,19 @@ def _draw(generator: np.random.Generator, colour: tuple[int, int, int]) -> tuple
     picture = np.where(distance[..., None] < 1, colour, 120) + generator.normal(0, 12, (height, width, 3))
     trimap = np.select([distance < 0.9, distance < 1.1], [1, 3], 2)
     return picture.clip(0, 255).astype(np.uint8), trimap.astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_folder(tmp_path_factory):
+    """A folder with random weights as the hub holds them: both towers of CLIP, and the preprocessor's file."""
+    import transformers
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    config = transformers.CLIPConfig(vision_config=TOWER, text_config=SIZES, projection_dim=8)
+    torch.manual_seed(0)
+    transformers.CLIPModel(config).save_pretrained(folder)
+    transformers.CLIPImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25]).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from conftest import TOWER
 
+from models.blocks import SelfAttention
 from models.clip import CLIPCNN, ImageEncoder
 from utils.dataset import PetDataset
 from utils.errors import UserError
-from utils.features import FeatureDataset
+from utils.features import FeatureDataset, encoder_key
 
-SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
-TOWER = {**SIZES, "image_size": 32, "patch_size": 8}
 CPU = torch.device("cpu")
 
 
@@ -31,17 +31,6 @@ def tiny_vit(kind: str) -> torch.nn.Module:
         for parameter in vit.parameters():  # positions that are all zero would hide a mistake in resizing them
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return vit
-
-
-@pytest.fixture(scope="session")
-def tiny_clip_folder(tmp_path_factory):
-    """A folder with random weights as the hub holds them: both towers of CLIP, and the preprocessor's file."""
-    folder = tmp_path_factory.mktemp("tiny-clip")
-    config = transformers.CLIPConfig(vision_config=TOWER, text_config=SIZES, projection_dim=8)
-    torch.manual_seed(0)
-    transformers.CLIPModel(config).save_pretrained(folder)
-    transformers.CLIPImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25]).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("size", [32, 48])
@@ -95,6 +84,22 @@ def test_a_folder_whose_weights_are_incomplete_is_refused(tiny_clip_folder, tmp_
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(OSError, match="1 weights are missing"):
         ImageEncoder.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(64, 2), (40, 1)])
+def test_self_attention_is_softmax_of_query_and_key_times_value_per_head(channels, heads):
+    torch.manual_seed(0)
+    attention = SelfAttention(channels).eval()
+    x = torch.randn(2, channels, 3, 4)
+    width = channels // heads
+    with torch.no_grad():
+        query, key, value = attention.qkv(attention.norm(x)).flatten(2).split(channels, dim=1)  # (2, C, 12)
+        mixed = torch.zeros_like(value)
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            weights = (query[:, part].transpose(1, 2) @ key[:, part] / width**0.5).softmax(-1)  # (2, 12, 12)
+            mixed[:, part] = value[:, part] @ weights.transpose(1, 2)
+        torch.testing.assert_close(attention(x), x + attention.out(mixed.view_as(x)))
 
 
 @pytest.mark.parametrize("size", [32, 72])
@@ -154,6 +159,15 @@ def test_kept_features_are_computed_once(features, oxford_root):
     assert np.array_equal(again.arrays["tokens"], dataset.arrays["tokens"])
     with pytest.raises(AssertionError):  # another encoder, other features
         FeatureDataset(oxford_root, "val", 32, Untouchable(), ["other"], CPU, mirrored=True)
+
+
+def test_other_weights_in_the_same_folder_are_another_encoder(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    keys = [encoder_key(str(tmp_path), (1, 2))]
+    (tmp_path / "model.safetensors").write_bytes(b"others")
+    keys += [encoder_key(str(tmp_path), (1, 2)), encoder_key(str(tmp_path), (2,))]
+    assert len({str(key) for key in keys}) == 3
+    assert encoder_key("openai/clip", (1, 2)) == ["openai/clip", [1, 2]]
 
 
 SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
