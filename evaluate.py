@@ -3,13 +3,12 @@
     python evaluate.py                                  # all rows, official test split
     python evaluate.py --SPLIT=val --ROWS=UNET          # one row, validation split
     python evaluate.py --FLIP=True --README=README.md   # a second line with flip at test time; README's table
+    python evaluate.py --CLICKS="PointCLIP,CLIP look-up,disk,everything"   # also IoU against clicks, and baselines
     torchrun --nproc_per_node=2 evaluate.py             # the same numbers, shared work
 
 A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md.
 """
 
-import csv
-import io
 import os
 import time
 from pathlib import Path
@@ -18,18 +17,21 @@ import numpy as np
 import torch
 
 from models.clipseg import HUB_ID
-from utils.checkpoint import write_text
-from utils.classes import colourise
+from utils.classes import CLASSES, VOID, colourise
+from utils.click_protocol import CLICK_MODELS, click_models, one_click_confusions, score_click_model
+from utils.clicks import next_click, thing_mask
 from utils.config import require_choice, require_positive, run_script
 from utils.dataset import SPLITS, PetDataset, list_samples, read_sample
 from utils.distributed import distributed, is_main, pick_device
 from utils.errors import UserError
 from utils.evaluation import evaluate
+from utils.files import read_csv, write_csv
 from utils.metrics import scores
-from utils.pictures import overlay, save_mask
-from utils.plots import plot_confusions, plot_examples, plot_scores
+from utils.pictures import draw_points, overlay, save_mask
+from utils.plots import plot_clicks, plot_confusions, plot_examples, plot_scores
 from utils.rows import ROWS as ALL_ROWS
 from utils.rows import Row, load_row, segment
+from utils.tables import markdown_table, write_between_markers
 from utils.zeroshot import choose_threshold, sweep_thresholds
 
 # data
@@ -40,21 +42,36 @@ ROWS = tuple(ALL_ROWS)  # e.g. --ROWS=UNET,CLIP
 FLIP = False  # a second line per row: averaged over the picture and its mirror image
 CLIPSEG = HUB_ID  # hub id or folder; its prompts are in utils/zeroshot.py
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)  # reported beside the one chosen on the validation split
+CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture; takes many minutes
 # run
 BATCH_SIZE = 16  # changes no number
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 # output
 RESULTS = "results"  # folder of results.csv; lines of other rows and splits in it are kept
-IMAGES = "images"  # folder of results.png and confusion.png
+IMAGES = "images"  # folder of results.png, confusion.png and clicks.png
 EXAMPLES = "predictions/examples.png"  # some pictures with every row's masks
 SAVE_MASKS = ""  # folder: every prediction as an index PNG at the mask's own size
-README = ""  # file whose table between the results markers is written anew
+README = ""  # file whose tables between markers are written anew
 
-COLUMNS = (
+_COLUMNS = (
     "model,encoder,checkpoint,split,images,miou,mdice,pixel_accuracy,iou_background,iou_cat,iou_dog,"
     "dice_background,dice_cat,dice_dog,miou_per_image,params_m,images_per_second"
 ).split(",")
+_CLICK_COUNTS = (1, 2, 3, 5, 10)  # of results/clicks.csv
+_TITLES = {  # of the table's columns; the others are in the CSV only
+    "model": "model",
+    "encoder": "encoder",
+    "images": "images",
+    "miou": "mIoU",
+    "mdice": "mDice",
+    "pixel_accuracy": "accuracy",
+    "iou_background": "IoU bg",
+    "iou_cat": "IoU cat",
+    "iou_dog": "IoU dog",
+    "params_m": "params (M)",
+    "images_per_second": "img/s",
+}
 
 
 def main() -> None:
@@ -62,6 +79,8 @@ def main() -> None:
     require_positive(globals(), "BATCH_SIZE")
     for name in ROWS:
         require_choice("ROWS", name, tuple(ALL_ROWS))
+    for name in CLICKS:
+        require_choice("CLICKS", name, CLICK_MODELS)
     device = pick_device(DEVICE)
     with distributed(device):
         rows, lines, confusions, missing = [], [], {}, {}
@@ -75,35 +94,42 @@ def main() -> None:
             for flip in (False, True) if FLIP else (False,):
                 line, confusion = score_row(row, flip, device)
                 lines.append(line)
-                confusions[line["model"]] = confusion
+                if row.name != "PointCLIP":  # its classes are others
+                    confusions[line["model"]] = confusion
         if is_main():
             report(lines, confusions, missing)
+        if not lines:
+            raise UserError("no row could be scored")
+        if is_main():
             draw_examples(rows, device)
-    if not lines:
-        raise UserError("no row could be scored")
+        if CLICKS:
+            score_clicks(rows, device)
 
 
 def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.Tensor]:
     """One line of results.csv, and the confusion matrix of the whole split."""
     name = f"{row.name} + flip" if flip else row.name
     dataset = PetDataset(DATA_ROOT, SPLIT, row.image_size)
-    on_prediction = None
-    if SAVE_MASKS:
-        folder = Path(SAVE_MASKS) / name.replace(" ", "")
+    folder = Path(SAVE_MASKS) / name.replace(" ", "") if SAVE_MASKS else None
 
-        def on_prediction(index: int, mask: np.ndarray) -> None:
-            save_mask(mask, folder / f"{dataset.samples[index].name}.png")
+    def on_prediction(index: int, mask: np.ndarray, subfolder: str = "") -> None:
+        if folder:
+            save_mask(mask, folder / subfolder / f"{dataset.samples[index].name}.png")
 
     if row.name == "CLIPSeg":
         stored = Path(CHECKPOINTS) / "clipseg" / f"threshold{'_flip' * flip}.json"
         row.threshold = choose_threshold(row.model, DATA_ROOT, row.image_size, flip, device, BATCH_SIZE, stored)
     started = time.perf_counter()
+    class_names = CLASSES
     if row.name == "CLIPSeg":
         thresholds = tuple(dict.fromkeys((row.threshold, *THRESHOLDS)))
         swept = sweep_thresholds(row.model, dataset, thresholds, flip, device, BATCH_SIZE, on_prediction)
         confusions = swept[row.threshold]
         if is_main():
             write_thresholds(name, swept, row.threshold)
+    elif row.name == "PointCLIP":
+        class_names = ("rest", "thing")
+        confusions = one_click_confusions(row.predictor(flip), dataset, name, on_prediction)
     else:
         confusions = evaluate(row.predictor(flip), dataset, device, BATCH_SIZE, name, on_prediction)
     seconds = time.perf_counter() - started
@@ -113,11 +139,45 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
         "checkpoint": row.checkpoint,
         "split": SPLIT,
         "images": len(dataset),
-        **scores(confusions),
+        **scores(confusions, class_names),
         "params_m": row.params_m,
         "images_per_second": len(dataset) / seconds,
     }
     return line, confusions.sum(0)
+
+
+def score_clicks(rows: list[Row], device: torch.device) -> None:
+    """results/clicks.csv, its figure and README's table: the models of CLICKS with more and more clicks."""
+    models = click_models({row.name: row for row in rows}, DATA_ROOT, device)
+    for name in CLICKS:
+        if name not in models:
+            raise UserError(
+                f"CLICKS: {name} needs its checkpoint, the reason is above; {', '.join(models)} can be scored"
+            )
+    path = Path(RESULTS) / "clicks.csv"
+    for name in CLICKS:
+        new = score_click_model(name, models[name], list_samples(DATA_ROOT, SPLIT), _CLICK_COUNTS, device)
+        if is_main():  # after every model, for they take long
+            lines = [line for line in read_csv(path) if line["model"] != name] + new
+            lines.sort(key=lambda line: CLICK_MODELS.index(line["model"]))
+            write_csv(lines, path)
+    if is_main():
+        plot_clicks(lines, Path(IMAGES) / "clicks.png")
+        if README:
+            write_between_markers(README, "clicks", click_table(lines))
+        print(f"wrote {path}, {IMAGES}/clicks.png")
+
+
+def click_table(lines: list[dict[str, str]]) -> str:
+    """The lines of clicks.csv with the numbers of clicks side by side."""
+    titles = {"model": "model", "first_click": "first click"}
+    titles |= {f"{clicks}": f"IoU, {clicks} click{'s' * (clicks > 1)}" for clicks in _CLICK_COUNTS}
+    titles |= {"noc85": "NoC@85", "noc90": "NoC@90"}
+    merged = {}
+    for line in lines:
+        row = merged.setdefault((line["model"], line["first_click"]), dict(line))
+        row[str(line["clicks"])] = line["miou_animal"]
+    return markdown_table(titles, list(merged.values()), 2)
 
 
 # ---------------------------------------------------------------------------------------------- output
@@ -126,7 +186,9 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
 def report(lines: list[dict], confusions: dict[str, torch.Tensor], missing: dict[str, str]) -> None:
     """Print the table; write results.csv, the figures, and README's table if asked."""
     formatted = [format_line(line) for line in lines]
-    print(table([*formatted, *({"model": name} for name in missing)]))
+    # "–" for a row that was not scored, an empty cell where a column has no meaning
+    unscored = [{"model": name} for name in missing]
+    print(markdown_table(_TITLES, [*formatted, *unscored], 2))
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     if not lines:
@@ -134,10 +196,11 @@ def report(lines: list[dict], confusions: dict[str, torch.Tensor], missing: dict
     results = Path(RESULTS) / "results.csv"
     everything = write_results(formatted, results)
     plot_scores(lines, Path(IMAGES) / "results.png")
-    plot_confusions(confusions, Path(IMAGES) / "confusion.png")
+    if confusions:
+        plot_confusions(confusions, Path(IMAGES) / "confusion.png")
     if README:
         rows = [line for line in everything if line["split"] == SPLIT]
-        write_between_markers(Path(README), "results", table([*rows, *({"model": n} for n in missing)]))
+        write_between_markers(README, "results", markdown_table(_TITLES, [*rows, *unscored], 2))
     print(f"wrote {results}, {IMAGES}/results.png, {IMAGES}/confusion.png, {EXAMPLES}")
 
 
@@ -149,46 +212,17 @@ def format_line(line: dict) -> dict[str, str]:
         value = line.get(column, "")
         return format(value, digits.get(column, ".4f")) if isinstance(value, float) else str(value)
 
-    return {column: text(column) for column in COLUMNS}
-
-
-def table(lines: list[dict[str, str]]) -> str:
-    """A Markdown table with aligned columns that reads well in a terminal too."""
-    columns = {
-        "model": "model",
-        "encoder": "encoder",
-        "images": "images",
-        "miou": "mIoU",
-        "mdice": "mDice",
-        "pixel_accuracy": "accuracy",
-        "iou_background": "IoU bg",
-        "iou_cat": "IoU cat",
-        "iou_dog": "IoU dog",
-        "params_m": "params (M)",
-        "images_per_second": "img/s",
-    }
-    # "–" for a row that was not scored, an empty cell where a column has no meaning
-    cells = [list(columns.values())] + [[line.get(column, "–") for column in columns] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)])
-
-    def align(number: int, cell: str) -> str:
-        return cell.ljust(widths[number]) if number < 2 else cell.rjust(widths[number])
-
-    return "\n".join(f"| {' | '.join(align(i, cell) for i, cell in enumerate(row))} |" for row in cells)
+    return {column: text(column) for column in _COLUMNS}
 
 
 def write_results(lines: list[dict[str, str]], path: Path) -> list[dict[str, str]]:
     """Replace the lines of the same model and split in the CSV, keep the others; returns all lines, in table order."""
-    kept = []
-    if path.exists():
-        with open(path, newline="") as file:
-            kept = list(csv.DictReader(file))
+    kept = read_csv(path)
     new = {(line["model"], line["split"]) for line in lines}
     merged = [line for line in kept if (line["model"], line["split"]) not in new] + lines
     order = list(ALL_ROWS)
     merged.sort(key=lambda line: (order.index(line["model"].partition(" ")[0]), line["model"], line["split"]))
-    write_text(as_csv(merged), path)
+    write_csv(merged, path)
     return merged
 
 
@@ -200,15 +234,7 @@ def write_thresholds(name: str, swept: dict[float, torch.Tensor], chosen: float)
         numbers = {key: f"{result[key]:.4f}" for key in ("miou", "mdice", "pixel_accuracy", "iou_cat", "iou_dog")}
         chosen_on = "val" if threshold == chosen else ""
         lines.append({"model": name, "split": SPLIT, "threshold": threshold, "chosen_on": chosen_on, **numbers})
-    write_text(as_csv(lines), Path(RESULTS) / f"{name.lower().replace(' + ', '_')}.csv")
-
-
-def as_csv(lines: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    write_csv(lines, Path(RESULTS) / f"{name.lower().replace(' + ', '_')}.csv")
 
 
 def draw_examples(rows: list[Row], device: torch.device, count: int = 4) -> None:
@@ -221,18 +247,21 @@ def draw_examples(rows: list[Row], device: torch.device, count: int = 4) -> None
         columns["picture"].append(image)
         columns["mask"].append(colourise(mask))
         for row in rows:
-            columns[row.name].append(overlay(image, segment(row, image, device)))
+            columns[row.name].append(draw_prediction(row, image, mask, device))
     plot_examples(columns, Path(EXAMPLES))
 
 
-def write_between_markers(path: Path, marker: str, text: str) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in a Markdown file."""
-    start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
-    content = path.read_text(encoding="utf-8")
-    if start not in content or end not in content:
-        raise UserError(f"README = {path} has no lines {start} and {end}")
-    before, after = content.partition(start)[0], content.partition(end)[2]
-    write_text(f"{before}{start}\n{text}\n{end}{after}", path)
+def draw_prediction(row: Row, image: np.ndarray, mask: np.ndarray, device: torch.device) -> np.ndarray:
+    """The picture under a row's prediction; PointCLIP's with a click on the centre of the animal."""
+    if row.name != "PointCLIP":
+        return overlay(image, segment(row, image, device))
+    thing = int(mask[mask != VOID].max(initial=0))
+    truth = thing_mask(mask, thing)
+    click = next_click(truth, np.zeros(truth.shape, bool)) or (0, 0, 1)
+    predictor = row.predictor(False)
+    predictor.set_image(image)
+    predicted, _ = predictor.predict([click[:2]], [1])
+    return draw_points(overlay(image, predicted.astype(np.uint8) * thing), [click[:2]], [1])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Segment your own pictures with a trained model.
 
     python predict.py photo.jpg folder/ --MODEL=unet --OUT=predictions
+    python predict.py photo.jpg --POINT=210,140 --POINT=30,40,0     # what is at x, y, without what is at 30, 40
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
-Writes OUT/masks/NAME.png (class ids 0 background, 1 cat, 2 dog, shown in colour; with TEXT 1 is the thing),
+Writes OUT/masks/NAME.png (class ids 0 background, 1 cat, 2 dog, shown in colour; with TEXT or POINT 1 is the thing),
 OUT/overlays/NAME.png and, with TEXT, OUT/heatmaps/NAME.png, all at the picture's own size. Inputs are never
 overwritten; files that cannot be read are listed at the end.
 """
@@ -14,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from models.clipseg import HUB_ID
 from utils.classes import CLASSES
 from utils.config import require_choice, run_script
-from utils.dataset import list_pictures, read_image, resize_image
+from utils.dataset import list_pictures, read_image
 from utils.distributed import pick_device
 from utils.errors import UserError
-from utils.pictures import heat_map, overlay, save_mask, save_picture
+from utils.pictures import draw_points, heat_map, overlay, save_mask, save_picture
 from utils.rows import ROWS, load_row, segment
-from utils.zeroshot import load_clipseg, prompt_logits
+from utils.zeroshot import load_clipseg, text_scores
 
 # what
 MODEL = "unet"  # "unet", "clip", "clipseg"
+POINT = []  # clicks for PointCLIP, in pixels: x,y on the thing, x,y,0 on what is not part of it
 TEXT = ""  # any text, e.g. "a cat": CLIPSeg looks for it
 CLIPSEG = HUB_ID  # hub id or folder of its weights
 THRESHOLD = 0.3  # of the text's score, 0 to 1
@@ -44,7 +45,12 @@ Segmenter = Callable[[np.ndarray], dict[str, np.ndarray]]
 def main(arguments: list[str]) -> int:
     pictures = find_pictures(arguments)
     device = pick_device(DEVICE)
-    segment_picture = segmenter_by_text(device) if TEXT else segmenter_by_class(device)
+    if POINT and TEXT:
+        raise UserError("POINT and TEXT are two ways of asking: give one of them")
+    if POINT:
+        segment_picture = segmenter_by_clicks(device)
+    else:
+        segment_picture = segmenter_by_text(device) if TEXT else segmenter_by_class(device)
     failures = []
     for picture in pictures:
         try:
@@ -81,7 +87,7 @@ def find_pictures(arguments: list[str]) -> list[Path]:
 
 
 def segmenter_by_class(device: torch.device) -> Segmenter:
-    by_class = {folder: row for row, (folder, _) in ROWS.items()}
+    by_class = {folder: row for row, (folder, _) in ROWS.items() if row != "PointCLIP"}
     require_choice("MODEL", MODEL, tuple(by_class))
     row = load_row(by_class[MODEL], CHECKPOINTS, device, CLIPSEG)
 
@@ -92,14 +98,32 @@ def segmenter_by_class(device: torch.device) -> Segmenter:
     return segment_picture
 
 
+def segmenter_by_clicks(device: torch.device) -> Segmenter:
+    points, labels = zip(*map(parse_click, POINT), strict=True)
+    predictor = load_row("PointCLIP", CHECKPOINTS, device).predictor(FLIP)
+
+    def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
+        predictor.set_image(image)
+        mask = predictor.predict(points, labels)[0].astype(np.uint8)
+        return {"masks": mask, "overlays": draw_points(overlay(image, mask), points, labels)}
+
+    return segment_picture
+
+
+def parse_click(text: str) -> tuple[tuple[int, int], int]:
+    """ "x,y" or "x,y,0" -> ((x, y), label). Raises UserError."""
+    try:
+        x, y, label = map(int, (text if text.count(",") == 2 else f"{text},1").split(","))
+    except ValueError:
+        raise UserError(f"POINT = {text}: write x,y in pixels, or x,y,0 for what is not part of the thing") from None
+    return (x, y), label
+
+
 def segmenter_by_text(device: torch.device) -> Segmenter:
     model = load_clipseg(CLIPSEG, device)
 
     def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
-        small = torch.from_numpy(resize_image(image, model.image_size)).movedim(-1, 0)[None].to(device)
-        logits = prompt_logits(model, [[TEXT]], small, FLIP)
-        logits = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
-        heat = logits[0, 0].sigmoid().cpu().numpy()
+        heat = text_scores(model, TEXT, image, device, FLIP)
         mask = (heat > THRESHOLD).astype(np.uint8)
         return {"masks": mask, "overlays": overlay(image, mask), "heatmaps": heat_map(image, heat)}
 
@@ -108,7 +132,7 @@ def segmenter_by_text(device: torch.device) -> Segmenter:
 
 def describe(mask: np.ndarray) -> str:
     """The share of the picture that each thing covers, in words."""
-    names = {1: TEXT} if TEXT else dict(enumerate(CLASSES[1:], 1))
+    names = {1: TEXT or "the thing clicked"} if TEXT or POINT else dict(enumerate(CLASSES[1:], 1))
     shares = {name: float((mask == index).mean()) for index, name in names.items()}
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0.001) or "nothing found"
 

@@ -25,5 +25,7 @@ here="--CHECKPOINTS=checkpoints/synthetic"
 python data/prepare.py --SYNTHETIC=True
 python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 --EPOCHS=60
 python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=60 --FALLBACK=tiny
+python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=20 --FALLBACK=tiny --PROMPT=point
 pictures=images/synthetic
-python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures/examples.png
+python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures/examples.png \
+    --CLICKS="PointCLIP,CLIP look-up,disk,everything"

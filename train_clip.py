@@ -1,13 +1,14 @@
 """Train a CNN decoder on a frozen image encoder (CLIP, or any other vision transformer): background, cat, dog.
 
     python train_clip.py                                              # CLIP ViT-B/16 from the hub
+    python train_clip.py --PROMPT=point                               # PointCLIP: the thing under a click
     python train_clip.py --ENCODER=facebook/deit-tiny-patch16-224     # another encoder, by hub id or folder
     python train_clip.py --AUGMENT_FEATURES=False                     # encode augmented pictures in every step
     python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False   # fine-tune the encoder too
 
 The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
-cache; then an epoch costs the decoder only. Writes checkpoints/clip/{best.pt, last.pt, log.csv, curves.png};
-the checkpoint holds the decoder and the encoder's id. README.md says how long it takes and what to expect.
+cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/) {best.pt, last.pt, log.csv,
+curves.png}; the checkpoint holds the decoder and the encoder's id. README.md says how long it takes and what to expect.
 """
 
 import os
@@ -16,8 +17,12 @@ from pathlib import Path
 import torch
 
 from models.clip import CLIPCNN
+from models.pointclip import SHAPES, PointCLIP
 from utils.augment import augment, jitter_colour, normalise
-from utils.classes import CLASSES
+from utils.checkpoint import load
+from utils.classes import CLASSES, VOID
+from utils.click_protocol import one_click_confusions
+from utils.clicks import simulate_clicks
 from utils.config import (
     require_between,
     require_choice,
@@ -30,11 +35,18 @@ from utils.dataset import PetDataset
 from utils.distributed import distributed, pick_device
 from utils.errors import UserError
 from utils.evaluation import evaluate
-from utils.features import FeatureDataset
+from utils.features import FeatureDataset, encoder_key
 from utils.losses import segmentation_loss
 from utils.metrics import scores
+from utils.pointing import PointPredictor
 from utils.training import fit
 
+# task
+PROMPT = "class"  # "class": every pixel gets one; "point": PointCLIP, what was clicked against the rest
+CLICK_SHAPE = "disk"  # "gaussian"
+CLICK_RADIUS = 0.02  # of the picture's side
+CORRECTIONS = 4  # simulated clicks after the first one, at most
+WARM_START = True  # begin with the decoder of CHECKPOINTS/clip/best.pt, if it was trained on the same encoder
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -54,13 +66,13 @@ SCALE = (0.7, 1.8)  # magnification, for encoded pictures
 ROTATION = 15.0  # degrees at most, for encoded pictures
 COLOUR = 0.5  # 0 none, 1 strong; with kept features only the stem's picture is changed
 # optimisation
-EPOCHS = 6  # with kept features an epoch is every picture and its mirror image
+EPOCHS = 5  # with kept features an epoch is every picture and its mirror image
 BATCH_SIZE = 16  # of all processes together
 MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.998  # the averaged weights are the ones that are kept
+EMA_DECAY = 0.995  # the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
@@ -72,17 +84,26 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 
 def main() -> None:
     constants = script_constants(main)
-    require_positive(constants, "IMAGE_SIZE", "ENCODER_RATE")
+    require_choice("PROMPT", PROMPT, ("class", "point"))
+    require_choice("CLICK_SHAPE", CLICK_SHAPE, SHAPES)
+    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
+    require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "ENCODER_RATE")
+    require_between(constants, 0, 19, "CORRECTIONS")
     require_between(constants, 0, 1, "DROPOUT", "COLOUR")
     require_range("SCALE", SCALE)
-    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
         # 1. Encoder and decoder.
-        arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(CLASSES), "widths": WIDTHS}
-        arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
+        arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
+        arguments |= {"freeze_encoder": FREEZE_ENCODER}
+        if PROMPT == "point":
+            arguments |= {"click_shape": CLICK_SHAPE, "click_radius": CLICK_RADIUS}
+        else:
+            arguments |= {"classes": len(CLASSES)}
         model, arguments = build_model(arguments)
+        if PROMPT == "point" and WARM_START:
+            load_class_decoder(model, arguments, Path(CHECKPOINTS) / "clip" / "best.pt")
         encoder = model.encoder
         mean, std = encoder.mean, encoder.std
         if IMAGE_SIZE % encoder.patch_size:
@@ -91,7 +112,7 @@ def main() -> None:
         # 2. Data: with the features of the frozen encoder, or as pictures alone.
         keep_features = AUGMENT_FEATURES and arguments["freeze_encoder"]
         if keep_features:
-            encoder_id = (ENCODER, encoder.layers)
+            encoder_id = encoder_key(ENCODER, encoder.layers)
             train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, encoder_id, device, mirrored=True)
             val = FeatureDataset(DATA_ROOT, "val", IMAGE_SIZE, encoder, encoder_id, device, mirrored=False)
             model.encoder = None  # its features are all that is needed from here on
@@ -99,48 +120,87 @@ def main() -> None:
             train = PetDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
             val = PetDataset(DATA_ROOT, "val", IMAGE_SIZE)
 
-        # 3. Loss: the picture in the stem stays aligned with the features.
-        def compute_loss(model, batch, generator, progress):
+        def augment_batch(batch, generator):
             images, masks, *tokens = batch
-            if keep_features:
-                images = jitter_colour(images.float() / 255, generator, COLOUR)
-            else:
+            if not keep_features:
                 images, masks = augment(images, masks, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR)
-            logits = model(normalise(images, mean, std), *(x.float() for x in tokens))
-            return segmentation_loss(logits, masks.long())
+                return normalise(images, mean, std), masks, None
+            images = jitter_colour(images.float() / 255, generator, COLOUR)  # the stem's; it stays aligned
+            return normalise(images, mean, std), masks.long(), tokens[0].float()
+
+        # 3. Loss: of the classes, or of the thing under the last of some clicks.
+        def class_loss(model, batch, generator, progress):
+            images, masks, tokens = augment_batch(batch, generator)
+            return segmentation_loss(model(images, tokens), masks)
+
+        def click_loss(model, batch, generator, progress):
+            images, masks, tokens = augment_batch(batch, generator)
+            single = getattr(model, "module", model)  # without the wrapper for several processes
+            single.eval()
+            with torch.no_grad():
+                features = single.encode(images, tokens)
+
+            def predict(indices, clicks, previous):
+                return single.decode([feature[indices] for feature in features], clicks, previous)
+
+            things, clicks, previous = simulate_clicks(predict, masks[:, ::2, ::2], generator, CORRECTIONS)
+            single.train()
+            thing = model(images, clicks, previous, tokens)
+            truth = (masks == things[:, None, None]).long().masked_fill(masks == VOID, VOID)
+            return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
         # 4. Validation, as evaluate.py does it.
-        def validate(model):
+        def validate_classes(model):
             def predict(images, *tokens):
                 return model(normalise(images, mean, std), *(x.float() for x in tokens))
 
             result = scores(evaluate(predict, val, device))
             return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
 
+        def validate_clicks(model):
+            predictor = PointPredictor(model, IMAGE_SIZE, mean, std, device)
+            result = scores(one_click_confusions(predictor, val, "validation"), ("rest", "thing"))
+            return {"score": result["miou"], "thing": result["iou_thing"]}
+
         # 5. Train.
-        about = {"model": "clip", "arguments": arguments, "encoder": encoder_title(arguments)}
+        name, compute_loss, validate = "clip", class_loss, validate_classes
+        if PROMPT == "point":
+            name, compute_loss, validate = "pointclip", click_loss, validate_clicks
+        about = {"model": name, "arguments": arguments, "encoder": encoder_title(arguments)}
         about |= {"image_size": IMAGE_SIZE, "mean": mean, "std": std}
-        folder = Path(CHECKPOINTS) / "clip"
+        folder = Path(CHECKPOINTS) / name
         fit(model, train, compute_loss, validate, folder, about, constants, device, parameter_groups(model))
 
 
-def build_model(arguments: dict) -> tuple[CLIPCNN, dict]:
+def build_model(arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
     """The model and the arguments it was made with. Raises UserError if its encoder cannot be had."""
     if AUGMENT_FEATURES and not FREEZE_ENCODER:
         raise UserError("FREEZE_ENCODER = False changes the features in every step: set AUGMENT_FEATURES = False too")
     require_choice("FALLBACK", FALLBACK, ("", "tiny"))
     tiny = arguments | {"encoder": "tiny", "layers": (), "freeze_encoder": False}
+    make = PointCLIP if PROMPT == "point" else CLIPCNN
     if ENCODER == "tiny":
-        return CLIPCNN(**tiny), tiny
+        return make(**tiny), tiny
     try:
-        return CLIPCNN(**arguments), arguments
+        return make(**arguments), arguments
     except ValueError as error:  # no such layer
         raise UserError(f"LAYERS = {LAYERS}: {error}") from error
     except OSError as error:
         if FALLBACK != "tiny":
             raise UserError(f"ENCODER = {error}") from error
     print(f"{ENCODER} cannot be had here; FALLBACK trains a tiny encoder from scratch in its place", flush=True)
-    return CLIPCNN(**tiny), tiny
+    return make(**tiny), tiny
+
+
+def load_class_decoder(model: PointCLIP, arguments: dict, path: Path) -> None:
+    """Copy the decoder of the CLIP row (and its encoder, if it was trained along) into PointCLIP, if it fits."""
+    saved = load(path) if path.exists() else {"arguments": {}}
+    if any(saved["arguments"].get(key) != arguments[key] for key in ("encoder", "layers", "widths")):
+        print(f"the decoder starts from random weights: {path} is missing or was trained on another encoder")
+        return
+    weights = {name: value for name, value in saved["weights"].items() if name.startswith(("encoder.", "decoder."))}
+    model.load_state_dict(weights, strict=False)  # clicks are new
+    print(f"the decoder starts from {path}")
 
 
 def encoder_title(arguments: dict) -> str:
@@ -156,9 +216,9 @@ def encoder_title(arguments: dict) -> str:
     return title if arguments["freeze_encoder"] or title == titles["tiny"] else f"{title}, fine-tuned"
 
 
-def parameter_groups(model: CLIPCNN) -> list[dict]:
-    """Decoder and head at LEARNING_RATE; the encoder, if it is trained, at ENCODER_RATE times that."""
-    groups = [{"params": [*model.decoder.parameters(), *model.head.parameters()]}]
+def parameter_groups(model: CLIPCNN | PointCLIP) -> list[dict]:
+    """All at LEARNING_RATE, but the encoder, if it is trained, at ENCODER_RATE times that."""
+    groups = [{"params": [p for name, p in model.named_parameters() if not name.startswith("encoder.")]}]
     encoder = [p for p in model.encoder.parameters() if p.requires_grad] if model.encoder else []
     rate = 1.0 if ENCODER == "tiny" or FALLBACK else ENCODER_RATE  # random weights have nothing to lose
     return [*groups, {"params": encoder, "lr": rate}] if encoder else groups

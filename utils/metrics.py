@@ -1,5 +1,7 @@
 """Confusion matrix, IoU and Dice (definitions: README, "Protocol")."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -50,8 +52,8 @@ def mean_over_present(per_class: np.ndarray) -> np.ndarray | float:
     return _divide(np.where(present, per_class, 0.0).sum(-1), present.sum(-1))
 
 
-def scores(confusions: torch.Tensor) -> dict[str, float]:
-    """Everything in the results table from one confusion matrix per picture, int64 (N, C, C).
+def scores(confusions: torch.Tensor, names: Sequence[str] = CLASSES) -> dict[str, float]:
+    """Everything in the results table from one confusion matrix per picture, int64 (N, C, C); names of C classes.
 
     The class-wise numbers are those of the summed matrix; miou_per_image is the mean of the pictures' own.
     """
@@ -62,8 +64,8 @@ def scores(confusions: torch.Tensor) -> dict[str, float]:
         "mdice": mean_over_present(dice),
         "pixel_accuracy": pixel_accuracy(total),
     }
-    result |= {f"iou_{name}": value for name, value in zip(CLASSES, iou, strict=True)}
-    result |= {f"dice_{name}": value for name, value in zip(CLASSES, dice, strict=True)}
+    result |= {f"iou_{name}": value for name, value in zip(names, iou, strict=True)}
+    result |= {f"dice_{name}": value for name, value in zip(names, dice, strict=True)}
     # A picture that is void everywhere has no score and is left out.
     result["miou_per_image"] = np.nanmean(mean_over_present(iou_per_class(confusions)))
     return {name: float(value) for name, value in result.items()}

@@ -10,8 +10,10 @@ import torch
 from models.clipseg import HUB_ID, add_background
 from utils.checkpoint import load_model
 from utils.dataset import resize_image
+from utils.distributed import autocast
 from utils.errors import UserError
 from utils.evaluation import Predict, predictor, to_size
+from utils.pointing import PointPredictor
 from utils.zeroshot import class_prompts, load_clipseg, prompt_logits
 
 # row -> folder below checkpoints/ and name of the model, command that makes it ("": still to come)
@@ -20,7 +22,7 @@ ROWS = {
     "Autoencoder": ("autoencoder", ""),
     "CLIP": ("clip", "python train_clip.py"),
     "CLIPSeg": ("clipseg", "python evaluate.py --ROWS=CLIPSeg"),
-    "PointCLIP": ("pointclip", ""),
+    "PointCLIP": ("pointclip", "python train_clip.py --PROMPT=point"),
 }
 
 
@@ -33,7 +35,8 @@ class Row:
     image_size: int
     encoder: str  # "" for a model without a pretrained encoder
     checkpoint: str
-    predictor: Callable[[bool], Predict] = field(repr=False)  # flip at test time -> (uint8 pictures -> logits)
+    # flip at test time -> (uint8 pictures -> logits), or PointCLIP's predictor
+    predictor: Callable[[bool], Predict | PointPredictor] = field(repr=False)
     threshold: float = 0.3  # CLIPSeg's, until one is chosen on the validation split
 
     @property
@@ -55,21 +58,23 @@ def load_row(name: str, checkpoints: str | Path, device: torch.device, clipseg: 
     if not path.exists():
         raise UserError(f"{path} is missing; `{command}` makes it")
     model, content = load_model(path, model_name, device)
-    return Row(
-        name,
-        model,
-        content["image_size"],
-        content.get("encoder", ""),
-        str(path),
-        lambda flip: predictor(model, content["mean"], content["std"], flip),
-    )
+    size, mean, std = content["image_size"], content["mean"], content["std"]
+
+    def predictor_of(flip: bool) -> Predict | PointPredictor:
+        if name == "PointCLIP":
+            return PointPredictor(model, size, mean, std, device, flip)
+        return predictor(model, mean, std, flip)
+
+    return Row(name, model, size, content.get("encoder", ""), str(path), predictor_of)
 
 
 @torch.inference_mode()
 def segment(row: Row, image: np.ndarray, device: torch.device, flip: bool = False) -> np.ndarray:
-    """Picture uint8 (H, W, 3) of any size -> class ids uint8 (H, W)."""
+    """Picture uint8 (H, W, 3) of any size -> class ids uint8 (H, W); for every row but PointCLIP."""
     small = torch.from_numpy(resize_image(image, row.image_size)).movedim(-1, 0)[None].to(device)
-    return to_size(row.predictor(flip)(small)[0], image.shape[:2]).byte().cpu().numpy()
+    with autocast(device):
+        logits = row.predictor(flip)(small)[0]
+    return to_size(logits, image.shape[:2]).byte().cpu().numpy()
 
 
 def _clipseg_row(name: str, device: torch.device) -> Row:

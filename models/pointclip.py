@@ -1,0 +1,115 @@
+"""PointCLIP: the thing under a click. Point-prompted segmentation on the tokens of a frozen image encoder.
+
+Clicks and the previous mask as maps beside the picture: RITM (Sofiiuk et al., ICIP 2022). One encoding of the
+picture for all clicks: Segment Anything (Kirillov et al., ICCV 2023).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.blocks import Encoder, ResidualBlock, conv_norm
+from models.clip import CLIPDecoder, load_encoder
+
+SHAPES = ("disk", "gaussian")
+
+
+class PointCLIP(nn.Module):
+    """images (N, 3, H, W), normalised with the encoder's mean and std, and clicks -> logits (N, 1, H / 2, W / 2).
+
+    clicks: (N, K, 3): x and y in 0..1 of the picture's width and height; 1 on the thing, 0 on the rest, -1 for no
+    click. previous: probabilities (N, 1, H / 2, W / 2), what the model answered before the last click; None for 0.
+    tokens: what the encoder returned for these pictures, if it is already known. encode() is once per picture,
+    decode() once per click. click_shape: one of SHAPES; click_radius: of the picture's side.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        layers: Sequence[int] = (),
+        widths: Sequence[int] = (16, 48, 96, 192),
+        dropout: float = 0.1,
+        freeze_encoder: bool = True,
+        click_shape: str = "disk",
+        click_radius: float = 0.02,
+    ):
+        super().__init__()
+        self.click_shape, self.click_radius = click_shape, click_radius
+        self.encoder = load_encoder(encoder, layers, freeze_encoder)
+        self.decoder = CLIPDecoder(self.encoder.channels, widths, dropout)
+        prompt_widths = tuple(max(width // 2, 8) for width in widths[1:])  # from 1/4 on: a click is no outline
+        self.prompt_stem = Encoder(prompt_widths, stem_stride=2)
+        self.prompts = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(prompt_widths, widths[1:], strict=True))
+        fine, coarse = widths[0], widths[-1]
+        self.compare = nn.Sequential(
+            conv_norm(5 * coarse, coarse, 1),
+            nn.ReLU(inplace=True),
+            ResidualBlock(coarse, coarse),
+            nn.Conv2d(coarse, coarse, 1),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(2 * coarse + 2 * fine, coarse), nn.ReLU(inplace=True), nn.Linear(coarse, fine + 1)
+        )
+        for layer in (*self.prompts, self.compare[-1]):  # at first clicks choose the head and change nothing else
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        images: torch.Tensor,
+        clicks: torch.Tensor,
+        previous: torch.Tensor | None = None,
+        tokens: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        return self.decode(self.encode(images, tokens), clicks, previous)
+
+    def encode(self, images: torch.Tensor, tokens: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Pictures -> feature maps at 1/2, 1/4, 1/8 of their size and at the tokens', finest first."""
+        if tokens is None:
+            tokens = self.encoder(images)
+        return self.decoder.features(images, tokens)
+
+    def decode(
+        self, features: list[torch.Tensor], clicks: torch.Tensor, previous: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Feature maps of encode() and clicks -> logits (N, 1, H / 2, W / 2)."""
+        maps = draw_clicks(clicks, features[0].shape[-2:], self.click_shape, self.click_radius)
+        if previous is None:
+            previous = torch.zeros_like(maps[:, :1])
+        prompts = self.prompt_stem(torch.cat([maps, previous], 1).contiguous(memory_format=torch.channels_last))
+        finest, *features = features
+        joined = [finest]
+        for feature, prompt, project in zip(features, prompts, self.prompts, strict=True):
+            prompt = project(prompt)
+            if prompt.shape[-2:] != feature.shape[-2:]:  # a patch size that is no power of two
+                prompt = F.interpolate(prompt, size=feature.shape[-2:], mode="bilinear", align_corners=False)
+            joined.append(feature + prompt)
+        *fine, tokens = joined
+        # Every token beside those under the clicks: a click reaches the whole picture at once.
+        clicked = maps.split(1, dim=1)  # on the thing, on the rest
+        queries = [mean_under(tokens, places) for places in clicked]  # each (N, C)
+        positive, negative = (query[..., None, None].expand_as(tokens) for query in queries)
+        tokens = tokens + self.compare(torch.cat([tokens, positive, negative, tokens * positive, tokens * negative], 1))
+        x = self.decoder.decoder([*fine, tokens])
+        # The clicks choose the last layer's weights: the same feature maps serve animal and background.
+        head = self.head(torch.cat([*queries, *(mean_under(x, places) for places in clicked)], 1))
+        return torch.einsum("nchw,nc->nhw", x, head[:, :-1])[:, None] + head[:, -1, None, None, None]
+
+
+def draw_clicks(clicks: torch.Tensor, size: tuple[int, int], shape: str, radius: float) -> torch.Tensor:
+    """Clicks (N, K, 3) as PointCLIP takes them -> maps of those on the thing and on the rest, (N, 2, *size) in 0..1."""
+    rows, columns = ((torch.arange(side, device=clicks.device) + 0.5) / side for side in size)
+    radius = max(radius, 0.75 / min(size))  # a pixel at least
+    x, y, label = clicks[..., None, None].unbind(2)  # each (N, K, 1, 1)
+    distance = ((columns - x) ** 2 + (rows[:, None] - y) ** 2) / radius**2  # (N, K, h, w), squared, in radii
+    drawn = torch.exp(-distance / 2) if shape == "gaussian" else (distance <= 1).float()
+    return torch.stack([(drawn * (label == wanted)).amax(1) for wanted in (1, 0)], 1)
+
+
+def mean_under(features: torch.Tensor, clicked: torch.Tensor) -> torch.Tensor:
+    """Mean of feature maps (N, C, h, w) under a map of clicks (N, 1, H, W): (N, C); 0 where there is no click."""
+    weights = F.adaptive_max_pool2d(clicked, features.shape[-2:])  # a click is smaller than a patch
+    weights = weights / weights.sum((2, 3), keepdim=True).clamp(min=1e-6)
+    return (features * weights).sum((2, 3))

@@ -1,0 +1,417 @@
+"""Clicks: where they are put, how they are drawn, what one predictor promises, and the click protocol."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, script_environment
+from PIL import Image
+from scipy import ndimage
+
+from models.pointclip import PointCLIP, draw_clicks, mean_under
+from utils import checkpoint
+from utils.classes import VOID
+from utils.click_protocol import (
+    binary_iou,
+    click_curves,
+    disks,
+    everything,
+    look_up,
+    number_of_clicks,
+    one_click_confusions,
+)
+from utils.clicks import click_seed, next_click, random_click, simulate_clicks, thing_mask, to_tensor
+from utils.dataset import PetDataset, list_samples, read_mask, read_sample
+from utils.errors import UserError
+from utils.pointing import PointPredictor
+
+CPU = torch.device("cpu")
+
+
+def canvas(*boxes: tuple[int, int, int, int], size=(40, 60)) -> np.ndarray:
+    """bool (H, W) with boxes (x, y, width, height) set."""
+    mask = np.zeros(size, bool)
+    for x, y, width, height in boxes:
+        mask[y : y + height, x : x + width] = True
+    return mask
+
+
+# ---------------------------------------------------------------------------------------------- placing
+
+
+def test_the_next_click_is_the_centre_of_the_largest_wrong_region():
+    truth = canvas((4, 4, 9, 9), (30, 10, 21, 15)).astype(np.uint8)
+    assert next_click(truth, canvas()) == (40, 17, 1)  # missed: the larger box, at its centre
+    assert next_click(truth, canvas((30, 10, 21, 15))) == (8, 8, 1)  # then the other one
+    too_much = canvas((4, 4, 9, 9), (30, 10, 21, 15), (0, 33, 60, 7))
+    assert next_click(truth, too_much)[1:] == (36, 0)  # too much: a negative click, in the middle row of the strip
+    assert next_click(truth, truth == 1) is None
+
+
+def test_a_missed_and_a_superfluous_region_that_touch_are_two():
+    truth = canvas((10, 10, 10, 10)).astype(np.uint8)
+    predicted = canvas((20, 10, 8, 10))
+    assert next_click(truth, predicted)[2] == 1 and next_click(truth, predicted)[0] < 20
+
+
+def test_void_is_never_wrong_and_never_clicked():
+    mask = np.full((20, 20), VOID, np.uint8)
+    mask[5:9, 5:9] = 2
+    truth = thing_mask(mask, 2)
+    assert next_click(truth, np.ones((20, 20), bool)) is None
+    for seed in range(50):
+        (x, y, _), thing = random_click(mask, True, np.random.default_rng(seed))
+        assert mask[y, x] == thing == 2
+    assert random_click(mask, False, np.random.default_rng(0)) is None
+
+
+def test_random_clicks_reach_the_whole_thing_and_follow_from_the_name_alone():
+    mask = (canvas((10, 10, 6, 6)) * 1).astype(np.uint8)
+    found = {random_click(mask, True, np.random.default_rng(seed))[0][:2] for seed in range(600)}
+    assert found == {(x, y) for x in range(10, 16) for y in range(10, 16)}
+    assert random_click(mask, True, click_seed("pug_1")) == random_click(mask, True, click_seed("pug_1"))
+    assert len({random_click(mask, True, click_seed(f"pug_{i}"))[0] for i in range(20)}) > 5
+
+
+def test_a_simulated_person_clicks_in_the_inner_half_of_the_region():
+    truth = canvas((10, 10, 21, 21)).astype(np.uint8)
+    distance = ndimage.distance_transform_edt(truth)
+    clicks = {next_click(truth, canvas(), np.random.default_rng(seed))[:2] for seed in range(200)}
+    assert len(clicks) > 50 and all(distance[y, x] >= distance.max() / 2 for x, y in clicks)
+
+
+# ---------------------------------------------------------------------------------------------- drawing
+
+
+@pytest.mark.parametrize("shape", ["disk", "gaussian"])
+def test_clicks_are_drawn_where_they_are_and_in_the_map_of_their_label(shape):
+    clicks = to_tensor([(12, 3, 1), (40, 30, 0)], (40, 60))[None]
+    clicks = torch.cat([clicks, torch.tensor([[[0.5, 0.5, -1.0]]])], 1)  # no click
+    maps = draw_clicks(clicks, (40, 60), shape, 0.05)
+    assert maps.shape == (1, 2, 40, 60)
+    for channel, (x, y) in enumerate(((12, 3), (40, 30))):
+        assert divmod(maps[0, channel].argmax().item(), 60) == (y, x) or shape == "disk"
+        assert maps[0, channel, y, x] == 1
+        rows, columns = (maps[0, channel] > 0.7).nonzero().unbind(1)
+        assert rows.float().mean().round() == y and columns.float().mean().round() == x
+    assert maps[0, :, 20, 30].max() < 0.01
+    assert draw_clicks(clicks, (4, 4), shape, 0.001)[0].amax((1, 2)).min() > 0.3  # never less than a pixel
+
+
+def test_the_token_under_a_click_is_that_of_its_patch():
+    tokens = torch.randn(1, 5, 4, 6)
+    clicked = draw_clicks(to_tensor([(25, 10, 1)], (40, 60))[None], (40, 60), "disk", 0.001)[:, :1]
+    torch.testing.assert_close(mean_under(tokens, clicked), tokens[:, :, 1, 2])
+    assert mean_under(tokens, torch.zeros(1, 1, 40, 60)).abs().max() == 0
+
+
+# ------------------------------------------------------------------------------------------------ model
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = PointCLIP("tiny", widths=(8, 8, 8, 16), freeze_encoder=False)
+    with torch.no_grad():
+        for parameter in model.parameters():  # zero biases would hide what they do
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model.eval()
+
+
+@pytest.fixture
+def predictor(model):
+    return PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
+
+
+def test_forward_is_encode_and_decode_and_every_input_matters(model):
+    images, clicks = torch.randn(2, 3, 64, 64), torch.tensor([[[0.3, 0.4, 1.0]], [[0.8, 0.2, 1.0]]])
+    previous = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        logits = model(images, clicks, previous)
+        assert logits.shape == (2, 1, 32, 32)
+        torch.testing.assert_close(model.decode(model.encode(images), clicks, previous), logits)
+        for other in (model(images, clicks.flip(0), previous), model(images, clicks), model(-images, clicks, previous)):
+            assert (other - logits).abs().max() > 1e-3
+
+
+def test_a_click_far_away_is_felt_everywhere(model):
+    images = torch.randn(1, 3, 128, 128)
+    with torch.no_grad():
+        features = model.encode(images)
+        here, there = (model.decode(features, torch.tensor([[[x, x, 1.0]]])) for x in (0.05, 0.5))
+    assert ((here - there)[0, 0, -8:, -8:].abs() > 1e-6).all()
+
+
+def test_clicks_that_are_no_clicks_and_their_order_change_nothing(model):
+    images = torch.randn(1, 3, 64, 64)
+    one, two, none = [0.2, 0.3, 1.0], [0.7, 0.6, 0.0], [0.5, 0.5, -1.0]
+    with torch.no_grad():
+        expected = model(images, torch.tensor([[one, two]]))
+        for clicks in ([[one, two, none]], [[none, two, one]]):
+            torch.testing.assert_close(model(images, torch.tensor(clicks)), expected)
+
+
+def test_the_picture_is_encoded_once_and_a_mask_has_its_size(predictor, image, monkeypatch):
+    runs = []
+    encode = predictor.model.encode
+    monkeypatch.setattr(predictor.model, "encode", lambda *args: runs.append(1) or encode(*args))
+    predictor.set_image(image)
+    for points in ([(3, 4)], [(3, 4), (70, 40)], [(3, 4), (70, 40), (0, 49)]):
+        mask, score = predictor.predict(points, [1] + [0] * (len(points) - 1))
+        assert mask.shape == (50, 80) and mask.dtype == bool and 0 <= score <= 1
+    assert len(runs) == 1
+
+
+def test_undoing_a_click_gives_the_mask_before_it_and_the_way_there_does_not_matter(predictor, model, image):
+    predictor.set_image(image)
+    first, _ = predictor.predict([(10, 10)], [1])
+    both, _ = predictor.predict([(10, 10), (60, 30)], [1, 0])
+    assert np.array_equal(predictor.predict([(10, 10)], [1])[0], first)
+    fresh = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU)
+    fresh.set_image(image)
+    assert np.array_equal(fresh.predict([(10, 10), (60, 30)], [1, 0])[0], both)
+
+
+def test_flip_is_the_mean_over_the_picture_and_its_mirror_image(model, predictor, image):
+    flipped = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, flip=True)
+    clicks = ((10, 12, 1),)
+    flipped.set_image(image)
+    predictor.set_image(image)
+    plain = predictor._logits(clicks)
+    predictor.set_image(image[:, ::-1])
+    mirrored = predictor._logits(((80 - 1 - 10, 12, 1),))
+    torch.testing.assert_close(flipped._logits(clicks), (plain + mirrored.flip(-1)) / 2, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "message"),
+    [
+        ([(80, 3)], [1], "outside of the picture of 80 x 50"),
+        ([(-1, 3)], [1], "outside"),
+        ([(1, 3)], [0], "at least one click"),
+        ([], [], "at least one click"),
+        ([(1, 3)], [2], "label 2"),
+    ],
+)
+def test_clicks_that_make_no_sense_are_refused(predictor, image, points, labels, message):
+    with pytest.raises(UserError, match="set_image"):
+        predictor.predict(points, labels)
+    predictor.set_image(image)
+    with pytest.raises(UserError, match=message):
+        predictor.predict(points, labels)
+
+
+# --------------------------------------------------------------------------------------------- training
+
+
+def test_simulated_clicks_are_on_the_thing_first_and_then_on_the_models_errors():
+    masks = torch.zeros(40, 32, 32, dtype=torch.uint8)
+    masks[:, 8:24, 8:24] = 1
+    masks[:, :2] = VOID
+    asked = []
+
+    def predict(indices, clicks, previous):  # takes the left half for the thing, whatever is clicked
+        asked.append((clicks.clone(), previous.clone()))
+        return torch.where(torch.arange(32) < 16, 5.0, -5.0).expand(len(indices), 1, 32, 32)
+
+    things, clicks, previous = simulate_clicks(predict, masks, torch.Generator().manual_seed(0), 4)
+    again = simulate_clicks(predict, masks, torch.Generator().manual_seed(0), 4)
+    assert all(torch.equal(a, b) for a, b in zip((things, clicks, previous), again, strict=True))
+    assert clicks.shape == (40, 5, 3) and 5 < things.sum() < 35
+    x, y, label = ((clicks[..., 0] * 32).long(), (clicks[..., 1] * 32).long(), clicks[..., 2])
+    for index in range(40):
+        assert label[index, 0] == 1 and masks[index, y[index, 0], x[index, 0]] == things[index]
+        for number in range(1, 5):
+            if label[index, number] >= 0:
+                column, row = x[index, number], y[index, number]
+                wanted = masks[index, row, column] == things[index]
+                assert wanted == label[index, number] and wanted != (column < 16) and masks[index, row, column] != VOID
+    further = (label[:, 1:] >= 0).sum(1)
+    assert set(further.tolist()) == {0, 1, 2, 3, 4} and 10 < (further == 0).sum() < 30
+    assert (previous[further == 0] == 0).all() and (previous[further > 0][..., :16] > 0.9).all()
+    assert (asked[0][1] == 0).all() and (asked[1][1] != 0).all()  # nothing is known before the first answer
+
+
+def test_pictures_that_are_void_or_hold_one_thing_only_can_be_trained_on():
+    masks = torch.full((6, 8, 8), VOID, dtype=torch.uint8)
+    masks[3:] = 0
+    things, clicks, _ = simulate_clicks(lambda i, c, p: p, masks, torch.Generator().manual_seed(0), 0)
+    assert (things == 0).all() and clicks[:, 0, 2].tolist() == [-1, -1, -1, 1, 1, 1]
+
+
+# --------------------------------------------------------------------------------------------- protocol
+
+
+def test_iou_by_hand_leaves_void_out():
+    truth = np.array([[1, 1, 0, 0], [1, VOID, VOID, 0]], np.uint8)
+    predicted = np.array([[1, 0, 1, 0], [1, 1, 0, 0]], bool)
+    assert binary_iou(truth, predicted) == 2 / 4
+
+
+def test_number_of_clicks_by_hand():
+    ious = torch.zeros(4, 20, dtype=torch.float64)
+    ious[0] = 0.95  # one click
+    ious[1, 2:] = 0.9  # three
+    ious[3] = torch.nan  # no animal: not counted
+    assert number_of_clicks(ious, 0.9) == (1 + 3 + 20) / 3
+    assert number_of_clicks(ious, 0.91) == (1 + 20 + 20) / 3
+
+
+def test_the_baselines_do_what_their_names_say():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    assert everything(picture)([(3, 3, 1)]).all()
+    disk = disks(picture, 0.2)([(30, 20, 1)])
+    assert disk.mean() == pytest.approx(0.2, abs=0.01) and disk[20, 30] and not disk[2, 2]
+    cut = disks(picture, 0.2)([(30, 20, 1), (36, 20, 0)])
+    assert cut[20, 30] and not cut[20, 36] and cut.sum() < disk.sum()
+    classes = np.zeros((40, 60), np.uint8)
+    classes[:20], classes[30:] = 1, 2
+    predict = look_up(classes)
+    assert np.array_equal(predict([(5, 5, 1)]), classes == 1)
+    assert np.array_equal(predict([(5, 5, 1), (5, 35, 1)]), classes > 0)
+    assert np.array_equal(predict([(5, 5, 1), (5, 35, 1), (5, 5, 0)]), classes == 2)
+
+
+class Oracle:
+    """Answers with the class under the first click, in the truth: what a perfect model would do."""
+
+    def __init__(self, dataset):
+        self.masks = iter([read_mask(sample) for sample in dataset.samples])
+        self.device = CPU
+
+    def set_tensors(self, image, size, tokens=None):
+        self.mask = next(self.masks)
+        assert self.mask.shape == size
+
+    def predict(self, points, labels):
+        (x, y), *_ = points
+        assert labels == [1] and self.mask[y, x] != VOID
+        return self.mask == self.mask[y, x], 1.0
+
+
+def test_a_perfect_model_scores_one_and_both_clicks_count(oxford_root):
+    dataset = PetDataset(oxford_root, "test", 32)
+    seen = []
+    confusions = one_click_confusions(
+        Oracle(dataset), dataset, "", lambda index, mask, name: seen.append((index, name, mask.mean()))
+    )
+    assert confusions.shape == (8, 2, 2)
+    known = [int((read_mask(sample) != VOID).sum()) for sample in dataset.samples]
+    assert confusions.sum((1, 2)).tolist() == [2 * pixels for pixels in known]
+    assert (confusions.sum(0) - torch.diag(confusions.sum(0).diagonal())).sum() == 0
+    assert [name for _, name, _ in seen] == ["animal", "background"] * 8
+
+
+def test_curves_follow_the_corrections_and_end_when_nothing_is_wrong(oxford_root):
+    samples = list_samples(oxford_root, "test")
+    truths = {image.tobytes(): mask for image, mask in map(read_sample, samples)}
+    asked = []
+
+    def blocks(image):  # learns the truth of a 24 pixel block per click
+        truth = truths[image.tobytes()]
+        thing = truth == truth[truth != VOID].max()
+
+        def predict(clicks):
+            asked.append(len(clicks))
+            mask = np.zeros(thing.shape, bool)
+            for x, y, _ in clicks:
+                block = slice(max(y - 12, 0), y + 12), slice(max(x - 12, 0), x + 12)
+                mask[block] = thing[block]
+            return mask
+
+        return predict
+
+    ious = click_curves(blocks, samples, True, CPU, "")
+    assert ious.shape == (8, 20) and (ious[:, 1:] >= ious[:, :-1]).all()
+    assert (ious[:, 0] < 1).any() and (ious[:, -1] == 1).all()
+    assert len(asked) < 8 * 10  # a picture that is right gets no further click
+    assert not torch.equal(ious, click_curves(blocks, samples, False, CPU, ""))
+
+
+# ---------------------------------------------------------------------------------------------- scripts
+
+SMALL = ("--PROMPT=point", "--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--IMAGE_SIZE=64", "--WIDTHS=8,8,16,32")
+
+
+@pytest.fixture(scope="module")
+def trained(oxford_root, tmp_path_factory):
+    """A folder with checkpoints/pointclip/best.pt, trained until clicks work on drawn blobs."""
+    folder = tmp_path_factory.mktemp("point")
+    options = (*SMALL, "--EPOCHS=30", "--BATCH_SIZE=7", "--EMA_DECAY=0.9", "--LEARNING_RATE=0.003")
+    easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0")
+    command = [sys.executable, str(REPOSITORY / "train_clip.py"), f"--DATA_ROOT={oxford_root}", *options, *easy]
+    subprocess.run(command, cwd=folder, env=script_environment(), check=True, timeout=300)
+    return folder / "checkpoints"
+
+
+@pytest.mark.slow
+def test_one_click_finds_the_thing_and_the_tables_are_written(run_script, oxford_root, trained, tmp_path):
+    options = ("--ROWS=PointCLIP", "--CLICKS=PointCLIP,disk,everything", "--FLIP=True", "--SAVE_MASKS=masks")
+    done = run_script("evaluate.py", f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", *options)
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "results" / "results.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["model"] for line in lines] == ["PointCLIP", "PointCLIP + flip"]
+    assert float(lines[0]["miou"]) > 0.7 and lines[0]["iou_cat"] == "" and lines[0]["images"] == "8"
+    union, overlap = np.zeros(2), np.zeros(2)
+    for sample in list_samples(oxford_root, "test"):  # the number is that of the saved masks
+        mask = read_mask(sample)
+        for name in ("animal", "background"):
+            thing = np.array(Image.open(tmp_path / "masks" / "PointCLIP" / name / f"{sample.name}.png"))[mask != VOID]
+            truth = (mask[mask != VOID] != 0) == (name == "animal")
+            for value in (0, 1):
+                overlap[value] += ((thing == value) & (truth == value)).sum()
+                union[value] += ((thing == value) | (truth == value)).sum()
+    assert lines[0]["miou"] == f"{(overlap / union).mean():.4f}"
+    with open(tmp_path / "results" / "clicks.csv") as file:
+        curves = list(csv.DictReader(file))
+    assert list(curves[0]) == "model,first_click,clicks,miou_animal,noc85,noc90,images".split(",")
+    iou = {(line["model"], line["first_click"], line["clicks"]): float(line["miou_animal"]) for line in curves}
+    assert iou["PointCLIP", "central", "1"] > 1.2 * iou["everything", "central", "1"]
+    assert iou["everything", "central", "1"] == iou["everything", "random", "10"]
+    assert {key[2] for key in iou} == {"1", "2", "3", "5", "10"}
+    assert (tmp_path / "images" / "clicks.png").is_file() and (tmp_path / "predictions" / "examples.png").is_file()
+
+
+@pytest.mark.slow
+def test_predict_by_clicks_marks_what_is_under_them(run_script, oxford_root, trained, tmp_path):
+    sample = list_samples(oxford_root, "test")[0]
+    mask = read_mask(sample)
+    x, y, _ = next_click(thing_mask(mask, 1), np.zeros(mask.shape, bool))
+    done = run_script("predict.py", sample.image, f"--POINT={x},{y}", "--POINT=1,1,0", f"--CHECKPOINTS={trained}")
+    assert done.returncode == 0, done.stderr
+    predicted = np.array(Image.open(tmp_path / "predictions" / "masks" / f"{sample.name}.png"))
+    assert predicted.shape == mask.shape and predicted[y, x] == 1 and predicted[1, 1] == 0
+    assert binary_iou(thing_mask(mask, 1), predicted == 1) > 0.6
+    assert (tmp_path / "predictions" / "overlays" / f"{sample.name}.png").is_file()
+    for options, message in (
+        (["--POINT=a,b"], "write x,y in pixels"),
+        (["--POINT=1,2,1,0"], "write x,y in pixels"),
+        (["--POINT=999,0"], "outside of the picture"),
+        (["--POINT=1,1,0"], "at least one click"),
+        (["--POINT=1,1", "--TEXT=a cat"], "give one of them"),
+        (["--POINT=1,1", "--CHECKPOINTS=none"], "train_clip.py --PROMPT=point"),
+    ):
+        refused = run_script("predict.py", sample.image, f"--CHECKPOINTS={trained}", *options)
+        assert refused.returncode == 1 and message in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_training_on_kept_features_is_reproducible_and_has_no_encoder_in_its_checkpoint(
+    run_script, oxford_root, tiny_clip_folder, tmp_path
+):
+    for folder in ("a", "b"):
+        options = ("--PROMPT=point", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8")
+        done = run_script("train_clip.py", f"--DATA_ROOT={oxford_root}", *options, f"--CHECKPOINTS={folder}")
+        assert done.returncode == 0, done.stderr
+    first, second = (checkpoint.load(tmp_path / folder / "pointclip" / "best.pt")["weights"] for folder in "ab")
+    assert first and not any(name.startswith("encoder.") for name in first)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
