@@ -1,0 +1,285 @@
+"""A page in the browser: pick a picture, choose a model, click or type, and see the mask.
+
+    pip install -r requirements-demo.txt
+    python demo.py                              # then open http://127.0.0.1:7860; Ctrl+C stops it
+    python demo.py --CHECKPOINTS=checkpoints/synthetic --PORT=8000
+
+Offers the models whose checkpoints exist and says how to get the others. Pictures stay on this machine: the page
+listens to this machine only, loads nothing from elsewhere, and what was uploaded is deleted when the script ends.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from models.clipseg import HUB_ID
+from utils.classes import CLASSES
+from utils.clicks import Click
+from utils.config import run_script
+from utils.dataset import read_image
+from utils.distributed import pick_device
+from utils.errors import UserError
+from utils.pictures import draw_points, overlay, save_mask
+from utils.pointing import PointPredictor
+from utils.rows import ROWS, Row, load_row, segment
+from utils.zeroshot import text_scores
+
+# models
+CHECKPOINTS = "checkpoints"  # where the training scripts wrote
+CLIPSEG = HUB_ID  # hub id or folder of its weights, which are loaded when they are first asked for
+THRESHOLD = 0.3  # of a text's score, 0 to 1
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+# page
+HOST = "127.0.0.1"  # "0.0.0.0" lets everybody on the network in
+PORT = 7860
+MAX_PIXELS = 50_000_000  # larger pictures are refused before they are decoded
+VIEW_SIZE = 1024  # pixels of the longer side, as sent to the browser; masks have the picture's own size
+
+
+def main() -> None:
+    pick_device(DEVICE)  # a wrong one is an error here, not on the page
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses pictures of more than twice this
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
+        try:
+            import gradio as gr
+        except ImportError as error:
+            raise UserError(f"the page needs Gradio ({error}): pip install -r requirements-demo.txt") from error
+        page = build_page(folder)
+        options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
+        options |= {"max_file_size": "100mb", "run_history": False, "footer_links": []}
+        options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
+        options |= {"css": "#picture button { cursor: crosshair } #picture img { max-height: 65vh }"}
+        options |= {"state_session_capacity": 16}  # tabs, each of which holds a picture
+        try:
+            page.launch(server_name=HOST, server_port=PORT, **options)
+        except OSError as error:
+            raise UserError(f"{HOST}:{PORT} is taken or cannot be used; try --PORT={PORT + 1}") from error
+        print(f"open {page.local_url} in a browser; Ctrl+C stops it", flush=True)
+        page.block_thread()
+
+
+# ---------------------------------------------------------------------------------------------- models
+
+
+@dataclass
+class Session:
+    """What one browser tab has open; every tab has its own."""
+
+    image: np.ndarray | None = None  # uint8 (H, W, 3)
+    name: str = ""
+    clicks: list[Click] = field(default_factory=list)
+    predictor: PointPredictor | None = None  # holds the features of `image`, from the first click on
+
+
+def find_rows() -> tuple[list[str], dict[str, str]]:
+    """Rows whose checkpoints exist, and the others with what to do about them. CLIPSeg needs no checkpoint."""
+    offered, missing = [], {}
+    for name, (folder, _) in ROWS.items():
+        if name == "CLIPSeg" or (Path(CHECKPOINTS) / folder / "best.pt").exists():
+            offered.append(name)
+            continue
+        try:
+            load(name)
+        except UserError as error:
+            missing[name] = str(error)
+    return offered, missing
+
+
+@cache
+def load(name: str) -> Row:
+    return load_row(name, CHECKPOINTS, pick_device(DEVICE), CLIPSEG)
+
+
+def open_picture(path: str | Path) -> Session:
+    """Raises UserError if the file is no picture or is absurdly large."""
+    path = Path(path)
+    try:
+        return Session(read_image(path), path.stem)
+    except UserError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise UserError(f"{path.name} has more than {MAX_PIXELS / 1e6:g} million pixels (MAX_PIXELS)") from error
+        raise UserError(str(error).replace(str(path), path.name)) from error
+
+
+def find_mask(session: Session, model: str | None, text: str, clicks: Sequence[Click]) -> tuple[np.ndarray | None, str]:
+    """Mask uint8 (H, W) of the session's picture and a line about it; or None and why there is none.
+
+    text: for CLIPSeg, "" for cat and dog; clicks: for PointCLIP.
+    """
+    if not model:
+        return None, "Choose a model."
+    if model == "PointCLIP" and not clicks:
+        return None, "Click on the thing to cut out."
+    try:
+        if model == "PointCLIP":
+            points, labels = [(x, y) for x, y, _ in clicks], [label for *_, label in clicks]
+            mask, score = click_predictor(session).predict(points, labels)
+            return mask.astype(np.uint8), f"{describe(mask, ['the thing clicked'])}; expected IoU {score:.2f}"
+        if model == "CLIPSeg" and text.strip():
+            scores = text_scores(load(model).model, text.strip(), session.image, pick_device(DEVICE))
+            mask = (scores > THRESHOLD).astype(np.uint8)
+            return mask, describe(mask, [text.strip()])
+        mask = segment(load(model), session.image, pick_device(DEVICE))
+        return mask, describe(mask, CLASSES[1:])
+    except UserError as error:
+        return None, f"⚠️ {error}"
+
+
+def click_predictor(session: Session) -> PointPredictor:
+    """PointCLIP on the session's picture, which is encoded at the first call."""
+    if session.predictor is None:
+        predictor = load("PointCLIP").predictor(False)
+        predictor.set_image(session.image)
+        session.predictor = predictor
+    return session.predictor
+
+
+def describe(mask: np.ndarray, names: Sequence[str]) -> str:
+    """The share of the picture that each thing covers; names: of the ids from 1 on."""
+    shares = {name: float((mask == index).mean()) for index, name in enumerate(names, 1)}
+    return ", ".join(f"{name}: {share:.0%}" for name, share in shares.items() if share > 0) or "nothing found"
+
+
+# ------------------------------------------------------------------------------------------------ view
+
+
+def show_mask(
+    session: Session, model: str | None, text: str, clicks: list[Click], folder: str
+) -> tuple[np.ndarray | None, str, Path | None]:
+    """What the page shows for a picture, a model and what it was asked: the view, a line, the mask's file.
+
+    Keeps the clicks in the session, unless they were refused.
+    """
+    if session.image is None:
+        return None, "Pick a picture first.", None
+    mask, line = find_mask(session, model, text, clicks)
+    if mask is not None or not clicks:
+        session.clicks = clicks
+    view = draw_view(session.image, mask, session.clicks if model == "PointCLIP" else ())
+    if mask is None:
+        return view, line, None
+    path = Path(tempfile.mkdtemp(dir=folder)) / f"{session.name}_mask.png"  # a new URL for every mask
+    save_mask(mask, path)
+    return view, line, path
+
+
+def view_size(image: np.ndarray) -> tuple[int, int]:
+    """(width, height) of a picture (H, W, 3) as sent to the browser, which enlarges no picture by itself."""
+    height, width = image.shape[:2]
+    scale = VIEW_SIZE / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
+    """A click (x, y) in pixels of the view -> the pixel (x, y) of the picture."""
+    sizes = zip(index, view_size(image), image.shape[1::-1], strict=True)
+    x, y = (min(int((place + 0.5) * own / shown), own - 1) for place, shown, own in sizes)
+    return x, y
+
+
+def draw_view(image: np.ndarray, mask: np.ndarray | None, clicks: Sequence[Click] = ()) -> np.ndarray:
+    """Picture, mask and clicks as the browser shows them: uint8 (h, w, 3)."""
+    size = view_size(image)
+    view = np.array(Image.fromarray(image).resize(size))
+    if mask is not None:
+        view = overlay(view, np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
+    points = [((x + 0.5) * size[0] / image.shape[1], (y + 0.5) * size[1] / image.shape[0]) for x, y, _ in clicks]
+    return draw_points(view, points, [label for *_, label in clicks])
+
+
+# ------------------------------------------------------------------------------------------------ page
+
+
+def build_page(folder: str):
+    """The gradio.Blocks; masks to download are written below `folder`."""
+    import gradio as gr
+
+    offered, missing = find_rows()
+    plain = {"format": "jpeg", "interactive": False, "show_label": False, "buttons": []}
+    chosen = next((name for name in offered if name != "CLIPSeg"), None)
+    with gr.Blocks(title="Segment a pet", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        session = gr.State(Session())
+        gr.Markdown("# Segment a pet\nPick a picture and a model, click on a thing, or type what to look for.")
+        with gr.Row():
+            with gr.Column(scale=3):
+                file = gr.File(label="Picture", show_label=False, file_types=["image"], height=130, elem_id="file")
+                picture = gr.Image(visible=False, elem_id="picture", **plain)
+                message = gr.Markdown("Pick a picture to start.", elem_id="message")
+            with gr.Column(scale=2, min_width=300):
+                model = gr.Radio(offered, value=chosen, label="Model")
+                if "PointCLIP" in offered:
+                    sign = gr.Radio([("on the thing (+)", 1), ("not part of it (−)", 0)], value=1, label="A click is")
+                    with gr.Row():
+                        undo = gr.Button("Undo", size="md", min_width=80)
+                        clear = gr.Button("Clear", size="md", min_width=80)
+                else:
+                    gr.Markdown(f"**Clicks** need PointCLIP: {missing['PointCLIP']}", container=True)
+                hint = "Empty: cat and dog. The weights, 600 MB, are downloaded when they are first asked for."
+                text = gr.Textbox(label="Text for CLIPSeg", info=hint, placeholder="type and press Enter")
+                download = gr.DownloadButton("Download the mask", interactive=False)
+                side_by_side = gr.Button("All models side by side", variant="primary")
+        panels = {}
+        with gr.Row(visible=False) as row:
+            for name in offered:
+                with gr.Column(min_width=250):
+                    panels[name] = gr.Image(**plain), gr.Markdown()
+        if missing:
+            gr.Markdown("**Not trained yet**\n" + "\n".join(f"- {name}: {hint}" for name, hint in missing.items()))
+
+        def answer(tab: Session, name: str | None, typed: str, clicks: list[Click]) -> dict:
+            view, line, path = show_mask(tab, name, typed, clicks, folder)
+            return {
+                session: tab,
+                model: name,
+                message: line,
+                picture: gr.Image(view, visible=view is not None),
+                download: gr.DownloadButton(value=path, interactive=path is not None),
+            }
+
+        def pick(path: str, name: str | None, typed: str) -> dict:
+            try:
+                changes = answer(open_picture(path), name, typed, []) | {row: gr.Row(visible=False)}
+            except UserError as error:
+                changes = {message: f"⚠️ {error}"}  # the picture before stays
+            return changes | {file: None}
+
+        def click(tab: Session, label: int, event: gr.SelectData) -> dict:
+            if tab.image is None:  # the script was started anew behind an open tab
+                return answer(tab, "PointCLIP", "", [])
+            return answer(tab, "PointCLIP", "", [*tab.clicks, (*pixel_under(event.index, tab.image), label)])
+
+        def compare(tab: Session) -> dict:
+            if tab.image is None:
+                return {message: "Pick a picture first."}
+            changes = {row: gr.Row(visible=True)}
+            for name, (view, caption) in panels.items():
+                mask, line = find_mask(tab, name, "", tab.clicks)
+                clicks = tab.clicks if name == "PointCLIP" else ()
+                changes |= {view: draw_view(tab.image, mask, clicks), caption: f"**{name}** – {line}"}
+            return changes
+
+        parts = [part for panel in panels.values() for part in panel]
+        # One event at a time: the tabs share the models and the processor.
+        queue = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
+        queue |= {"outputs": [session, file, picture, message, model, download, row, *parts]}
+        queue |= {"show_progress_on": message, "api_visibility": "private"}
+        file.upload(pick, [file, model, text], **queue)
+        model.input(lambda tab, *asked: answer(tab, *asked, tab.clicks), [session, model, text], **queue)
+        text.submit(lambda tab, typed: answer(tab, "CLIPSeg", typed, tab.clicks), [session, text], **queue)
+        side_by_side.click(compare, [session], **queue)
+        if "PointCLIP" in offered:
+            picture.select(click, [session, sign], **queue)
+            undo.click(lambda tab: answer(tab, "PointCLIP", "", tab.clicks[:-1]), [session], **queue)
+            clear.click(lambda tab: answer(tab, "PointCLIP", "", []), [session], **queue)
+    return page
+
+
+if __name__ == "__main__":
+    run_script(main)

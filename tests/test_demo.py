@@ -1,0 +1,312 @@
+"""demo.py: what clicks, texts and bad files do; without a browser, and in a headless one."""
+
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import demo
+from utils.errors import UserError
+from utils.pointing import PointPredictor
+from utils.rows import Row
+
+pytestmark = pytest.mark.filterwarnings("ignore:::gradio.queueing")  # its use of pandas
+
+# Disks in a picture of 300 x 200: centre (x, y), colour
+DISKS = {"red": ((60, 50), (200, 40, 40)), "green": ((200, 60), (40, 200, 40)), "blue": ((110, 150), (40, 40, 200))}
+SIZE = 64
+
+
+class Colours(torch.nn.Module):
+    """Stands in for PointCLIP and CLIPSeg with known answers: what has the colour under a click, or that is named."""
+
+    image_size, mean, std = SIZE, (0, 0, 0), (1, 1, 1)
+
+    def encode(self, images, tokens=None):
+        return [images]
+
+    def decode(self, features, clicks, previous=None):
+        image = features[0][0]
+        near, far = torch.full((2, SIZE, SIZE), 9.0)  # distances in colour to the clicks on the thing, on the rest
+        for x, y, label in clicks[0].tolist():
+            distance = (image - image[:, int(y * SIZE), int(x * SIZE), None, None]).norm(dim=0)
+            near, far = (torch.minimum(near, distance), far) if label else (near, torch.minimum(far, distance))
+        return (20 * torch.minimum(0.3 - near, far - 0.3))[None, None]
+
+    def encode_prompts(self, prompts):
+        return torch.tensor([DISKS[name][1] for [name] in prompts]) / 255
+
+    def forward(self, images, colours, flip):
+        return 20 * (0.3 - (images[:, None] - colours[None, :, :, None, None]).norm(dim=2))
+
+
+def load(name):
+    """Stands in for demo.load; its UNET takes red for cats and green for dogs."""
+
+    def predictor(flip):
+        if name == "PointCLIP":
+            return PointPredictor(Colours(), SIZE, Colours.mean, Colours.std, torch.device("cpu"), flip)
+        return lambda images: torch.cat([torch.full_like(images[:, :1], 150), images[:, :2]], 1)
+
+    return Row(name, Colours(), SIZE, "", "", predictor)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings(tmp_path_factory):
+    """A UNET and a PointCLIP to offer; puts back what demo.main() changes for its whole process."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in ("unet", "pointclip"):
+        (folder / name).mkdir()
+        (folder / name / "best.pt").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"CHECKPOINTS": str(folder), "DEVICE": "cpu", "MAX_PIXELS": 10**6, "load": load}.items():
+            patch.setattr(demo, name, value)
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The disks, mirrored, and on their side with an EXIF entry that turns them upright; files that are refused."""
+    folder = tmp_path_factory.mktemp("files")
+    picture = np.full((200, 300, 3), 128, np.uint8)
+    for name, (_, colour) in DISKS.items():
+        picture[disk(name)] = colour
+    Image.fromarray(picture).save(folder / "disks.png")
+    Image.fromarray(picture[:, ::-1]).save(folder / "mirrored.png")
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(np.rot90(picture, -1)).save(folder / "turned.jpg", quality=95, exif=exif)
+    Image.new("1", (2000, 600)).save(folder / "huge.png")
+    (folder / "fake.jpg").write_bytes(b"no picture")
+    return {file.stem: file for file in folder.iterdir()}
+
+
+def disk(name):
+    rows, columns = np.mgrid[:200, :300]
+    (x, y), _ = DISKS[name]
+    return np.hypot(columns - x, rows - y) < 35
+
+
+def covers(mask, *names):
+    """Whether the mask is these disks, at the picture's size; the stand-ins work at a coarser one."""
+    truth = np.any([disk(name) for name in names], 0)
+    return mask.shape == truth.shape and ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.85
+
+
+# ------------------------------------------------------------------------------------- without a browser
+
+
+def ask(session, clicks, folder):
+    _, line, path = demo.show_mask(session, "PointCLIP", "", clicks, str(folder))
+    return path and np.array(Image.open(path)), line
+
+
+def test_clicks_add_up_on_one_encoding_and_undoing_one_restores_the_mask_before_it(files, tmp_path, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(Colours, "encode", lambda self, images, tokens=None: encoded.append(1) or [images])
+    session, masks = demo.open_picture(files["disks"]), []
+    for name, label, expected in (("red", 1, ("red",)), ("blue", 1, ("red", "blue")), ("red", 0, ("blue",))):
+        masks.append(ask(session, [*session.clicks, (*DISKS[name][0], label)], tmp_path)[0])
+        assert covers(masks[-1], *expected)
+    for before in (masks[1], masks[0]):
+        assert np.array_equal(ask(session, session.clicks[:-1], tmp_path)[0], before)
+    mask, line = ask(session, session.clicks[:-1], tmp_path)
+    assert mask is None and "Click" in line and session.clicks == [] and len(encoded) == 1
+
+
+def test_a_click_that_is_refused_is_not_kept_and_says_why(files, tmp_path):
+    session = demo.open_picture(files["disks"])
+    mask, line = ask(session, [(5, 5, 0)], tmp_path)
+    assert mask is None and "at least one click must be on the thing" in line and session.clicks == []
+
+
+@pytest.mark.parametrize("size", [(300, 200), (37, 53), (3000, 9), (1, 1)])
+def test_a_click_on_the_view_finds_its_pixel_in_pictures_of_any_size(size):
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    width, height = demo.view_size(image)
+    assert max(width, height) == demo.VIEW_SIZE and demo.draw_view(image, None).shape == (height, width, 3)
+    for share in (0, 0.3, 1):
+        shown = (int(share * (width - 1)), int(share * (height - 1)))
+        for found, place, own, view in zip(demo.pixel_under(shown, image), shown, size, (width, height), strict=True):
+            assert 0 <= found < own and abs((found + 0.5) / own - (place + 0.5) / view) <= max(0.5 / own, 0.5 / view)
+
+
+def test_only_models_with_a_checkpoint_are_offered_and_the_others_say_how_to_get_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "CHECKPOINTS", str(tmp_path))
+    monkeypatch.setattr(demo, "load", lambda name: demo.load_row(name, demo.CHECKPOINTS, torch.device("cpu")))
+    offered, missing = demo.find_rows()
+    assert offered == ["CLIPSeg"]
+    assert "train_unet.py" in missing["UNET"] and "--PROMPT=point" in missing["PointCLIP"]
+
+
+def test_a_model_that_cannot_be_loaded_is_a_message_below_the_picture(files, tmp_path, monkeypatch):
+    def fail(name):
+        raise UserError("run `hf download`")
+
+    monkeypatch.setattr(demo, "load", fail)
+    view, line, path = demo.show_mask(demo.open_picture(files["disks"]), "CLIPSeg", "red", [], str(tmp_path))
+    assert view is not None and path is None and "hf download" in line
+
+
+def test_without_gradio_the_script_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match="pip install -r requirements-demo.txt"):
+        demo.main()
+
+
+# ------------------------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def url(settings):
+    """The page as `python demo.py` serves it, on a free port."""
+    pytest.importorskip("gradio", reason="the page needs requirements-demo.txt")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        demo.PORT = taken.getsockname()[1]
+        taken.listen()
+        with pytest.raises(UserError, match=f"--PORT={demo.PORT + 1}"):
+            demo.main()
+    threading.Thread(target=demo.main, daemon=True).start()
+    address = f"http://127.0.0.1:{demo.PORT}"
+    for _ in range(500):
+        try:
+            urllib.request.urlopen(address).close()
+            return address
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail("demo.py serves no page")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("the browser tests need chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_tab(browser, url):
+    """open_tab(width, height): a tab with the page, which must load nothing from elsewhere and raise no error."""
+    tabs, faults = [], []
+
+    def open_one(width=1280, height=900):
+        tabs.append(tab := browser.new_page(viewport={"width": width, "height": height}))
+        tab.set_default_timeout(60_000)
+        tab.on("request", lambda request: request.url.startswith((url, "data:", "blob:")) or faults.append(request.url))
+        tab.on("pageerror", lambda error: faults.append(error))
+        tab.goto(url)
+        tab.wait_for_selector("#file input", state="attached")
+        return tab
+
+    yield open_one
+    for tab in tabs:
+        tab.close()
+    assert not faults
+
+
+def change(tab, action, *arguments):
+    """Do something on the page and wait until it shows another picture."""
+    source = "(document.querySelector('#picture img') || {}).src"
+    before = tab.evaluate(source)
+    action(*arguments)
+    tab.wait_for_function(
+        f"before => {source} != before && document.querySelector('#picture img').complete", arg=before
+    )
+
+
+def upload(tab, file):
+    change(tab, tab.set_input_files, "#file input", file)
+
+
+def click(tab, name, mirrored=False):
+    """Click on the middle of a disk, wherever the page shows it."""
+    view = tab.locator("#picture img")
+    scale, (x, y) = view.bounding_box()["width"] / 300, DISKS[name][0]
+    x = 299 - x if mirrored else x
+    change(tab, lambda: view.click(position={"x": x * scale, "y": y * scale}))
+
+
+def press(tab, name):
+    tab.get_by_role("button", name=name).click()
+
+
+def look(tab):
+    """The picture as the page shows it, at its own size: int (200, 300, 3)."""
+    tab.locator("#picture img").screenshot(path=(path := f"{demo.CHECKPOINTS}/look.png"))
+    return np.array(Image.open(path).convert("RGB").resize((300, 200))).astype(int)
+
+
+def download(tab):
+    with tab.expect_download() as started:
+        press(tab, "Download the mask")
+    return np.array(Image.open(started.value.path()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("viewport", [(1280, 900), (390, 844)], ids=["desktop", "phone"])
+def test_the_mask_lands_under_the_click_and_undo_restores_it(open_tab, files, viewport):
+    tab = open_tab(*viewport)
+    upload(tab, files["turned"])
+    click(tab, "red")
+    first, seen = download(tab), look(tab)
+    assert covers(first, "red")
+    click(tab, "blue")
+    changed = np.abs(look(tab) - seen).max(-1) > 50
+    assert covers(download(tab), "red", "blue") and covers(changed, "blue")
+    tab.get_by_label("not part of it").check()
+    click(tab, "red")
+    assert covers(download(tab), "blue")
+    for _ in range(2):
+        change(tab, press, tab, "Undo")
+    assert np.array_equal(download(tab), first) and np.abs(look(tab) - seen).max() < 5
+    change(tab, press, tab, "Clear")
+    assert tab.get_by_role("button", name="Download the mask").is_disabled()
+    assert tab.evaluate("document.documentElement.scrollWidth") == viewport[0]
+
+
+@pytest.mark.slow
+def test_files_that_are_no_pictures_or_absurdly_large_are_refused_on_the_page(open_tab, files):
+    tab = open_tab()
+    for name, reason in (("huge", "huge.png has more than 1 million pixels"), ("fake", "fake.jpg: cannot be read as")):
+        tab.set_input_files("#file input", files[name])
+        tab.wait_for_selector(f"#message >> text={reason}")
+    upload(tab, files["disks"])
+    tab.wait_for_selector("#message >> text=/cat: \\d+%, dog: \\d+%/")
+
+
+@pytest.mark.slow
+def test_two_tabs_do_not_disturb_each_other(open_tab, files):
+    one, two = open_tab(), open_tab()
+    upload(one, files["disks"])
+    upload(two, files["mirrored"])
+    click(one, "red")
+    click(two, "blue", mirrored=True)
+    click(one, "green")
+    assert covers(download(one), "red", "green") and covers(download(two)[:, ::-1], "blue")
+
+
+@pytest.mark.slow
+def test_all_models_are_shown_side_by_side_and_a_text_finds_what_it_names(open_tab, files):
+    tab = open_tab()
+    upload(tab, files["disks"])
+    press(tab, "All models side by side")
+    for line in ("UNET – cat", "PointCLIP – Click on the thing"):
+        tab.wait_for_selector(f"text={line}")
+    tab.get_by_label("Text for CLIPSeg").fill("blue")
+    change(tab, tab.keyboard.press, "Enter")
+    assert tab.get_by_label("CLIPSeg", exact=True).is_checked() and covers(download(tab), "blue")
