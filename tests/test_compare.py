@@ -1,0 +1,44 @@
+"""compare.py as the shell runs it, on a tiny data set and a tiny encoder."""
+
+import csv
+
+import pytest
+import torch
+
+from models.clip import ImageEncoder
+from utils.checkpoint import load
+
+
+@pytest.mark.slow
+def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_twice(
+    run_script, oxford_root, tiny_clip_folder, tmp_path
+):
+    (tmp_path / "README.md").write_text("<!-- clip -->\n<!-- /clip -->\n")
+    options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2")
+    done = run_script("compare.py", "clip", *options, "--README=README.md")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "results" / "clip.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["variant"] for line in lines] == ["frozen", "fine-tuned", "random"]
+    assert len({line["miou"] for line in lines}) == 3 and {line["images"] for line in lines} == {"8"}
+    assert lines[1]["miou"] in (tmp_path / "README.md").read_text()
+
+    runs = {path.parts[-3]: load(path) for path in tmp_path.glob("checkpoints/compare/clip/*/clip/last.pt")}
+    assert runs["fine-tuned"]["step"] == runs["frozen"]["step"] == runs["random"]["step"] == 2
+    assert runs["frozen"]["constants"]["ENCODER"] == runs["fine-tuned"]["constants"]["ENCODER"] == str(tiny_clip_folder)
+    random = ImageEncoder.from_pretrained(str(tmp_path / "checkpoints" / "compare" / "clip" / "random-encoder"))
+    given = ImageEncoder.from_pretrained(str(tiny_clip_folder))
+    assert random.mean == given.mean
+    assert not all(torch.equal(a, b) for a, b in zip(random.parameters(), given.parameters(), strict=True))
+
+    again = run_script("compare.py", "clip", *options)
+    assert again.returncode == 0 and "epoch 1/" in done.stdout and "epoch 1/" not in again.stdout
+    assert (tmp_path / "results" / "clip.csv").read_text().splitlines()[1].startswith("frozen")
+
+
+def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, oxford_root, tmp_path):
+    refused = run_script("compare.py", "trees")
+    assert refused.returncode == 1 and "name one comparison: clip" in refused.stderr
+    options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tmp_path / 'gone'}")
+    failed = run_script("compare.py", "clip", *options, env={"HF_HUB_OFFLINE": "1"})
+    assert failed.returncode == 1 and "gone" in failed.stderr and "Traceback" not in failed.stderr
