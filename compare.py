@@ -28,7 +28,7 @@ from utils.tables import markdown_table, write_between_markers
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # hub id or folder
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size
-EPOCHS = 2  # each shows every training picture once
+EPOCHS = 2  # each shows every training picture once; an even number
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
@@ -40,13 +40,15 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or arguments[0] not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     require_positive(globals(), "EPOCHS", "IMAGE_SIZE")
+    if EPOCHS % 2:
+        raise UserError(f"EPOCHS = {EPOCHS}: must be even, for an epoch of kept features shows every picture twice")
     (comparison,) = arguments
     lines = []
     for variant, (row, script, options) in comparisons[comparison]().items():
         folder = Path(CHECKPOINTS) / comparison / variant
         print(f"--- {comparison}: {variant}", flush=True)
         train(script, [*options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"], folder)
-        lines.append({"variant": variant, **score(row, folder)})
+        lines.append({"variant": variant, "encoder": ENCODER, **score(row, folder)})
         path = Path(RESULTS) / f"{comparison}.csv"
         write_csv(lines, path)
     table = markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, 2)
@@ -61,7 +63,7 @@ def clip_variants() -> dict[str, tuple[str, str, list[str]]]:
     if not (random / "preprocessor_config.json").exists():  # the last file to be written
         save_random_encoder(ENCODER, random)
     # With kept features an epoch holds every picture and its mirror image.
-    kept = [f"--IMAGE_SIZE={IMAGE_SIZE}", f"--EPOCHS={max(EPOCHS // 2, 1)}"]
+    kept = [f"--IMAGE_SIZE={IMAGE_SIZE}", f"--EPOCHS={EPOCHS // 2}"]
     encoded = [f"--IMAGE_SIZE={IMAGE_SIZE}", f"--EPOCHS={EPOCHS}", "--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False"]
     return {
         "frozen": ("CLIP", "train_clip.py", [f"--ENCODER={ENCODER}", *kept]),
@@ -104,7 +106,7 @@ def score(row_name: str, folder: Path) -> dict[str, str]:
     result = scores(evaluate(row.predictor(False), dataset, device, label="test"))
     columns = ("miou", "mdice", "pixel_accuracy", "iou_background", "iou_cat", "iou_dog")
     numbers = {column: f"{result[column]:.4f}" for column in columns}
-    return {"encoder": row.encoder, **numbers, "images": str(len(dataset))}
+    return {**numbers, "epochs": str(EPOCHS), "images": str(len(dataset))}
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
 def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, oxford_root, tmp_path):
     refused = run_script("compare.py", "trees")
     assert refused.returncode == 1 and "name one comparison: clip" in refused.stderr
+    uneven = run_script("compare.py", "clip", "--EPOCHS=3")
+    assert uneven.returncode == 1 and "EPOCHS = 3: must be even" in uneven.stderr
     options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tmp_path / 'gone'}")
     failed = run_script("compare.py", "clip", *options, env={"HF_HUB_OFFLINE": "1"})
     assert failed.returncode == 1 and "gone" in failed.stderr and "Traceback" not in failed.stderr
