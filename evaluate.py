@@ -194,14 +194,17 @@ def report(lines: list[dict], confusions: dict[str, torch.Tensor], missing: dict
     if not lines:
         return
     results = Path(RESULTS) / "results.csv"
-    everything = write_results(formatted, results)
-    plot_scores(lines, Path(IMAGES) / "results.png")
+    rows = [line for line in write_results(formatted, results) if line["split"] == SPLIT]  # with those scored earlier
+    written = [results, Path(IMAGES) / "results.png", Path(EXAMPLES)]
+    plot_scores(rows, written[1])
     if confusions:
-        plot_confusions(confusions, Path(IMAGES) / "confusion.png")
+        written.append(Path(IMAGES) / "confusion.png")
+        plot_confusions(confusions, written[-1])
     if README:
-        rows = [line for line in everything if line["split"] == SPLIT]
+        known = {line["model"] for line in rows}
+        unscored = [line for line in unscored if line["model"] not in known]
         write_between_markers(README, "results", markdown_table(_TITLES, [*rows, *unscored], 2))
-    print(f"wrote {results}, {IMAGES}/results.png, {IMAGES}/confusion.png, {EXAMPLES}")
+    print(f"wrote {', '.join(map(str, written))}")
 
 
 def format_line(line: dict) -> dict[str, str]:

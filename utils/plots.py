@@ -39,14 +39,14 @@ def save_figure(figure: plt.Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def plot_scores(lines: list[dict], path: Path) -> None:
-    """IoU and Dice per class and their means, one group of bars per row of the table."""
+def plot_scores(lines: list[dict[str, str]], path: Path) -> None:
+    """IoU and Dice per class and their means, one group of bars per line of results.csv."""
     groups = ("background", "cat", "dog", "mean")
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
     width = 0.8 / len(lines)
     for axes, metric in zip(panels, ("iou", "dice"), strict=True):
         for i, line in enumerate(lines):
-            values = [line.get(f"{metric}_{name}", 0.0) for name in groups[:3]] + [line[f"m{metric}"]]
+            values = [float(line[f"{metric}_{name}"] or 0) for name in groups[:3]] + [float(line[f"m{metric}"])]
             places = [g + (i - (len(lines) - 1) / 2) * width for g in range(len(groups))]
             base, _, flipped = line["model"].partition(" + ")
             hatch = "//" if flipped else None
