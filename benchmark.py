@@ -58,7 +58,7 @@ def run(name: str, repeats: int, device_name: str) -> dict[str, str]:
     """One line of the CSV."""
     device = pick_device(device_name)
     torch.manual_seed(0)
-    what, unit, pictures, ours, plain = _BENCHMARKS[name](device)
+    what, unit, precision, pictures, ours, plain = _BENCHMARKS[name](device)
     seconds = [median_seconds(function, repeats, device) for function in (ours, plain)]
     per_second = unit == "pictures/s"
     values = [pictures / s if per_second else 1000 * s for s in seconds]
@@ -74,7 +74,7 @@ def run(name: str, repeats: int, device_name: str) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
-        "precision": "bf16 against fp32" if what.startswith(("encoder", "CLIPSeg")) else "fp32",
+        "precision": precision,
     }
 
 
@@ -98,7 +98,8 @@ def encoder(device: torch.device) -> tuple:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             model(images)
 
-    return "encoder ViT-B/16, 352 px", "pictures/s", len(images), lambda: encode(True), lambda: encode(False)
+    ours, plain = lambda: encode(True), lambda: encode(False)
+    return "encoder ViT-B/16, 352 px", "pictures/s", "bf16 against fp32", len(images), ours, plain
 
 
 def decoder_step(device: torch.device) -> tuple:
@@ -117,7 +118,8 @@ def decoder_step(device: torch.device) -> tuple:
         loss.backward()
         decoder.zero_grad()
 
-    return "decoder training, ViT-B/16, 256 px", "pictures/s", 16, lambda: step(False), lambda: step(True)
+    ours, plain = lambda: step(False), lambda: step(True)
+    return "decoder training, ViT-B/16, 256 px", "pictures/s", "bf16", len(images), ours, plain
 
 
 def click(device: torch.device) -> tuple:
@@ -134,9 +136,10 @@ def click(device: torch.device) -> tuple:
 
     @torch.inference_mode()
     def decode(encode: bool) -> None:
-        model.decode(model.encode(images) if encode else features, clicks, previous)
+        with torch.autocast(device.type, torch.bfloat16):
+            model.decode(model.encode(images) if encode else features, clicks, previous)
 
-    return "a click, DeiT-Tiny, 256 px", "ms", 1, lambda: decode(False), lambda: decode(True)
+    return "a click, DeiT-Tiny, 256 px", "ms", "bf16", 1, lambda: decode(False), lambda: decode(True)
 
 
 def clipseg(device: torch.device) -> tuple:
@@ -158,7 +161,7 @@ def clipseg(device: torch.device) -> tuple:
         with torch.autocast(device.type, torch.bfloat16):
             model(images, prompts)
 
-    return "CLIPSeg, 352 px, two prompts", "pictures/s", len(images), ours, plain
+    return "CLIPSeg, 352 px, two prompts", "pictures/s", "bf16 against fp32", len(images), ours, plain
 
 
 def random_encoder(sizes: dict) -> ImageEncoder:
