@@ -20,11 +20,13 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
     with open(tmp_path / "results" / "clip.csv") as file:
         lines = list(csv.DictReader(file))
     assert [line["variant"] for line in lines] == ["frozen", "fine-tuned", "random"]
-    assert len({line["miou"] for line in lines}) == 3 and {line["images"] for line in lines} == {"8"}
+    assert {line["images"] for line in lines} == {"8"} and {line["epochs"] for line in lines} == {"2"}
     assert lines[1]["miou"] in (tmp_path / "README.md").read_text()
 
     runs = {path.parts[-3]: load(path) for path in tmp_path.glob("checkpoints/compare/clip/*/clip/last.pt")}
     assert runs["fine-tuned"]["step"] == runs["frozen"]["step"] == runs["random"]["step"] == 2
+    heads = [runs[variant]["weights"]["head.weight"] for variant in ("frozen", "fine-tuned", "random")]
+    assert not any(torch.equal(heads[i], heads[i - 1]) for i in range(3))  # three trainings, not one
     assert runs["frozen"]["constants"]["ENCODER"] == runs["fine-tuned"]["constants"]["ENCODER"] == str(tiny_clip_folder)
     random = ImageEncoder.from_pretrained(str(tmp_path / "checkpoints" / "compare" / "clip" / "random-encoder"))
     given = ImageEncoder.from_pretrained(str(tiny_clip_folder))
