@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -335,7 +336,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(micro_batch):
 
     def gradients(at_once: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
         model.zero_grad()
-        loss = training._backward(model, batch, mean_square, torch.Generator(), 0.0, at_once, None)
+        loss = training._backward(model, batch, mean_square, torch.Generator(), 0.0, at_once, nullcontext())
         return loss, [p.grad.clone() for p in model.parameters()]
 
     loss, whole = gradients(8)
