@@ -86,10 +86,18 @@ def save_random_encoder(name: str, folder: Path) -> None:
 
 
 def train(script: str, options: list[str], folder: Path) -> None:
-    """Run a training script, unless its run is already complete; go on with one that was stopped."""
+    """Run a training script, unless its run is already complete; go on with one that was stopped.
+
+    Raises UserError if what is there was trained with other constants.
+    """
     done = next(iter(folder.glob("*/last.pt")), None)
     if done:
         saved = load(done)
+        asked = dict(option.removeprefix("--").split("=", 1) for option in options)
+        for key in ("ENCODER", "IMAGE_SIZE", "EPOCHS"):
+            if str(saved["constants"][key]) != asked[key]:
+                was = f"{key} = {saved['constants'][key]}, now it is {asked[key]}"
+                raise UserError(f"{done} was trained with {was}: choose another CHECKPOINTS or remove {folder}")
         if saved["epoch"] == saved["constants"]["EPOCHS"]:
             return
         options = [*options, "--RESUME=True"]

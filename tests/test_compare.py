@@ -37,6 +37,9 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
     assert again.returncode == 0 and "epoch 1/" in done.stdout and "epoch 1/" not in again.stdout
     assert (tmp_path / "results" / "clip.csv").read_text().splitlines()[1].startswith("frozen")
 
+    other = run_script("compare.py", "clip", *options[:-1], "--EPOCHS=4")  # never old runs under a new number
+    assert other.returncode == 1 and "was trained with EPOCHS = 1, now it is 2" in other.stderr
+
 
 def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, oxford_root, tmp_path):
     refused = run_script("compare.py", "trees")
