@@ -47,6 +47,7 @@ CLICK_SHAPE = "disk"  # "gaussian"
 CLICK_RADIUS = 0.02  # of the picture's side
 CORRECTIONS = 4  # simulated clicks after the first one, at most
 WARM_START = True  # begin with the decoder of CHECKPOINTS/clip/best.pt, if it was trained on the same encoder
+WARM_RATE = 0.3  # of LEARNING_RATE, for that decoder
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -87,7 +88,7 @@ def main() -> None:
     require_choice("PROMPT", PROMPT, ("class", "point"))
     require_choice("CLICK_SHAPE", CLICK_SHAPE, SHAPES)
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "ENCODER_RATE")
+    require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "ENCODER_RATE", "WARM_RATE")
     require_between(constants, 0, 19, "CORRECTIONS")
     require_between(constants, 0, 1, "DROPOUT", "COLOUR")
     require_range("SCALE", SCALE)
@@ -102,8 +103,9 @@ def main() -> None:
         else:
             arguments |= {"classes": len(CLASSES)}
         model, arguments = build_model(arguments)
+        warm = False
         if PROMPT == "point" and WARM_START:
-            load_class_decoder(model, arguments, Path(CHECKPOINTS) / "clip" / "best.pt")
+            warm = load_class_decoder(model, arguments, Path(CHECKPOINTS) / "clip" / "best.pt")
         encoder = model.encoder
         mean, std = encoder.mean, encoder.std
         if IMAGE_SIZE % encoder.patch_size:
@@ -169,7 +171,7 @@ def main() -> None:
         about = {"model": name, "arguments": arguments, "encoder": encoder_title(arguments)}
         about |= {"image_size": IMAGE_SIZE, "mean": mean, "std": std}
         folder = Path(CHECKPOINTS) / name
-        fit(model, train, compute_loss, validate, folder, about, constants, device, parameter_groups(model))
+        fit(model, train, compute_loss, validate, folder, about, constants, device, parameter_groups(model, warm))
 
 
 def build_model(arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
@@ -192,15 +194,16 @@ def build_model(arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
     return make(**tiny), tiny
 
 
-def load_class_decoder(model: PointCLIP, arguments: dict, path: Path) -> None:
+def load_class_decoder(model: PointCLIP, arguments: dict, path: Path) -> bool:
     """Copy the decoder of the CLIP row (and its encoder, if it was trained along) into PointCLIP, if it fits."""
     saved = load(path) if path.exists() else {"arguments": {}}
     if any(saved["arguments"].get(key) != arguments[key] for key in ("encoder", "layers", "widths")):
         print(f"the decoder starts from random weights: {path} is missing or was trained on another encoder")
-        return
+        return False
     weights = {name: value for name, value in saved["weights"].items() if name.startswith(("encoder.", "decoder."))}
     model.load_state_dict(weights, strict=False)  # clicks are new
     print(f"the decoder starts from {path}")
+    return True
 
 
 def encoder_title(arguments: dict) -> str:
@@ -216,12 +219,15 @@ def encoder_title(arguments: dict) -> str:
     return title if arguments["freeze_encoder"] or title == titles["tiny"] else f"{title}, fine-tuned"
 
 
-def parameter_groups(model: CLIPCNN | PointCLIP) -> list[dict]:
-    """All at LEARNING_RATE, but the encoder, if it is trained, at ENCODER_RATE times that."""
-    groups = [{"params": [p for name, p in model.named_parameters() if not name.startswith("encoder.")]}]
-    encoder = [p for p in model.encoder.parameters() if p.requires_grad] if model.encoder else []
-    rate = 1.0 if ENCODER == "tiny" or FALLBACK else ENCODER_RATE  # random weights have nothing to lose
-    return [*groups, {"params": encoder, "lr": rate}] if encoder else groups
+def parameter_groups(model: CLIPCNN | PointCLIP, warm: bool) -> list[dict]:
+    """All at LEARNING_RATE; times ENCODER_RATE the encoder, if it is trained, and times WARM_RATE a warm decoder."""
+    rates = {"encoder.": 1.0 if ENCODER == "tiny" or FALLBACK else ENCODER_RATE}  # random weights have nothing to lose
+    rates["decoder."] = WARM_RATE if warm else 1.0
+    groups = {rate: [] for rate in (1.0, *rates.values())}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[next((rate for part, rate in rates.items() if name.startswith(part)), 1.0)].append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
 
 
 if __name__ == "__main__":

@@ -88,13 +88,12 @@ class PointCLIP(nn.Module):
             joined.append(feature + prompt)
         *fine, tokens = joined
         # Every token beside those under the clicks: a click reaches the whole picture at once.
-        clicked = maps.split(1, dim=1)  # on the thing, on the rest
-        queries = [mean_under(tokens, places) for places in clicked]  # each (N, C)
+        queries = [mean_at(tokens, clicks, label) for label in (1, 0)]  # each (N, C)
         positive, negative = (query[..., None, None].expand_as(tokens) for query in queries)
         tokens = tokens + self.compare(torch.cat([tokens, positive, negative, tokens * positive, tokens * negative], 1))
         x = self.decoder.decoder([*fine, tokens])
         # The clicks choose the last layer's weights: the same feature maps serve animal and background.
-        head = self.head(torch.cat([*queries, *(mean_under(x, places) for places in clicked)], 1))
+        head = self.head(torch.cat([*queries, *(mean_at(x, clicks, label) for label in (1, 0))], 1))
         return torch.einsum("nchw,nc->nhw", x, head[:, :-1])[:, None] + head[:, -1, None, None, None]
 
 
@@ -108,8 +107,10 @@ def draw_clicks(clicks: torch.Tensor, size: tuple[int, int], shape: str, radius:
     return torch.stack([(drawn * (label == wanted)).amax(1) for wanted in (1, 0)], 1)
 
 
-def mean_under(features: torch.Tensor, clicked: torch.Tensor) -> torch.Tensor:
-    """Mean of feature maps (N, C, h, w) under a map of clicks (N, 1, H, W): (N, C); 0 where there is no click."""
-    weights = F.adaptive_max_pool2d(clicked, features.shape[-2:])  # a click is smaller than a patch
-    weights = weights / weights.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    return (features * weights).sum((2, 3))
+def mean_at(features: torch.Tensor, clicks: torch.Tensor, label: int) -> torch.Tensor:
+    """Mean of feature maps (N, C, h, w), interpolated at the clicks (N, K, 3) of a label: (N, C); 0 without one."""
+    grid = clicks[:, None, :, :2] * 2 - 1  # -1..1, as grid_sample has it
+    # in float32: coordinates in bfloat16 would be off by a pixel
+    values = F.grid_sample(features.float(), grid, padding_mode="border", align_corners=False)[:, :, 0]  # (N, C, K)
+    chosen = (clicks[:, None, :, 2] == label).float()
+    return (values * chosen).sum(2) / chosen.sum(2).clamp(min=1)

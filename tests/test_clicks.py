@@ -11,7 +11,7 @@ from conftest import REPOSITORY, script_environment
 from PIL import Image
 from scipy import ndimage
 
-from models.pointclip import PointCLIP, draw_clicks, mean_under
+from models.pointclip import PointCLIP, draw_clicks, mean_at
 from utils import checkpoint
 from utils.classes import VOID
 from utils.click_protocol import (
@@ -23,8 +23,8 @@ from utils.click_protocol import (
     number_of_clicks,
     one_click_confusions,
 )
-from utils.clicks import click_seed, next_click, random_click, simulate_clicks, thing_mask, to_tensor
-from utils.dataset import PetDataset, list_samples, read_mask, read_sample
+from utils.clicks import next_click, random_click, simulate_clicks, thing_mask, to_tensor
+from utils.dataset import PetDataset, list_samples, read_mask, read_sample, rng_of
 from utils.errors import UserError
 from utils.pointing import PointPredictor
 
@@ -72,8 +72,8 @@ def test_random_clicks_reach_the_whole_thing_and_follow_from_the_name_alone():
     mask = (canvas((10, 10, 6, 6)) * 1).astype(np.uint8)
     found = {random_click(mask, True, np.random.default_rng(seed))[0][:2] for seed in range(600)}
     assert found == {(x, y) for x in range(10, 16) for y in range(10, 16)}
-    assert random_click(mask, True, click_seed("pug_1")) == random_click(mask, True, click_seed("pug_1"))
-    assert len({random_click(mask, True, click_seed(f"pug_{i}"))[0] for i in range(20)}) > 5
+    assert random_click(mask, True, rng_of("pug_1")) == random_click(mask, True, rng_of("pug_1"))
+    assert len({random_click(mask, True, rng_of(f"pug_{i}"))[0] for i in range(20)}) > 5
 
 
 def test_a_simulated_person_clicks_in_the_inner_half_of_the_region():
@@ -101,11 +101,16 @@ def test_clicks_are_drawn_where_they_are_and_in_the_map_of_their_label(shape):
     assert draw_clicks(clicks, (4, 4), shape, 0.001)[0].amax((1, 2)).min() > 0.3  # never less than a pixel
 
 
-def test_the_token_under_a_click_is_that_of_its_patch():
-    tokens = torch.randn(1, 5, 4, 6)
-    clicked = draw_clicks(to_tensor([(25, 10, 1)], (40, 60))[None], (40, 60), "disk", 0.001)[:, :1]
-    torch.testing.assert_close(mean_under(tokens, clicked), tokens[:, :, 1, 2])
-    assert mean_under(tokens, torch.zeros(1, 1, 40, 60)).abs().max() == 0
+def test_features_are_those_at_the_clicks_of_a_label():
+    tokens = torch.randn(1, 5, 4, 6)  # of 10 x 10 pixels each
+    centre, other = to_tensor([(25, 15, 1), (54, 35, 1)], (40, 60)) - torch.tensor([0.5 / 60, 0.5 / 40, 0])
+    torch.testing.assert_close(mean_at(tokens, centre[None, None], 1), tokens[:, :, 1, 2])
+    between = (centre + torch.tensor([5 / 60, 0, 0]))[None, None]
+    torch.testing.assert_close(mean_at(tokens, between, 1), (tokens[:, :, 1, 2] + tokens[:, :, 1, 3]) / 2)
+    both = torch.stack([centre, other])[None]
+    at_other = mean_at(tokens, other[None, None], 1)
+    torch.testing.assert_close(mean_at(tokens, both, 1), (tokens[:, :, 1, 2] + at_other) / 2)
+    assert mean_at(tokens, both, 0).abs().max() == 0
 
 
 # ------------------------------------------------------------------------------------------------ model

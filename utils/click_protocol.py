@@ -8,8 +8,8 @@ import torch
 from tqdm import tqdm
 
 from utils.classes import VOID
-from utils.clicks import Click, click_seed, next_click, random_click, thing_mask
-from utils.dataset import PetDataset, Sample, read_mask, read_sample
+from utils.clicks import Click, next_click, random_click, thing_mask
+from utils.dataset import PetDataset, Sample, read_mask, read_sample, rng_of
 from utils.distributed import is_main, rank, sum_over_processes, world_size
 from utils.metrics import confusion_matrix
 from utils.pointing import PointPredictor
@@ -32,7 +32,7 @@ def one_click_confusions(predictor: PointPredictor, dataset: PetDataset, label: 
         mask = read_mask(dataset.samples[index])
         image, _, *tokens = dataset[[index]]
         predictor.set_tensors(image, mask.shape, *tokens)
-        rng = click_seed(dataset.samples[index].name)
+        rng = rng_of(dataset.samples[index].name)
         for name in ("animal", "background"):
             found = random_click(mask, name == "animal", rng)
             if not found:
@@ -89,7 +89,7 @@ def click_curves(model: ClickModel, samples: Sequence[Sample], central: bool, de
     ious = torch.zeros(len(samples), MOST, dtype=torch.float64)
     for index in _my_pictures(len(samples), label):
         image, mask = read_sample(samples[index])
-        found = random_click(mask, True, click_seed(samples[index].name))
+        found = random_click(mask, True, rng_of(samples[index].name))
         if not found:
             ious[index] = np.nan
             continue

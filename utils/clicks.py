@@ -3,7 +3,6 @@
 A click is (x, y) in pixels of the picture as given, x to the right, and a label: 1 on the thing, 0 on the rest.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -55,11 +54,6 @@ def next_click(truth: np.ndarray, predicted: np.ndarray, rng: np.random.Generato
     place = places[len(places) // 2] if rng is None else rng.choice(places)
     y, x = divmod(int(place), distance.shape[1])
     return columns.start + x, rows.start + y, label
-
-
-def click_seed(name: str) -> np.random.Generator:
-    """Random numbers that depend on a picture's file name only: the same clicks on every machine."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
 
 
 def to_tensor(clicks: Sequence[Click], size: tuple[int, int]) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """From files to uint8 tensors: the layouts a data set may have on disk, reading one picture, one split."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Sequence
@@ -118,6 +119,11 @@ def _pairs(images: Path, masks: Path) -> list[Sample]:
         if not folder.is_dir():
             raise UserError(f"{folder} is missing; a data set is laid out in one of these ways:\n{LAYOUTS}")
     return [Sample(file.stem, file, masks / f"{file.stem}.png") for file in list_pictures(images)]
+
+
+def rng_of(name: str) -> np.random.Generator:
+    """Random numbers that depend on a picture's file name only: the same on every machine and for every model."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
 
 
 def list_pictures(folder: Path) -> list[Path]:
