@@ -1,75 +1,123 @@
 """Train and score the variants of a comparison, all with the same budget; writes results/NAME.csv.
 
-    python compare.py clip                                              # what is the pretraining worth?
-    python compare.py clip --ENCODER=facebook/deit-tiny-patch16-224
+    python compare.py clip --ENCODER=facebook/deit-tiny-patch16-224     # what is the encoder's pretraining worth?
+    python compare.py autoencoder                                       # what is pretraining by reconstruction worth?
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
+autoencoder: pretrained, then trained on; the same network from scratch with the same total of epochs; pretrained
+and frozen; the classic autoencoder, frozen; the first two again with a tenth of the masks.
 A comparison that was stopped goes on where it was.
 """
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from utils.checkpoint import load
-from utils.config import require_positive, run_script
+from utils.config import require_between, run_script
 from utils.dataset import PetDataset
 from utils.distributed import pick_device
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.files import write_csv
 from utils.metrics import scores
+from utils.plots import plot_label_efficiency
 from utils.rows import load_row
 from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
-ENCODER = "openai/clip-vit-base-patch16"  # hub id or folder
-IMAGE_SIZE = 256  # a multiple of the encoder's patch size
-EPOCHS = 2  # each shows every training picture once; an even number
+ENCODER = "openai/clip-vit-base-patch16"  # clip's: hub id or folder
+IMAGE_SIZE = 0  # 0: 256 for clip (a multiple of the encoder's patch size), 64 for autoencoder
+EPOCHS = 0  # 0: 2 for clip (each shows every training picture once; an even number), 80 for autoencoder
+PRETRAIN_EPOCHS = 30  # of the autoencoder's, those of stage 1
+SEEDS = (0, 1)  # of the autoencoder's full and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
+IMAGES = "images"  # folder of autoencoder.png
 README = ""  # file whose table between the comparison's markers is written anew
+
+_COLUMNS = ("miou", "mdice", "pixel_accuracy", "iou_background", "iou_cat", "iou_dog")
+
+
+@dataclass
+class Run:
+    """One training of a comparison."""
+
+    folder: str  # below CHECKPOINTS and the comparison's name
+    about: dict[str, str]  # the first columns of its line in the CSV
+    options: list[str]  # of the training script
 
 
 def main(arguments: list[str]) -> None:
-    comparisons = {"clip": clip_variants}
+    comparisons = {"clip": clip_runs, "autoencoder": autoencoder_runs}
     if len(arguments) != 1 or arguments[0] not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
-    require_positive(globals(), "EPOCHS", "IMAGE_SIZE")
-    if EPOCHS % 2:
-        raise UserError(f"EPOCHS = {EPOCHS}: must be even, for an epoch of kept features shows every picture twice")
+    require_between(globals(), 0, math.inf, "EPOCHS", "IMAGE_SIZE", "PRETRAIN_EPOCHS")
     (comparison,) = arguments
-    lines = []
-    for variant, (row, script, options) in comparisons[comparison]().items():
-        folder = Path(CHECKPOINTS) / comparison / variant
-        print(f"--- {comparison}: {variant}", flush=True)
-        train(script, [*options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"], folder)
-        lines.append({"variant": variant, "encoder": ENCODER, **score(row, folder)})
+    row, size, epochs = {"clip": ("CLIP", 256, 2), "autoencoder": ("Autoencoder", 64, 80)}[comparison]
+    size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
+    root, lines = Path(CHECKPOINTS) / comparison, []
+    for run in comparisons[comparison](root, epochs):
+        print(f"--- {comparison}: {run.folder}", flush=True)
+        train(f"train_{comparison}.py", [*run.options, f"--IMAGE_SIZE={size}"], root / run.folder)
+        numbers, images = score(row, root / run.folder)
+        lines.append({**run.about, **numbers, "epochs": str(epochs), "images": str(images)})
         path = Path(RESULTS) / f"{comparison}.csv"
         write_csv(lines, path)
-    table = markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, 2)
+    table = markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))
     print(f"{table}\nwrote {path}")
+    if comparison == "autoencoder":
+        plot_label_efficiency(lines, Path(IMAGES) / "autoencoder.png")
     if README:
         write_between_markers(README, comparison, table)
 
 
-def clip_variants() -> dict[str, tuple[str, str, list[str]]]:
-    """variant -> row of the table, script, its options."""
-    random = Path(CHECKPOINTS) / "clip" / "random-encoder"
+def clip_runs(root: Path, epochs: int) -> list[Run]:
+    if epochs % 2:
+        raise UserError(f"EPOCHS = {epochs}: must be even, for an epoch of kept features shows every picture twice")
+    random = root / "random-encoder"
     if not (random / "preprocessor_config.json").exists():  # the last file to be written
         save_random_encoder(ENCODER, random)
     # With kept features an epoch holds every picture and its mirror image.
-    kept = [f"--IMAGE_SIZE={IMAGE_SIZE}", f"--EPOCHS={EPOCHS // 2}"]
-    encoded = [f"--IMAGE_SIZE={IMAGE_SIZE}", f"--EPOCHS={EPOCHS}", "--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False"]
-    return {
-        "frozen": ("CLIP", "train_clip.py", [f"--ENCODER={ENCODER}", *kept]),
-        "fine-tuned": ("CLIP", "train_clip.py", [f"--ENCODER={ENCODER}", *encoded]),
-        "random": ("CLIP", "train_clip.py", [f"--ENCODER={random}", *kept]),
+    kept = [f"--EPOCHS={epochs // 2}"]
+    encoded = [f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False"]
+    options = {
+        "frozen": [f"--ENCODER={ENCODER}", *kept],
+        "fine-tuned": [f"--ENCODER={ENCODER}", *encoded],
+        "random": [f"--ENCODER={random}", *kept],
     }
+    return [Run(name, {"variant": name, "encoder": ENCODER}, options[name]) for name in options]
+
+
+def autoencoder_runs(root: Path, epochs: int) -> list[Run]:
+    if not 0 < PRETRAIN_EPOCHS < epochs:
+        raise UserError(f"PRETRAIN_EPOCHS = {PRETRAIN_EPOCHS}: must be in 1 .. {epochs - 1}, below EPOCHS")
+    stages = [f"--PRETRAIN_EPOCHS={PRETRAIN_EPOCHS}", f"--EPOCHS={epochs - PRETRAIN_EPOCHS}"]
+    one_stage = ["--FINETUNE=scratch", "--PRETRAIN_EPOCHS=0", f"--EPOCHS={epochs}"]
+    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False"]
+    runs = []
+
+    def add(variant: str, percent: int, seed: int, *options: str) -> None:
+        about = {"variant": variant, "labels_percent": str(percent), "seed": str(seed)}
+        options = [*options, f"--LABELS_PERCENT={percent}", f"--SEED={seed}"]
+        runs.append(Run(f"{variant}_{percent}_{seed}", about, [*options, f"--SMALL_SIZE={IMAGE_SIZE or 64}"]))
+
+    for seed in SEEDS:
+        add("full", 100, seed, *stages)
+        add("scratch", 100, seed, *one_stage)
+    pretrained = root / f"full_100_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
+    from_there = [*stages, "--STAGE=2", f"--PRETRAINED={pretrained}"]
+    add("full", 10, SEEDS[0], *from_there)
+    add("scratch", 10, SEEDS[0], *one_stage)
+    add("frozen", 100, SEEDS[0], *from_there, "--FINETUNE=frozen")
+    add("frozen_plain", 100, SEEDS[0], *stages, *classic)
+    return runs
 
 
 def save_random_encoder(name: str, folder: Path) -> None:
@@ -90,32 +138,32 @@ def train(script: str, options: list[str], folder: Path) -> None:
 
     Raises UserError if what is there was trained with other constants.
     """
+    asked = dict(option.removeprefix("--").split("=", 1) for option in options)
+    options = [*options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"]
     done = next(iter(folder.glob("*/last.pt")), None)
     if done:
         saved = load(done)
-        asked = dict(option.removeprefix("--").split("=", 1) for option in options)
-        for key in ("ENCODER", "IMAGE_SIZE", "EPOCHS"):
-            if str(saved["constants"][key]) != asked[key]:
-                was = f"{key} = {saved['constants'][key]}, now it is {asked[key]}"
+        for key, value in asked.items():
+            if str(saved["constants"][key]) != value:
+                was = f"{key} = {saved['constants'][key]}, now it is {value}"
                 raise UserError(f"{done} was trained with {was}: choose another CHECKPOINTS or remove {folder}")
         if saved["epoch"] == saved["constants"]["EPOCHS"]:
             return
+    if done or any(folder.glob("*/*/last.pt")):  # the latter is of a stage before
         options = [*options, "--RESUME=True"]
     script_path = Path(__file__).with_name(script)
     if subprocess.run([sys.executable, str(script_path), *options]).returncode:
         raise UserError(f"{script} did not finish; its message is above")
 
 
-def score(row_name: str, folder: Path) -> dict[str, str]:
-    """Scores on the test split, ready for the CSV."""
+def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:
+    """Scores on the test split, ready for the CSV, and the number of pictures."""
     device = pick_device(DEVICE)
     row = load_row(row_name, folder, device)
     dataset = PetDataset(DATA_ROOT, "test", row.image_size)
     result = scores(evaluate(row.predictor(False), dataset, device, label="test"))
-    columns = ("miou", "mdice", "pixel_accuracy", "iou_background", "iou_cat", "iou_dog")
-    numbers = {column: f"{result[column]:.4f}" for column in columns}
-    return {**numbers, "epochs": str(EPOCHS), "images": str(len(dataset))}
+    return {column: f"{result[column]:.4f}" for column in _COLUMNS}, len(dataset)
 
 
 if __name__ == "__main__":
-    run_script(main, positional="clip")
+    run_script(main, positional="clip or autoencoder")

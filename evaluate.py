@@ -4,11 +4,13 @@
     python evaluate.py --SPLIT=val --ROWS=UNET          # one row, validation split
     python evaluate.py --FLIP=True --README=README.md   # a second line with flip at test time; README's table
     python evaluate.py --CLICKS="PointCLIP,CLIP look-up,disk,everything"   # also IoU against clicks, and baselines
+    python evaluate.py --ROBUSTNESS=True --PICTURES=500 # on spoiled pictures, 8 kinds at 10 levels each
     torchrun --nproc_per_node=2 evaluate.py             # the same numbers, shared work
 
 A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md.
 """
 
+import math
 import os
 import time
 from pathlib import Path
@@ -20,15 +22,17 @@ from models.clipseg import HUB_ID
 from utils.classes import CLASSES, VOID, colourise
 from utils.click_protocol import CLICK_MODELS, click_models, one_click_confusions, score_click_model
 from utils.clicks import next_click, thing_mask
-from utils.config import require_choice, require_positive, run_script
-from utils.dataset import SPLITS, PetDataset, list_samples, read_sample
+from utils.config import require_between, require_choice, require_positive, run_script
+from utils.dataset import SPLITS, PetDataset, Sample, list_samples, read_sample, rng_of
 from utils.distributed import distributed, is_main, pick_device
 from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.files import read_csv, write_csv
 from utils.metrics import scores
+from utils.perturbations import PERTURBATIONS
 from utils.pictures import draw_points, overlay, save_mask
-from utils.plots import plot_clicks, plot_confusions, plot_examples, plot_scores
+from utils.plots import plot_clicks, plot_confusions, plot_examples, plot_robustness, plot_scores
+from utils.robustness import score_robustness
 from utils.rows import ROWS as ALL_ROWS
 from utils.rows import Row, load_row, segment
 from utils.tables import markdown_table, write_between_markers
@@ -43,6 +47,11 @@ FLIP = False  # a second line per row: averaged over the picture and its mirror 
 CLIPSEG = HUB_ID  # hub id or folder; its prompts are in utils/zeroshot.py
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)  # reported beside the one chosen on the validation split
 CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture; takes many minutes
+# instead: the rows on spoiled pictures, results/robustness.csv; goes on where it was stopped
+ROBUSTNESS = False
+PERTURB = tuple(PERTURBATIONS)  # some of utils/perturbations.py
+LEVELS = tuple(range(10))  # 0 is the picture as it is
+PICTURES = 0  # a random subset of so many, always the same; 0: the whole split
 # run
 BATCH_SIZE = 16  # changes no number
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -81,8 +90,16 @@ def main() -> None:
         require_choice("ROWS", name, tuple(ALL_ROWS))
     for name in CLICKS:
         require_choice("CLICKS", name, CLICK_MODELS)
+    for name in PERTURB:
+        require_choice("PERTURB", name, tuple(PERTURBATIONS))
+    for level in LEVELS:
+        require_choice("LEVELS", level, range(10))
+    require_between(globals(), 0, math.inf, "PICTURES")
     device = pick_device(DEVICE)
     with distributed(device):
+        if ROBUSTNESS:
+            spoil(device)
+            return
         rows, lines, confusions, missing = [], [], {}, {}
         for name in ROWS:
             try:
@@ -117,8 +134,7 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
             save_mask(mask, folder / subfolder / f"{dataset.samples[index].name}.png")
 
     if row.name == "CLIPSeg":
-        stored = Path(CHECKPOINTS) / "clipseg" / f"threshold{'_flip' * flip}.json"
-        row.threshold = choose_threshold(row.model, DATA_ROOT, row.image_size, flip, device, BATCH_SIZE, stored)
+        set_threshold(row, flip, device)
     started = time.perf_counter()
     class_names = CLASSES
     if row.name == "CLIPSeg":
@@ -144,6 +160,56 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
         "images_per_second": len(dataset) / seconds,
     }
     return line, confusions.sum(0)
+
+
+def set_threshold(row: Row, flip: bool, device: torch.device) -> None:
+    """CLIPSeg's threshold, as it is best on the validation split."""
+    stored = Path(CHECKPOINTS) / "clipseg" / f"threshold{'_flip' * flip}.json"
+    row.threshold = choose_threshold(row.model, DATA_ROOT, row.image_size, flip, device, BATCH_SIZE, stored)
+
+
+def spoil(device: torch.device) -> None:
+    """results/robustness.csv and its figures: every row that has a checkpoint on spoiled pictures."""
+    rows = []
+    for name in ROWS:
+        try:
+            rows.append(load_row(name, CHECKPOINTS, device, CLIPSEG))
+        except UserError as error:
+            print(f"{name} is left out: {error}", flush=True)
+            continue
+        if name == "CLIPSeg":
+            set_threshold(rows[-1], False, device)
+    if not rows:
+        raise UserError("no row could be scored")
+    samples = list_samples(DATA_ROOT, SPLIT)
+    if 0 < PICTURES < len(samples):
+        chosen = np.random.default_rng(0).choice(len(samples), PICTURES, replace=False)
+        samples = [samples[index] for index in sorted(chosen)]
+    path = Path(RESULTS) / "robustness.csv"
+    lines = score_robustness(rows, samples, PERTURB, LEVELS, path, device, BATCH_SIZE)
+    if is_main():
+        figure, examples = Path(IMAGES) / "robustness.png", Path(EXAMPLES).with_name("robustness.png")
+        plot_robustness(lines, {name: PERTURBATIONS[name][0] for name in PERTURB}, figure)
+        draw_spoiled(rows, samples[0], examples, device)
+        if README:
+            write_between_markers(README, "robustness", robustness_table(lines))
+        print(f"wrote {path}, {figure}, {examples}")
+
+
+def robustness_table(lines: list[dict[str, str]]) -> str:
+    """Mean Dice of every row on the pictures as they are, and under each perturbation at its last level."""
+    models = list(dict.fromkeys(line["model"] for line in lines))
+    titles = {"perturbation": "perturbation", "level": "level"} | {model: model for model in models}
+    table = [{"perturbation": "none", "level": ""}]
+    for name in PERTURB:
+        first, last = PERTURBATIONS[name][1][0], PERTURBATIONS[name][1][-1]
+        table.append({"perturbation": name, "level": f"{last}"})
+        for line in lines:
+            if line["perturbation"] == name and line["level"] == str(first):
+                table[0][line["model"]] = line["mdice"]
+            if line["perturbation"] == name and line["level"] == str(last):
+                table[-1][line["model"]] = line["mdice"]
+    return markdown_table(titles, table, 1)
 
 
 def score_clicks(rows: list[Row], device: torch.device) -> None:
@@ -252,6 +318,20 @@ def draw_examples(rows: list[Row], device: torch.device, count: int = 4) -> None
         for row in rows:
             columns[row.name].append(draw_prediction(row, image, mask, device))
     plot_examples(columns, Path(EXAMPLES))
+
+
+def draw_spoiled(rows: list[Row], sample: Sample, path: Path, device: torch.device) -> None:
+    """One picture as it is and at every perturbation's last level, and every row's prediction below it."""
+    image, mask = read_sample(sample)
+    spoiled = {"as it is": image}
+    for name in PERTURB:
+        _, levels, perturb = PERTURBATIONS[name]
+        spoiled[f"{name}\n{levels[-1]}"] = perturb(image, levels[-1], rng_of(sample.name))
+    columns = {
+        title: [picture, *(draw_prediction(row, picture, mask, device) for row in rows)]
+        for title, picture in spoiled.items()
+    }
+    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
 
 
 def draw_prediction(row: Row, image: np.ndarray, mask: np.ndarray, device: torch.device) -> np.ndarray:

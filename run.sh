@@ -24,6 +24,8 @@ export PETS_ROOT=data/synthetic HF_HUB_OFFLINE=1
 here="--CHECKPOINTS=checkpoints/synthetic"
 python data/prepare.py --SYNTHETIC=True
 python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 --EPOCHS=60
+python train_autoencoder.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 \
+    --PRETRAIN_EPOCHS=15 --EPOCHS=45
 python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=60 --FALLBACK=tiny
 python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=20 --FALLBACK=tiny --PROMPT=point
 pictures=images/synthetic

@@ -43,9 +43,48 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
 
 def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, oxford_root, tmp_path):
     refused = run_script("compare.py", "trees")
-    assert refused.returncode == 1 and "name one comparison: clip" in refused.stderr
+    assert refused.returncode == 1 and "name one comparison: clip, autoencoder" in refused.stderr
     uneven = run_script("compare.py", "clip", "--EPOCHS=3")
     assert uneven.returncode == 1 and "EPOCHS = 3: must be even" in uneven.stderr
     options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tmp_path / 'gone'}")
     failed = run_script("compare.py", "clip", *options, env={"HF_HUB_OFFLINE": "1"})
     assert failed.returncode == 1 and "gone" in failed.stderr and "Traceback" not in failed.stderr
+
+
+@pytest.mark.slow
+def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxford_root, tmp_path):
+    (tmp_path / "README.md").write_text("<!-- autoencoder -->\n<!-- /autoencoder -->\n")
+    options = (f"--DATA_ROOT={oxford_root}", "--IMAGE_SIZE=32", "--EPOCHS=3", "--PRETRAIN_EPOCHS=1")
+    done = run_script("compare.py", "autoencoder", *options, "--README=README.md")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "results" / "autoencoder.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["variant"], line["labels_percent"], line["seed"]) for line in lines] == [
+        ("full", "100", "0"),
+        ("scratch", "100", "0"),
+        ("full", "100", "1"),
+        ("scratch", "100", "1"),
+        ("full", "10", "0"),
+        ("scratch", "10", "0"),
+        ("frozen", "100", "0"),
+        ("frozen_plain", "100", "0"),
+    ]
+    assert list(lines[0])[-2:] == ["epochs", "images"] and {line["epochs"] for line in lines} == {"3"}
+    assert (tmp_path / "images" / "autoencoder.png").exists()
+
+    folder = tmp_path / "checkpoints" / "compare" / "autoencoder"
+    runs = {path.parts[-3]: load(path) for path in folder.glob("*/autoencoder/last.pt")}
+    assert {name: run["epoch"] for name, run in runs.items()} == {
+        name: 3 if name.startswith("scratch") else 2 for name in runs
+    }
+    assert runs["full_100_0"]["pretrained"] == runs["full_10_0"]["pretrained"] == runs["frozen_100_0"]["pretrained"]
+    assert len({run["pretrained"] for run in runs.values()}) == 4  # two seeds, the classic one, none
+    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 3
+
+    again = run_script("compare.py", "autoencoder", *options)
+    assert again.returncode == 0 and "epoch 1/" not in again.stdout
+    (folder / "full_100_1" / "autoencoder" / "last.pt").unlink()  # as if it had been stopped after stage 1
+    resumed = run_script("compare.py", "autoencoder", *options)
+    assert resumed.returncode == 0 and "epoch 1/2" in resumed.stdout and "epoch 1/1" not in resumed.stdout
+    short = run_script("compare.py", "autoencoder", "--EPOCHS=3", "--PRETRAIN_EPOCHS=3")
+    assert short.returncode == 1 and "PRETRAIN_EPOCHS = 3: must be in 1 .. 2" in short.stderr

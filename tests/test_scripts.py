@@ -93,7 +93,7 @@ def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(r
         "evaluate.py", f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", env={"HF_HUB_OFFLINE": "1"}
     )
     assert done.returncode == 0, done.stderr
-    for row, hint in (("Autoencoder", "still to come"), ("CLIP", "train_clip.py"), ("CLIPSeg", "hf download")):
+    for row, hint in (("Autoencoder", "train_autoencoder.py"), ("CLIP", "train_clip.py"), ("CLIPSeg", "hf download")):
         assert f"| {row:<11} | –" in done.stdout and hint in done.stdout
 
 

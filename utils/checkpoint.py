@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.autoencoder import AutoencoderSegmenter
 from models.clip import CLIPCNN
 from models.pointclip import PointCLIP
 from models.unet import UNet
@@ -13,7 +14,7 @@ from utils.errors import UserError
 from utils.files import replacing
 
 FORMAT = 1  # raised when a reader of the old files would misread new ones
-MODELS = {"unet": UNet, "clip": CLIPCNN, "pointclip": PointCLIP}
+MODELS = {"unet": UNet, "autoencoder": AutoencoderSegmenter, "clip": CLIPCNN, "pointclip": PointCLIP}
 
 
 def save(content: dict, path: str | Path) -> None:

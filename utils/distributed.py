@@ -44,6 +44,12 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
+def wait_for_all() -> None:
+    """Return when every process has come here: a file that the main process wrote is there for all."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def copy_buffers(model: torch.nn.Module) -> None:
     """Give every process the main process's buffers."""
     if dist.is_initialized():

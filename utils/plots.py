@@ -1,5 +1,6 @@
 """Figures drawn from numbers; pictures of photos are in utils/pictures.py."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -79,6 +80,51 @@ def plot_clicks(lines: list[dict], path: Path) -> None:
     save_figure(figure, path)
 
 
+def plot_robustness(lines: list[dict], level_names: dict[str, str], path: Path) -> None:
+    """Mean Dice against the level, a panel per perturbation, a line per model: lines of results/robustness.csv.
+
+    level_names: perturbation -> what its level is.
+    """
+    figure, panels = plt.subplots(2, 4, figsize=(12, 5.6), layout="constrained", sharey=True)
+    styles = dict(zip(MODEL_COLOURS, ("-o", "--s", "-^", ":D", "-.v"), strict=True))  # told apart without colours too
+    for axes, (name, level_name) in zip(panels.flat, level_names.items(), strict=False):
+        for model, colour in MODEL_COLOURS.items():
+            chosen = [line for line in lines if (line["model"], line["perturbation"]) == (model, name)]
+            if chosen:
+                values = [[float(line[key]) for line in chosen] for key in ("level", "mdice")]
+                axes.plot(*values, styles[model], color=colour, label=model, markersize=4)
+        axes.set(title=name, xlabel=level_name)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[1, 0].set_ylabel("mean Dice")
+    panels[0, 0].set_ylabel("mean Dice")
+    for axes in list(panels.flat)[len(level_names) :]:
+        axes.axis("off")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(MODEL_COLOURS), frameon=False)
+    save_figure(figure, path)
+
+
+def plot_label_efficiency(lines: list[dict], path: Path) -> None:
+    """mIoU against the share of masks used, a dot per run: lines of results/autoencoder.csv."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    looks = {"full": ("o", "#E69F00"), "scratch": ("s", "#0072B2"), "frozen": ("^", "#999999")}
+    looks["frozen_plain"] = ("v", "#555555")
+    for variant, (marker, colour) in looks.items():
+        runs = [line for line in lines if line["variant"] == variant]
+        percents, values = ([float(line[key]) for line in runs] for key in ("labels_percent", "miou"))
+        axes.scatter(percents, values, marker=marker, color=colour, label=variant.replace("_", ", "))
+        means = {x: [v for p, v in zip(percents, values, strict=True) if p == x] for x in sorted(set(percents))}
+        axes.plot(list(means), [sum(group) / len(group) for group in means.values()], color=colour, linewidth=1)
+    axes.set(xscale="log", xlabel="masks used, % of the training split", ylabel="test mIoU")
+    axes.set_xticks([10, 100], ["10", "100"])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False)
+    save_figure(figure, path)
+
+
 def plot_confusions(confusions: dict, path: Path) -> None:
     """Row-normalised confusion matrices: of the pixels of a true class, the share predicted as each."""
     size = (3.2 * len(confusions), 3.2)
@@ -100,8 +146,8 @@ def plot_confusions(confusions: dict, path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_examples(columns: dict[str, list], path: Path) -> None:
-    """A grid of pictures (H, W, 3): one column per key, one line per picture."""
+def plot_examples(columns: dict[str, list], path: Path, names: Sequence[str] = ()) -> None:
+    """A grid of pictures (H, W, 3): one column per key, one line per picture; names: of the lines."""
     count = len(next(iter(columns.values())))
     size = (1.8 * len(columns), 1.65 * count)
     figure, panels = plt.subplots(count, len(columns), figsize=size, layout="constrained", squeeze=False)
@@ -109,5 +155,8 @@ def plot_examples(columns: dict[str, list], path: Path) -> None:
         panels[0, column].set_title(title, fontsize=10)
         for line, image in enumerate(images):
             panels[line, column].imshow(image)
-            panels[line, column].axis("off")
+            panels[line, column].set(xticks=[], yticks=[])
+            panels[line, column].spines[:].set_visible(False)
+    for axes, name in zip(panels[:, 0], names, strict=False):
+        axes.set_ylabel(name, fontsize=10)
     save_figure(figure, path)

@@ -16,10 +16,10 @@ from utils.evaluation import Predict, predictor, to_size
 from utils.pointing import PointPredictor
 from utils.zeroshot import class_prompts, load_clipseg, prompt_logits
 
-# row -> folder below checkpoints/ and name of the model, command that makes it ("": still to come)
+# row -> folder below checkpoints/ and name of the model, command that makes it
 ROWS = {
     "UNET": ("unet", "python train_unet.py"),
-    "Autoencoder": ("autoencoder", ""),
+    "Autoencoder": ("autoencoder", "python train_autoencoder.py"),
     "CLIP": ("clip", "python train_clip.py"),
     "CLIPSeg": ("clipseg", "python evaluate.py --ROWS=CLIPSeg"),
     "PointCLIP": ("pointclip", "python train_clip.py --PROMPT=point"),
@@ -53,8 +53,6 @@ def load_row(name: str, checkpoints: str | Path, device: torch.device, clipseg: 
     if name == "CLIPSeg":
         return _clipseg_row(clipseg, device)
     path = Path(checkpoints) / model_name / "best.pt"
-    if not command:
-        raise UserError("this row's model and training script are still to come")
     if not path.exists():
         raise UserError(f"{path} is missing; `{command}` makes it")
     model, content = load_model(path, model_name, device)

@@ -224,14 +224,10 @@ def _set_aside(folder: Path) -> None:
         print(f"a new run; the files of the last one are now in {previous}")
 
 
-def _trained_weights(model: nn.Module, trained: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights without those of frozen modules: a checkpoint holds a frozen encoder's id only."""
-    frozen = ()
-    for name, module in trained.named_children():
-        trainable = [p.requires_grad for p in module.parameters()]
-        if trainable and not any(trainable):
-            frozen += (f"{name}.",)
-    return {name: value for name, value in model.state_dict().items() if not name.startswith(frozen)}
+def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
+    """The weights without those of a frozen pretrained encoder: a checkpoint holds its id only."""
+    left_out = "encoder." if about.get("arguments", {}).get("freeze_encoder") else ()
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(left_out)}
 
 
 def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
@@ -239,12 +235,12 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
     line = run.log[-1]
     numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
     print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
-    averaged = _trained_weights(run.ema.module, run.model)
+    averaged = _own_weights(run.ema.module, about)
     if score > run.best:
         run.best = score
         checkpoint.save({**about, "weights": checkpoint.halve(averaged), "score": score}, folder / "best.pt")
     everything = {
-        "weights": _trained_weights(run.model, run.model),
+        "weights": _own_weights(run.model, about),
         "ema": averaged,
         "ema_updates": run.ema.n_averaged,
         "optimizer": run.optimizer.state_dict(),

@@ -1,0 +1,55 @@
+"""Autoencoder: a U-Net that first rebuilds pictures without any mask, then segments with what it learned.
+
+Hidden patches and the loss on them: MAE (He et al., CVPR 2022). Handing on the whole U-Net, not only its encoder:
+Models Genesis (Zhou et al., Medical Image Analysis 2021).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.unet import UNet
+
+
+class Autoencoder(UNet):
+    """Stage 1. images (N, 3, H, W), normalised -> pictures (N, 3, H, W).
+
+    hidden: bool (N, h, w), True: hide this patch; it is filled with 0, the mean colour. Patches are H / h x W / w
+    pixels; None hides nothing. skips = False makes it the classic autoencoder: all passes the coarsest level.
+    Other arguments: as in models.unet.
+    """
+
+    def __init__(self, stem_stride: int = 2, **arguments):
+        super().__init__(3 * stem_stride**2, stem_stride=stem_stride, **arguments)
+        self.to_pixels = nn.PixelShuffle(stem_stride)
+
+    def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        if hidden is not None:
+            images = images.masked_fill(fit_to(hidden, images), 0.0)
+        features = self.encoder(images)
+        features[-1] = self.dropout(features[-1])
+        pixels = self.to_pixels(self.head(self.decoder(features)))
+        return pixels[..., : images.shape[-2], : images.shape[-1]]  # a side that stem_stride does not divide
+
+
+class AutoencoderSegmenter(UNet):
+    """Stage 2. images (N, 3, H, W), normalised -> logits (N, classes, H, W).
+
+    frozen: the encoder's weights and batch statistics stay as they are. Other arguments: as in models.unet.
+    """
+
+    def __init__(self, classes: int = 3, frozen: bool = False, **arguments):
+        super().__init__(classes, **arguments)
+        self.frozen = frozen
+        self.encoder.requires_grad_(not frozen)
+
+    def train(self, mode: bool = True) -> "AutoencoderSegmenter":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+
+def fit_to(hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Patches (N, h, w) -> pixels (N, 1, H, W)."""
+    return F.interpolate(hidden[:, None].float(), size=images.shape[-2:], mode="nearest").bool()

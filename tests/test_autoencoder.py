@@ -1,0 +1,253 @@
+"""The autoencoder: what it hides, what its loss counts, what stage 2 takes over, and the script as it is run."""
+
+import csv
+import inspect
+
+import pytest
+import torch
+from PIL import Image
+
+import train_autoencoder
+from models.autoencoder import Autoencoder, AutoencoderSegmenter
+from train_autoencoder import choose_labelled, load_pretrained, show_whole_pictures
+from utils import checkpoint, config
+from utils.dataset import PetDataset, Sample
+from utils.errors import UserError
+from utils.reconstruction import complete, random_patches, reconstruction_loss
+from utils.training import fit
+
+CPU = torch.device("cpu")
+NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2, "skips": True}
+TINY = (
+    "--IMAGE_SIZE=32 --SMALL_SIZE=32 --PATCH=8 --WIDTH=4 --DEPTH=3 --PRETRAIN_EPOCHS=2 --EPOCHS=2 --BATCH_SIZE=8 "
+    "--EMA_DECAY=0.5 --PICTURE_EVERY=1 --PRECISION=fp32 --DEVICE=cpu"
+).split()
+
+
+# ------------------------------------------------------------------------------------------------ models
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 64), (1, 5)])
+@pytest.mark.parametrize("stem_stride", [1, 2, 4])
+def test_a_rebuilt_picture_has_the_size_of_the_picture(size, stem_stride):
+    model = Autoencoder(width=4, depth=3, stem_stride=stem_stride).eval()
+    with torch.inference_mode():
+        assert model(torch.randn(2, 3, *size)).shape == (2, 3, *size)
+
+
+def test_nothing_of_a_hidden_patch_reaches_the_model():
+    torch.manual_seed(0)
+    model = Autoencoder(**NETWORK).eval()
+    images = torch.randn(1, 3, 32, 32)
+    hidden = torch.zeros(1, 4, 4, dtype=torch.bool)
+    hidden[0, 1, 2] = True
+    inside, outside = images.clone(), images.clone()
+    inside[0, :, 8:16, 16:24] += 1
+    outside[0, :, 8:16, 15] += 1
+    with torch.inference_mode():
+        assert torch.equal(model(images, hidden), model(inside, hidden))
+        assert not torch.equal(model(images), model(inside))
+        assert not torch.equal(model(images, hidden), model(outside, hidden))
+
+
+def test_without_skips_all_passes_the_coarsest_level():
+    torch.manual_seed(0)
+    for skips in (True, False):
+        model = Autoencoder(**{**NETWORK, "skips": skips}).eval()
+        features = [f.detach().requires_grad_() for f in model.encoder(torch.randn(1, 3, 32, 32))]
+        model.head(model.decoder(features)).square().sum().backward()
+        assert [f.grad is not None for f in features] == [skips, skips, True]
+
+
+# ----------------------------------------------------------------------------------------- reconstruction
+
+
+def test_every_picture_has_the_same_share_of_other_patches_hidden():
+    hidden = random_patches(50, 64, 16, 0.6, torch.Generator().manual_seed(3))
+    assert hidden.shape == (50, 4, 4) and (hidden.sum((1, 2)) == 10).all()  # 0.6 * 16 = 9.6
+    assert len({tuple(x.flatten().tolist()) for x in hidden}) > 40
+    assert hidden.float().mean(0).min() > 0.4 and hidden.float().mean(0).max() < 0.8  # no place is preferred
+    assert torch.equal(hidden, random_patches(50, 64, 16, 0.6, torch.Generator().manual_seed(3)))
+
+
+def test_the_loss_is_of_the_hidden_patches_structure_alone():
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 16, 16)
+    hidden = torch.tensor([[[True, False], [False, False]]])
+    patch = images[..., :8, :8]
+    rebuilt = torch.full_like(images, 7.0)  # elsewhere anything will do
+    rebuilt[..., :8, :8] = (patch - patch.mean()) / (patch.var(unbiased=False) + 1e-2).sqrt()
+    assert reconstruction_loss(rebuilt, images, hidden) < 1e-10
+    brighter = images * 3 + 2
+    assert reconstruction_loss(rebuilt, brighter, hidden) < 1e-4  # mean and contrast of a patch are not asked for
+    rebuilt[..., 0, 0] += 8
+    assert reconstruction_loss(rebuilt, images, hidden).item() == pytest.approx(64 / 64, rel=1e-5)  # of 8 x 8 pixels
+    assert reconstruction_loss(images + 2, images).item() == pytest.approx(4)
+
+
+def test_a_perfect_reconstruction_looks_like_the_picture_and_kept_patches_are_the_pictures_own():
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 16, 16)
+    hidden = random_patches(2, 16, 4, 0.5, torch.Generator())
+    perfect = torch.zeros_like(images)
+    for n, y, x in hidden.nonzero().tolist():
+        place = (n, slice(None), slice(4 * y, 4 * y + 4), slice(4 * x, 4 * x + 4))
+        patch = images[place]
+        perfect[place] = (patch - patch.mean()) / (patch.var(unbiased=False) + 1e-2).sqrt()
+    torch.testing.assert_close(complete(perfect, images, hidden), images)
+    assert torch.equal(complete(perfect, images), perfect)
+
+
+# ------------------------------------------------------------------------------------------------ stage 2
+
+
+def test_labels_are_taken_from_every_breed_alike_and_follow_from_the_seed():
+    samples = [Sample(f"{breed}_{i}", None, None) for i in range(40) for breed in ("pug", "Birman", "beagle")]
+    samples += [Sample("Bombay_1", None, None)]
+    chosen = choose_labelled(samples, 10, seed=0)
+    assert [sum(samples[i].breed == breed for i in chosen) for breed in ("pug", "Birman", "beagle", "Bombay")] == [
+        *(4, 4, 4, 1)
+    ]
+    assert chosen == choose_labelled(samples, 10, seed=0) != choose_labelled(samples, 10, seed=1)
+    assert choose_labelled(samples, 100, seed=0) == list(range(121))
+
+
+def test_a_frozen_encoder_keeps_its_weights_and_statistics_and_is_in_the_checkpoint(oxford_root, tmp_path):
+    torch.manual_seed(0)
+    arguments = {"frozen": True, **NETWORK}
+    model = AutoencoderSegmenter(**arguments)
+    dataset = PetDataset(oxford_root, "train", 32)
+    show_whole_pictures(model.encoder, dataset, CPU)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    values = config.script_constants(train_autoencoder.main) | {"EPOCHS": 1, "BATCH_SIZE": 8, "PRECISION": "fp32"}
+    about = {"model": "autoencoder", "arguments": arguments}
+
+    def compute_loss(model, batch, generator, progress):
+        return model(batch[0].float() / 255).square().mean()
+
+    best = fit(model, dataset, compute_loss, lambda model: {"score": 1.0}, tmp_path, about, values, CPU)
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"decoder", "head"}
+    rebuilt, _ = checkpoint.load_model(best, "autoencoder", CPU)
+    weight = rebuilt.encoder.levels[1][0].conv1[0].weight
+    torch.testing.assert_close(weight, before["encoder.levels.1.0.conv1.0.weight"], atol=1e-3, rtol=0)
+
+
+def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
+    torch.manual_seed(0)
+    model = AutoencoderSegmenter(frozen=True, **NETWORK)
+    dataset = PetDataset(oxford_root, "train", 32)
+    show_whole_pictures(model.encoder, dataset, CPU)
+    norm, seen = model.encoder.stem[0][1], []
+    model.encoder.stem[0][0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    images = train_autoencoder.normalise(
+        dataset[list(range(len(dataset)))][0], train_autoencoder.MEAN, train_autoencoder.STD
+    )
+    with torch.no_grad():
+        model.encoder(images)
+    torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
+
+
+def test_stage_2_takes_over_all_but_the_last_layer(tmp_path):
+    torch.manual_seed(0)
+    teacher, model = Autoencoder(**NETWORK), AutoencoderSegmenter(**NETWORK)
+    path = tmp_path / "pretrained.pt"
+    checkpoint.save(
+        {"model": "autoencoder stage 1", "arguments": NETWORK, "weights": teacher.state_dict(), "epoch": 1}, path
+    )
+    head = model.head.weight.clone()
+    load_pretrained(model, NETWORK, path)
+    images = torch.randn(1, 3, 32, 32)
+    for ours, theirs in zip(model.eval().encoder(images), teacher.eval().encoder(images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(model.head.weight, head)
+    with pytest.raises(UserError, match=r"pretrained.pt is of another network: there DEPTH = 3, here 4"):
+        load_pretrained(model, {**NETWORK, "depth": 4}, path)
+    with pytest.raises(UserError, match=r"gone.pt is missing; `python train_autoencoder.py --STAGE=1` makes it"):
+        load_pretrained(model, NETWORK, tmp_path / "gone.pt")
+    checkpoint.save({"model": "unet", "arguments": {}, "weights": {}}, path)
+    with pytest.raises(UserError, match="holds a model 'unet'"):
+        load_pretrained(model, NETWORK, path)
+
+
+# ------------------------------------------------------------------------------------------------- script
+
+
+@pytest.fixture
+def train(oxford_root, tmp_path, monkeypatch):
+    """train(name, *arguments): the script in this process; returns the folder of its files."""
+
+    def run(name: str, *arguments: str):
+        with monkeypatch.context() as patch:
+            for key, value in config.script_constants(train_autoencoder.main).items():
+                patch.setattr(train_autoencoder, key, value)  # put back afterwards
+            arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / name}", *arguments]
+            config.override(vars(train_autoencoder), inspect.getsource(train_autoencoder), arguments)
+            train_autoencoder.main()
+        return tmp_path / name / "autoencoder"
+
+    return run
+
+
+def same_weights(left, right) -> bool:
+    ours, theirs = (checkpoint.load(folder / "last.pt")["weights"] for folder in (left, right))
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_stages_one_by_one_and_after_an_interruption_give_what_both_at_once_give(train):
+    both = train("both")
+    pictures = sorted((both / "pretraining").glob("*.png"))
+    assert [file.name for file in pictures] == ["curves.png", "epoch_001.png", "epoch_002.png"]
+    assert Image.open(pictures[1]).size > (300, 300)
+    train("single", "--STAGE=1")
+    single = train("single", "--STAGE=2")
+    assert same_weights(both, single)
+    train("stopped", "--STAGE=1")
+    stopped = train("stopped", "--RESUME=True")
+    assert same_weights(both, stopped)
+    train("stopped", "--SEED=1", "--STAGE=1")  # pretrained anew: what stage 2 had made of the old file is no start
+    stopped = train("stopped", "--SEED=1", "--RESUME=True")
+    assert same_weights(train("other", "--SEED=1"), stopped) and not same_weights(both, stopped)
+
+
+def test_the_variants_differ_as_they_say(train):
+    full, scratch = train("full"), train("scratch", "--FINETUNE=scratch")
+    assert not (scratch / "pretrained.pt").exists()
+    with open(scratch / "log.csv") as file:
+        assert len(list(csv.DictReader(file))) == 4  # stage 1's epochs are added: the same budget
+    pretrained = f"--PRETRAINED={full / 'pretrained.pt'}"
+    frozen = train("frozen", "--STAGE=2", "--FINETUNE=frozen", pretrained)
+    few = train("few", "--STAGE=2", "--LABELS_PERCENT=10", pretrained)
+    start = checkpoint.load(full / "pretrained.pt")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
+    end = {folder: checkpoint.load(folder / "best.pt")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
+           for folder in (full, frozen, few)}  # fmt: skip
+    assert torch.equal(end[frozen], start)
+    assert not torch.equal(end[full], start) and not torch.equal(end[few], end[full])
+    for folder in (full, few):  # nearer to stage 1's than random weights would be
+        assert (end[folder] - start).norm() < 0.5 * start.norm()
+
+
+def test_stage_1_does_not_look_at_the_masks(train, oxford_copy):
+    before = train("before", "--STAGE=1", f"--DATA_ROOT={oxford_copy}")
+    for file in (oxford_copy / "annotations" / "trimaps").glob("*.png"):
+        size = Image.open(file).size
+        Image.new("L", size, 2).save(file)
+    after = train("after", "--STAGE=1", f"--DATA_ROOT={oxford_copy}")
+    assert same_weights(before / "pretraining", after / "pretraining")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--STAGE=2"], r"pretrained.pt is missing; `python train_autoencoder.py --STAGE=1` makes it"),
+        (["--STAGE=3"], "STAGE = 3: must be one of"),
+        (["--FINETUNE=half"], "FINETUNE = 'half'"),
+        (["--FINETUNE=scratch", "--STAGE=1"], "there is no stage 1"),
+        (["--SMALL_SIZE=30"], "SMALL_SIZE = 30: must be a multiple of PATCH = 8"),
+        (["--MASK_RATIO=1"], "MASK_RATIO = 1"),
+        (["--LABELS_PERCENT=0"], "LABELS_PERCENT = 0"),
+    ],
+)
+def test_constants_that_make_no_sense_are_refused(train, arguments, message):
+    with pytest.raises(UserError, match=message):
+        train("refused", *arguments)

@@ -1,0 +1,261 @@
+"""Train an autoencoder in two stages: rebuild pictures without any mask, then segment with what was learned.
+
+    python train_autoencoder.py                        # both stages
+    python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 goes on from its file
+    python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
+    python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
+    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SKIPS=False     # the classic autoencoder
+    python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
+
+Stage 1 writes checkpoints/autoencoder/pretrained.pt, and in pretraining/ beside it its log and pictures of what it
+rebuilds; stage 2 writes checkpoints/autoencoder/{best.pt, last.pt, log.csv, curves.png}. README.md says how long it
+takes and which number to expect.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import Subset
+
+from models.autoencoder import Autoencoder, AutoencoderSegmenter, fit_to
+from utils.augment import augment, normalise
+from utils.checkpoint import load, load_state
+from utils.classes import CLASSES
+from utils.config import (
+    require_between,
+    require_choice,
+    require_positive,
+    require_range,
+    run_script,
+    script_constants,
+)
+from utils.dataset import PetDataset, Sample
+from utils.distributed import autocast, distributed, is_main, pick_device, wait_for_all
+from utils.errors import UserError
+from utils.evaluation import evaluate, predictor
+from utils.files import read_csv, replacing
+from utils.losses import segmentation_loss
+from utils.metrics import scores
+from utils.plots import plot_examples
+from utils.reconstruction import complete, random_patches, reconstruction_loss
+from utils.training import fit
+
+# stages
+STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
+FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
+PRETRAINED = ""  # stage 1's file for STAGE = 2; empty: CHECKPOINTS/autoencoder/pretrained.pt
+# data
+DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
+LABELS_PERCENT = 100  # of the training masks that stage 2 may use, the same share of every breed
+IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
+SMALL_SIZE = 112  # size in stage 1 and during the first part of stage 2
+SMALL_SHARE = 0.5  # that first part, as a share of the epochs
+# reconstruction
+MASK_RATIO = 0.6  # share of the patches that is hidden; 0: rebuild the whole picture, the classic autoencoder
+PATCH = 16  # pixels a side
+# model: a U-Net
+WIDTH = 32  # channels of the finest level
+DEPTH = 5  # levels; the coarsest should see the whole animal
+MAX_WIDTH = 512  # channels are doubled per level up to this
+BLOCKS = 1  # residual blocks per encoder level
+STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
+SKIPS = True  # False: all passes the coarsest level, as in the classic autoencoder
+DROPOUT = 0.1  # of channels at the coarsest level, in stage 2
+# augmentation
+SCALE = (0.7, 1.8)  # magnification of the animal
+ROTATION = 15.0  # degrees, at most
+COLOUR = 0.8  # 0 none, 1 strong
+ERASE = 0.3  # chance of a grey rectangle, in stage 2
+# optimisation, of both stages
+PRETRAIN_EPOCHS = 20
+EPOCHS = 50
+BATCH_SIZE = 16  # of all processes together
+MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+LEARNING_RATE = 2e-3
+ENCODER_RATE = 0.5  # of LEARNING_RATE, for the pretrained encoder
+WEIGHT_DECAY = 0.05
+WARMUP = 0.1  # share of the steps
+EMA_DECAY = 0.998  # the averaged weights are the ones that are kept
+CLIP_NORM = 1.0  # of the gradient
+# run
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+SEED = 0
+RESUME = False  # go on from last.pt, of the stage that was interrupted
+CHECKPOINTS = "checkpoints"  # folder of all rows
+PICTURE_EVERY = 5  # epochs of stage 1 between two pictures of reconstructions
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def main() -> None:
+    constants = script_constants(main)
+    require_choice("STAGE", STAGE, (0, 1, 2))
+    require_choice("FINETUNE", FINETUNE, ("full", "frozen", "scratch"))
+    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
+    sizes = ("IMAGE_SIZE", "SMALL_SIZE", "PATCH", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
+    require_positive(constants, *sizes, "ENCODER_RATE", "PICTURE_EVERY", "LABELS_PERCENT")
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
+    require_between(constants, 0, 0.95, "MASK_RATIO")
+    require_between(constants, 0, 100, "LABELS_PERCENT")
+    require_range("SCALE", SCALE)
+    if SMALL_SIZE % PATCH:
+        raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
+    if FINETUNE == "scratch" and STAGE == 1:
+        raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
+    device = pick_device(DEVICE)
+    folder = Path(CHECKPOINTS) / "autoencoder"
+    network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS}
+    network |= {"stem_stride": STEM_STRIDE, "skips": SKIPS}
+    with distributed(device):
+        if STAGE != 2 and FINETUNE != "scratch":
+            pretrain(folder, network, constants, device)
+        if STAGE != 1:
+            finetune(folder, network, constants, device)
+
+
+def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
+    """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.pt."""
+    # 1. Data and model.
+    train, val = (PetDataset(DATA_ROOT, split, SMALL_SIZE) for split in (TRAIN_SPLIT, "val"))
+    torch.manual_seed(SEED)
+    model = Autoencoder(**network)
+
+    # 2. Loss: of the hidden patches, or of the whole picture if none is hidden.
+    def hide(images, generator):
+        if not MASK_RATIO:
+            return None
+        return random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(device)
+
+    def compute_loss(model, batch, generator, progress):
+        images, _ = augment(*batch, generator, SMALL_SIZE, SCALE, ROTATION, COLOUR)
+        images = normalise(images, MEAN, STD)
+        hidden = hide(images, generator)
+        return reconstruction_loss(model(images, hidden), images, hidden)
+
+    # 3. Validation: the same patches of the same pictures every time.
+    epoch = len(read_csv(folder / "pretraining" / "log.csv")) if RESUME else 0
+
+    @torch.inference_mode()
+    def validate(model):
+        nonlocal epoch
+        epoch += 1
+        generator, total = torch.Generator().manual_seed(0), 0.0
+        for start in range(0, len(val), BATCH_SIZE):
+            images = normalise(val[list(range(start, min(start + BATCH_SIZE, len(val))))][0].to(device), MEAN, STD)
+            hidden = hide(images, generator)
+            with autocast(device, PRECISION):
+                rebuilt = model(images, hidden)
+            total += reconstruction_loss(rebuilt, images, hidden).item() * len(images)
+            if start == 0 and is_main() and (epoch % PICTURE_EVERY == 0 or epoch == PRETRAIN_EPOCHS):
+                draw_reconstructions(images[:4], hidden, rebuilt, folder / "pretraining" / f"epoch_{epoch:03d}.png")
+        return {"score": -total / len(val)}
+
+    # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
+    about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE, "mean": MEAN, "std": STD}
+    budget = {**constants, "EPOCHS": PRETRAIN_EPOCHS}
+    best = fit(model, train, compute_loss, validate, folder / "pretraining", about, budget, device)
+    if is_main():
+        with replacing(folder / "pretrained.pt") as temporary:
+            shutil.copyfile(best, temporary)
+        print(f"stage 1: {folder / 'pretrained.pt'}, pictures in {folder / 'pretraining'}", flush=True)
+    wait_for_all()
+
+
+def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
+    """Stage 2: the same network with a head for the classes. Writes folder/best.pt."""
+    # 1. Data: an epoch is as long with few masks as with all of them, so that budgets can be compared.
+    train, val = (PetDataset(DATA_ROOT, split, IMAGE_SIZE) for split in (TRAIN_SPLIT, "val"))
+    labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
+    if LABELS_PERCENT < 100:
+        print(f"stage 2 sees the masks of {len(labelled)} of {len(train)} pictures", flush=True)
+    labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
+
+    # 2. Model, from stage 1 if it is not from scratch.
+    torch.manual_seed(SEED)
+    arguments = {"classes": len(CLASSES), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
+    model = AutoencoderSegmenter(**arguments).to(device)
+    digest, groups, budget = "", None, {**constants, "EPOCHS": EPOCHS + PRETRAIN_EPOCHS}
+    if FINETUNE != "scratch":
+        path = Path(PRETRAINED or folder / "pretrained.pt")
+        load_pretrained(model, network, path)
+        digest, budget = hashlib.sha256(path.read_bytes()).hexdigest(), constants
+        rest = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
+        encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+        groups = [{"params": encoder, "lr": ENCODER_RATE}, {"params": rest}]
+    if FINETUNE == "frozen":
+        show_whole_pictures(model.encoder, train, device)
+
+    # 3. Loss on augmented batches; small pictures first.
+    def compute_loss(model, batch, generator, progress):
+        size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
+        images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE)
+        return segmentation_loss(model(normalise(images, MEAN, STD)), masks)
+
+    # 4. Validation, exactly as evaluate.py does it.
+    def validate(model):
+        result = scores(evaluate(predictor(model, MEAN, STD), val, device))
+        return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
+
+    # 5. Train; a run that was interrupted in stage 1 begins stage 2 anew.
+    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "mean": MEAN, "std": STD}
+    about |= {"pretrained": digest}
+    if RESUME and STAGE == 0 and digest:
+        last = folder / "last.pt"
+        budget = {**budget, "RESUME": last.exists() and load(last).get("pretrained") == digest}
+    fit(model, labelled, compute_loss, validate, folder, about, budget, device, groups)
+
+
+def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]:
+    """Indices of `percent` of the pictures, at random, of every breed the same share and at least one."""
+    breeds = defaultdict(list)
+    for index, sample in enumerate(samples):
+        breeds[sample.breed].append(index)
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(indices)[: max(1, round(len(indices) * percent / 100))] for indices in breeds.values()]
+    return sorted(np.concatenate(chosen).tolist())
+
+
+def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> None:
+    """Copy all but the last layer from stage 1. Raises UserError if the file is missing or of another network."""
+    if not path.exists():
+        raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
+    saved = load(path)
+    if saved.get("model") != "autoencoder stage 1":
+        raise UserError(f"PRETRAINED = {path} holds a model {saved.get('model')!r}; stage 1 writes pretrained.pt")
+    there = saved["arguments"]
+    odd = [
+        f"{key.upper()} = {there.get(key)}, here {network[key]}" for key in network if there.get(key) != network[key]
+    ]
+    if odd:
+        raise UserError(f"{path} is of another network: there {'; '.join(odd)}. Change that, or run stage 1 again")
+    kept = {name: value for name, value in saved["weights"].items() if not name.startswith("head.")}
+    load_state(model, kept, path, ignore="head.")
+
+
+def show_whole_pictures(encoder: torch.nn.Module, train: PetDataset, device: torch.device) -> None:
+    """Batch statistics of pictures without hidden patches, for an encoder that stays as it is."""
+    batches = (list(range(start, min(start + 64, len(train)))) for start in range(0, len(train), 64))
+    update_bn((normalise(train[batch][0].to(device), MEAN, STD) for batch in batches), encoder)
+
+
+def draw_reconstructions(images: torch.Tensor, hidden: torch.Tensor | None, rebuilt: torch.Tensor, path: Path) -> None:
+    """Originals (N, 3, H, W), normalised, what the model sees, what it makes of them; hidden, rebuilt: at least N."""
+    count = len(images)
+    hidden = None if hidden is None else hidden[:count]
+    seen = images if hidden is None else images.masked_fill(fit_to(hidden, images), 0.0)
+    columns = {"original": images, "input": seen, "reconstruction": complete(rebuilt[:count], images, hidden)}
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}
+    plot_examples(pictures, path)
+
+
+if __name__ == "__main__":
+    run_script(main)
