@@ -29,6 +29,7 @@ from utils.errors import UserError
 from utils.evaluation import evaluate
 from utils.files import read_csv, write_csv
 from utils.metrics import scores
+from utils.per_image import error_table, per_image_lines
 from utils.perturbations import PERTURBATIONS
 from utils.pictures import draw_points, overlay, save_mask
 from utils.plots import plot_clicks, plot_confusions, plot_examples, plot_robustness, plot_scores
@@ -100,7 +101,7 @@ def main() -> None:
         if ROBUSTNESS:
             spoil(device)
             return
-        rows, lines, confusions, missing = [], [], {}, {}
+        rows, lines, confusions, per_image, missing = [], [], {}, [], {}
         for name in ROWS:
             try:
                 row = load_row(name, CHECKPOINTS, device, CLIPSEG)
@@ -109,12 +110,14 @@ def main() -> None:
                 continue
             rows.append(row)
             for flip in (False, True) if FLIP else (False,):
-                line, confusion = score_row(row, flip, device)
+                line, of_pictures = score_row(row, flip, device)
                 lines.append(line)
                 if row.name != "PointCLIP":  # its classes are others
-                    confusions[line["model"]] = confusion
+                    confusions[line["model"]] = of_pictures.sum(0)
+                if not flip:
+                    per_image += per_image_lines(row.name, list_samples(DATA_ROOT, SPLIT), of_pictures)
         if is_main():
-            report(lines, confusions, missing)
+            report(lines, confusions, per_image, missing)
         if not lines:
             raise UserError("no row could be scored")
         if is_main():
@@ -124,7 +127,7 @@ def main() -> None:
 
 
 def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.Tensor]:
-    """One line of results.csv, and the confusion matrix of the whole split."""
+    """One line of results.csv, and the confusion matrices of all pictures."""
     name = f"{row.name} + flip" if flip else row.name
     dataset = PetDataset(DATA_ROOT, SPLIT, row.image_size)
     folder = Path(SAVE_MASKS) / name.replace(" ", "") if SAVE_MASKS else None
@@ -159,7 +162,7 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
         "params_m": row.params_m,
         "images_per_second": len(dataset) / seconds,
     }
-    return line, confusions.sum(0)
+    return line, confusions
 
 
 def set_threshold(row: Row, flip: bool, device: torch.device) -> None:
@@ -249,8 +252,10 @@ def click_table(lines: list[dict[str, str]]) -> str:
 # ---------------------------------------------------------------------------------------------- output
 
 
-def report(lines: list[dict], confusions: dict[str, torch.Tensor], missing: dict[str, str]) -> None:
-    """Print the table; write results.csv, the figures, and README's table if asked."""
+def report(
+    lines: list[dict], confusions: dict[str, torch.Tensor], per_image: list[dict], missing: dict[str, str]
+) -> None:
+    """Print the table; write results.csv, per_image.csv, the figures, and README's tables if asked."""
     formatted = [format_line(line) for line in lines]
     # "–" for a row that was not scored, an empty cell where a column has no meaning
     unscored = [{"model": name} for name in missing]
@@ -266,10 +271,16 @@ def report(lines: list[dict], confusions: dict[str, torch.Tensor], missing: dict
     if confusions:
         written.append(Path(IMAGES) / "confusion.png")
         plot_confusions(confusions, written[-1])
+    written.append(Path(RESULTS) / ("per_image.csv" if SPLIT == "test" else f"per_image_{SPLIT}.csv"))
+    scored = {line["model"] for line in per_image}
+    per_image = [line for line in read_csv(written[-1]) if line["model"] not in scored] + per_image
+    per_image.sort(key=lambda line: list(ALL_ROWS).index(line["model"]))
+    write_csv(per_image, written[-1])
     if README:
         known = {line["model"] for line in rows}
         unscored = [line for line in unscored if line["model"] not in known]
         write_between_markers(README, "results", markdown_table(_TITLES, [*rows, *unscored], 2))
+        write_between_markers(README, "errors", markdown_table(*error_table(per_image)))
     print(f"wrote {', '.join(map(str, written))}")
 
 

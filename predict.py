@@ -27,7 +27,7 @@ from utils.rows import ROWS, load_row, segment
 from utils.zeroshot import load_clipseg, text_scores
 
 # what
-MODEL = "unet"  # "unet", "clip", "clipseg"
+MODEL = "unet"  # "unet", "autoencoder", "clip", "clipseg"
 POINT = []  # clicks for PointCLIP, in pixels: x,y on the thing, x,y,0 on what is not part of it
 TEXT = ""  # any text, e.g. "a cat": CLIPSeg looks for it
 CLIPSEG = HUB_ID  # hub id or folder of its weights

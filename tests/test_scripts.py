@@ -81,10 +81,10 @@ def test_lines_of_other_splits_are_kept_and_flip_has_a_line_of_its_own(evaluate,
 
 def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\n<!-- errors -->\n<!-- /errors -->\nafter\n")
     _, lines = evaluate(oxford_root, "--README=README.md")
     text = readme.read_text()
-    assert text.startswith("before\n<!-- results -->\n| model") and text.endswith("<!-- /results -->\nafter\n")
+    assert text.startswith("before\n<!-- results -->\n| model") and text.endswith("<!-- /errors -->\nafter\n")
     assert lines[0]["miou"] in text and "old" not in text
 
 
