@@ -39,7 +39,7 @@ SEEDS = (0, 1)  # of the autoencoder's full and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
-IMAGES = "images"  # folder of autoencoder.png
+IMAGES = "images"  # folder of labels.png
 README = ""  # file whose table between the comparison's markers is written anew
 
 _COLUMNS = ("miou", "mdice", "pixel_accuracy", "iou_background", "iou_cat", "iou_dog")
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> None:
     table = markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))
     print(f"{table}\nwrote {path}")
     if comparison == "autoencoder":
-        plot_label_efficiency(lines, Path(IMAGES) / "autoencoder.png")
+        plot_label_efficiency(lines, Path(IMAGES) / "labels.png")
     if README:
         write_between_markers(README, comparison, table)
 

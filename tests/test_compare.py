@@ -70,7 +70,7 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
         ("frozen_plain", "100", "0"),
     ]
     assert list(lines[0])[-2:] == ["epochs", "images"] and {line["epochs"] for line in lines} == {"3"}
-    assert (tmp_path / "images" / "autoencoder.png").exists()
+    assert (tmp_path / "images" / "labels.png").exists()
 
     folder = tmp_path / "checkpoints" / "compare" / "autoencoder"
     runs = {path.parts[-3]: load(path) for path in folder.glob("*/autoencoder/last.pt")}
