@@ -20,7 +20,7 @@ import torch
 
 from models.clipseg import HUB_ID
 from utils.classes import CLASSES, VOID, colourise
-from utils.click_protocol import CLICK_MODELS, click_models, one_click_confusions, score_click_model
+from utils.click_protocol import CLICK_MODELS, click_confusions, click_models, score_click_model
 from utils.clicks import next_click, thing_mask
 from utils.config import require_between, require_choice, require_positive, run_script
 from utils.dataset import SPLITS, PetDataset, Sample, list_samples, read_sample, rng_of
@@ -148,7 +148,7 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
             write_thresholds(name, swept, row.threshold)
     elif row.name == "PointCLIP":
         class_names = ("rest", "thing")
-        confusions = one_click_confusions(row.predictor(flip), dataset, name, on_prediction)
+        confusions = click_confusions(row.predictor(flip), dataset, name, on_prediction)
     else:
         confusions = evaluate(row.predictor(flip), dataset, device, BATCH_SIZE, name, on_prediction)
     seconds = time.perf_counter() - started

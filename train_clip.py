@@ -21,7 +21,7 @@ from models.pointclip import SHAPES, PointCLIP
 from utils.augment import augment, jitter_colour, normalise
 from utils.checkpoint import load
 from utils.classes import CLASSES, VOID
-from utils.click_protocol import one_click_confusions
+from utils.click_protocol import click_confusions
 from utils.clicks import simulate_clicks
 from utils.config import (
     require_between,
@@ -47,7 +47,7 @@ CLICK_SHAPE = "disk"  # "gaussian"
 CLICK_RADIUS = 0.02  # of the picture's side
 CORRECTIONS = 4  # simulated clicks after the first one, at most
 WARM_START = True  # begin with the decoder of CHECKPOINTS/clip/best.pt, if it was trained on the same encoder
-WARM_RATE = 0.3  # of LEARNING_RATE, for that decoder
+WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -161,8 +161,11 @@ def main() -> None:
 
         def validate_clicks(model):
             predictor = PointPredictor(model, IMAGE_SIZE, mean, std, device)
-            result = scores(one_click_confusions(predictor, val, "validation"), ("rest", "thing"))
-            return {"score": result["miou"], "thing": result["iou_thing"]}
+            one, three = (
+                scores(click_confusions(predictor, val, "validation", clicks=clicks), ("rest", "thing"))["miou"]
+                for clicks in (1, 3)
+            )
+            return {"score": (one + three) / 2, "one_click": one, "three_clicks": three}
 
         # 5. Train.
         name, compute_loss, validate = "clip", class_loss, validate_classes

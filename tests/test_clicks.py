@@ -16,12 +16,12 @@ from utils import checkpoint
 from utils.classes import VOID
 from utils.click_protocol import (
     binary_iou,
+    click_confusions,
     click_curves,
     disks,
     everything,
     look_up,
     number_of_clicks,
-    one_click_confusions,
 )
 from utils.clicks import next_click, random_click, simulate_clicks, thing_mask, to_tensor
 from utils.dataset import PetDataset, list_samples, read_mask, read_sample, rng_of
@@ -305,7 +305,7 @@ class Oracle:
 def test_a_perfect_model_scores_one_and_both_clicks_count(oxford_root):
     dataset = PetDataset(oxford_root, "test", 32)
     seen = []
-    confusions = one_click_confusions(
+    confusions = click_confusions(
         Oracle(dataset), dataset, "", lambda index, mask, name: seen.append((index, name, mask.mean()))
     )
     assert confusions.shape == (8, 2, 2)
@@ -313,6 +313,25 @@ def test_a_perfect_model_scores_one_and_both_clicks_count(oxford_root):
     assert confusions.sum((1, 2)).tolist() == [2 * pixels for pixels in known]
     assert (confusions.sum(0) - torch.diag(confusions.sum(0).diagonal())).sum() == 0
     assert [name for _, name, _ in seen] == ["animal", "background"] * 8
+
+
+def test_further_clicks_are_counted_after_the_last_one(oxford_root):
+    class Slow(Oracle):
+        """Finds nothing until it is told twice where the thing is."""
+
+        def predict(self, points, labels):
+            clicked.append(len(points))
+            assert set(labels) == {1}  # nothing is ever superfluous
+            x, y = points[-1]
+            found = self.mask == self.mask[y, x]
+            return (found if len(points) > 2 else np.zeros_like(found)), 1.0
+
+    clicked = []
+    dataset = PetDataset(oxford_root, "test", 32)
+    one, two, three = (click_confusions(Slow(dataset), dataset, "", clicks=clicks).sum(0) for clicks in (1, 2, 3))
+    assert torch.equal(one, two) and one[1, 1] == 0 and one[1, 0] > 0
+    assert three[1, 0] == three[0, 1] == 0 and three[1, 1] == one[1, 0]
+    assert max(clicked) == 3
 
 
 def test_curves_follow_the_corrections_and_end_when_nothing_is_wrong(oxford_root):

@@ -21,11 +21,12 @@ CLICK_MODELS = ("PointCLIP", "CLIP look-up", "disk", "everything")
 ClickModel = Callable[[np.ndarray], Callable[[Sequence[Click]], np.ndarray]]
 
 
-def one_click_confusions(predictor: PointPredictor, dataset: PetDataset, label: str, on_prediction=None):
+def click_confusions(predictor: PointPredictor, dataset: PetDataset, label: str, on_prediction=None, clicks: int = 1):
     """The main row: one click on the animal and one on the background, each at random by the file's name.
 
     Returns confusion matrices int64 (N, 2, 2) of rest and clicked thing. on_prediction(index, mask bool
-    (H, W), "animal" or "background") is called with every prediction.
+    (H, W), "animal" or "background") is called with every prediction. clicks: so many in all, every further one
+    at the centre of the largest wrong region.
     """
     confusions = torch.zeros(len(dataset), 2, 2, dtype=torch.int64)
     for index in _my_pictures(len(dataset), label):
@@ -37,13 +38,21 @@ def one_click_confusions(predictor: PointPredictor, dataset: PetDataset, label: 
             found = random_click(mask, name == "animal", rng)
             if not found:
                 continue
-            (x, y, _), thing = found
+            given, thing = [found[0]], found[1]
             truth = thing_mask(mask, thing)
-            predicted, _ = predictor.predict([(x, y)], [1])
+            predicted = mask_of(predictor, given)
+            while len(given) < clicks and (correction := next_click(truth, predicted)):
+                given.append(correction)
+                predicted = mask_of(predictor, given)
             confusions[index] += confusion_matrix(torch.from_numpy(truth), torch.from_numpy(predicted).byte(), 2)
             if on_prediction:
                 on_prediction(index, predicted, name)
     return sum_over_processes(confusions.to(predictor.device)).cpu()
+
+
+def mask_of(predictor: PointPredictor, clicks: Sequence[Click]) -> np.ndarray:
+    """The predictor's mask of a list of clicks, bool (H, W)."""
+    return predictor.predict([click[:2] for click in clicks], [click[2] for click in clicks])[0]
 
 
 def click_models(rows: dict[str, Row], root: str | Path, device: torch.device) -> dict[str, ClickModel]:
@@ -54,7 +63,7 @@ def click_models(rows: dict[str, Row], root: str | Path, device: torch.device) -
 
         def point_clip(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
             point.set_image(image)
-            return lambda clicks: point.predict([click[:2] for click in clicks], [click[2] for click in clicks])[0]
+            return lambda clicks: mask_of(point, clicks)
 
         models["PointCLIP"] = point_clip
     if "CLIP" in rows:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from utils.click_protocol import one_click_confusions
+from utils.click_protocol import click_confusions
 from utils.dataset import WORKERS, Sample, read_image, resize_image, rng_of
 from utils.distributed import is_main
 from utils.evaluation import evaluate
@@ -83,7 +83,7 @@ def _known_lines(rows: Sequence[Row], path: Path, images: int) -> list[dict[str,
 
 def _score(row: Row, dataset: PerturbedDataset, device: torch.device, batch_size: int) -> dict[str, str]:
     if row.name == "PointCLIP":
-        result = scores(one_click_confusions(row.predictor(False), dataset, row.name), ("rest", "thing"))
+        result = scores(click_confusions(row.predictor(False), dataset, row.name), ("rest", "thing"))
     else:
         result = scores(evaluate(row.predictor(False), dataset, device, batch_size, row.name))
     return {key: f"{result[key]:.4f}" for key in ("miou", "mdice")}
