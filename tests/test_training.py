@@ -365,7 +365,8 @@ def fit_frozen(folder: Path, validate=lambda model: {"score": 0.0}, compute_loss
     names = "EPOCHS BATCH_SIZE MICRO_BATCH LEARNING_RATE WEIGHT_DECAY WARMUP EMA_DECAY CLIP_NORM SEED RESUME".split()
     constants = {name: getattr(train_unet, name) for name in names}
     constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
-    training.fit(model, Pictures(), compute_loss, validate, folder, {}, constants, CPU)
+    about = {"arguments": {"freeze_encoder": True}}
+    training.fit(model, Pictures(), compute_loss, validate, folder, about, constants, CPU)
     return model
 
 

@@ -42,7 +42,8 @@ def fit(
 
     dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
     validate: called with the averaged model (EMA) after every epoch; its "score" is to become large.
-    about: goes into both checkpoints: model, arguments, normalisation, ...
+    about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
+        weights of model.encoder do not.
     constants: of the script, saved in the checkpoints; read here are EPOCHS, BATCH_SIZE (of all processes
         together), MICRO_BATCH (the most pictures that one process takes at once, 0 = no limit), LEARNING_RATE,
         WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, PRECISION, SEED, RESUME.
