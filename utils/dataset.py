@@ -72,7 +72,7 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
         raise UserError(f"the {split} split of {root} is empty")
     for sample in samples:
         for file in (sample.image, sample.mask):
-            if not file.is_file():
+            if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
                 raise UserError(f"{file} is missing: it belongs to the {split} split of {root}")
     return samples
 
@@ -88,7 +88,11 @@ def _oxford(root: Path, split: str) -> list[Sample]:
     file = root / "annotations" / ("test.txt" if split == "test" else "trainval.txt")
     if not file.is_file():
         raise UserError(f"{file} is missing: it lists the pictures of a split, one name per line")
-    lines = [line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as a list of names ({error})") from error
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     lines = lines if split == "test" else take_split(lines, split)
     samples = []
     for name, *columns in lines:

@@ -61,6 +61,8 @@ def fit(
     with ExitStack() as stack:
         if is_main():
             stack.enter_context(_only_run_in(folder))
+            for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
+                file.unlink()
         run = _start(model, len(dataset), constants, device, parameter_groups)
         if constants["RESUME"]:
             _resume(run, folder / "last.pt", constants["EPOCHS"])

@@ -1,0 +1,225 @@
+"""Hard to break: damaged files of every kind, and processes that are killed at any moment."""
+
+import inspect
+import io
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate
+import train_unet
+from models.clip import ImageEncoder
+from utils import checkpoint, config
+from utils.classes import VOID
+from utils.dataset import PetDataset, Sample, list_samples, read_image, read_mask
+from utils.errors import UserError
+from utils.features import FeatureDataset
+
+CPU = torch.device("cpu")
+
+
+# ------------------------------------------------------------------------------------------ damaged files
+
+
+def whole_files() -> dict[str, bytes]:
+    """One small file of every kind that may lie under a picture's name."""
+    rng = np.random.default_rng(0)
+    colour, grey = rng.integers(0, 256, (24, 31, 3), np.uint8), rng.integers(0, 256, (24, 31), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures = {
+        "a.jpg": (Image.fromarray(colour), {"quality": 80}),
+        "progressive.jpg": (Image.fromarray(colour), {"progressive": True}),
+        "rotated.jpg": (Image.fromarray(colour), {"exif": exif}),
+        "cmyk.jpg": (Image.fromarray(colour).convert("CMYK"), {}),
+        "a.png": (Image.fromarray(colour), {}),
+        "palette.png": (Image.fromarray(colour).convert("P"), {}),
+        "transparent.png": (Image.fromarray(colour).convert("RGBA"), {}),
+        "deep.png": (Image.fromarray(grey.astype(np.uint16) * 256), {}),
+        "floats.tif": (Image.fromarray(grey.astype(np.float32) * 3), {}),
+        "one.bmp": (Image.fromarray(colour[:1, :1]), {}),
+        "a.webp": (Image.fromarray(colour), {}),
+        "moving.gif": (Image.fromarray(grey), {"save_all": True, "append_images": [Image.fromarray(grey.T)]}),
+    }
+    files = {}
+    for name, (picture, options) in pictures.items():
+        buffer = io.BytesIO()
+        picture.save(buffer, Image.registered_extensions()[Path(name).suffix], **options)
+        files[name] = buffer.getvalue()
+    return files
+
+
+def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Files that are cut off, have bytes changed, doubled or missing, or are of noise."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        data = bytearray(content)
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            place = rng.randrange(len(data) + 1)
+            kind = rng.randrange(5)
+            if kind == 0:
+                del data[place:]
+            elif kind == 1 and place < len(data):
+                data[place] = rng.randrange(256)
+            elif kind == 2:
+                data[place:place] = rng.randbytes(rng.randrange(1, 20))
+            elif kind == 3:
+                del data[place : place + rng.randrange(1, 20)]
+            elif kind == 4 and rng.random() < 0.1:
+                data = bytearray(rng.randbytes(len(data)))
+        yield bytes(data)
+
+
+def test_2000_damaged_pictures_give_a_picture_or_an_error_that_names_the_file(tmp_path):
+    files, refused, tried = whole_files(), 0, 0
+    for number, (name, content) in enumerate(files.items()):
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert read_image(path).shape[2] == 3
+        for data in mutations(content, 170, number):
+            path.write_bytes(data)
+            tried += 1
+            try:
+                image = read_image(path)
+                assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            except UserError as error:
+                refused += 1
+                assert str(path) in str(error)
+    assert tried >= 2000 and 0.1 < refused / tried < 0.9
+
+
+def test_a_header_that_promises_20000_by_20000_pixels_is_refused_at_once(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(buffer, "PNG")
+    path = tmp_path / "huge.png"
+    path.write_bytes(buffer.getvalue())
+    started = time.perf_counter()
+    with pytest.raises(UserError, match="huge.png"):
+        read_image(path)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("species", [0, 1])
+def test_damaged_masks_give_known_classes_or_an_error_that_names_the_file(tmp_path, species):
+    values = np.random.default_rng(0).integers(1, 4, (20, 30)) if species else np.tile([0, 1, 2, 255], (20, 8))
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG")
+    path = tmp_path / "mask.png"
+    refused = 0
+    for data in mutations(buffer.getvalue(), 300, species):
+        path.write_bytes(data)
+        try:
+            assert set(np.unique(read_mask(Sample("a", path, path, species)))) <= {0, 1, 2, VOID}
+        except UserError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 30
+
+
+def test_damaged_lists_of_pictures_give_samples_or_an_error_that_names_a_file(oxford_copy):
+    path = oxford_copy / "annotations" / "trainval.txt"
+    refused = 0
+    for data in mutations(path.read_bytes(), 300, 0):
+        path.write_bytes(data)
+        try:
+            assert all(sample.image.is_file() for sample in list_samples(oxford_copy, "train"))
+        except UserError as error:
+            refused += 1
+            assert str(oxford_copy) in str(error)
+    assert refused > 100
+
+
+# ------------------------------------------------------------------------------------------- killed work
+
+
+def kill_again_and_again(work: Callable[[], None], kills: int, seconds: float, seed: int) -> int:
+    """Run work in child processes, kill -9 so many at a random moment; then let it end. Returns how many died."""
+    rng, killed = random.Random(seed), 0
+    for _ in range(5 * kills):  # some end before they are killed
+        if killed == kills:
+            break
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join(rng.uniform(0, seconds))
+        killed += child.is_alive()
+        child.kill()
+        child.join()
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    return killed
+
+
+def run(script, *arguments: str) -> None:
+    """A script's main() in this process, quietly."""
+    config.override(vars(script), inspect.getsource(script), list(arguments))
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        script.main()
+
+
+def how_long(work: Callable[[], None]) -> float:
+    """Seconds that the work takes in a child process."""
+    started = time.perf_counter()
+    kill_again_and_again(work, 0, 0, 0)
+    return time.perf_counter() - started
+
+
+@pytest.mark.slow
+def test_thirty_kills_change_no_number(oxford_root, tmp_path):
+    tiny = "--IMAGE_SIZE=32 --SMALL_SIZE=32 --WIDTH=4 --DEPTH=2 --EPOCHS=6 --BATCH_SIZE=8 --PRECISION=fp32".split()
+
+    def training(name: str) -> Callable[[], None]:
+        folder = tmp_path / name
+
+        def work() -> None:
+            resume = (folder / "unet" / "last.pt").exists()
+            run(train_unet, *tiny, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", f"--RESUME={resume}")
+
+        return work
+
+    seconds = how_long(training("whole"))
+    killed = kill_again_and_again(training("killed"), 10, seconds / 3, 1)
+    whole, stopped = (checkpoint.load(tmp_path / name / "unet" / "last.pt") for name in ("whole", "killed"))
+    assert all(torch.equal(value, stopped["weights"][name]) for name, value in whole["weights"].items())
+    assert not list((tmp_path / "killed" / "unet").glob("*.tmp"))  # of processes that died while they wrote
+    assert [line["loss"] for line in whole["log"]] == [line["loss"] for line in stopped["log"]]
+
+    # The cache of pictures, and a frozen encoder's features.
+    encoder = ImageEncoder.tiny().eval()
+    arrays = []
+    for name in ("whole", "killed"):
+        root = shutil.copytree(oxford_root, tmp_path / f"data_{name}", ignore=shutil.ignore_patterns(".cache"))
+
+        def features(root: Path = root) -> FeatureDataset:
+            return FeatureDataset(root, "train", 64, encoder, ["tiny"], CPU, mirrored=True)
+
+        if name == "whole":
+            seconds = how_long(features)
+        else:
+            killed += kill_again_and_again(features, 10, seconds / 2, 2)
+        dataset = features()
+        arrays.append([*dataset.arrays.values(), *PetDataset(root, "train", 64).arrays.values()])
+    assert len(arrays[0]) == 4 and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+
+    # Evaluation: a CSV is the old one or the new one.
+    def evaluation(name: str) -> Callable[[], None]:
+        out = [f"--{key}={tmp_path / name}" for key in ("RESULTS", "IMAGES")]
+        options = [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path / 'whole'}", "--ROWS=UNET"]
+        return lambda: run(evaluate, *options, *out, f"--EXAMPLES={tmp_path / name / 'examples.png'}")
+
+    seconds = how_long(evaluation("once"))
+    killed += kill_again_and_again(evaluation("often"), 10, seconds / 2, 3)
+    once, often = ((tmp_path / name / "results.csv").read_text().rpartition(",")[0] for name in ("once", "often"))
+    assert once == often
+    assert killed >= 30
