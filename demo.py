@@ -25,7 +25,7 @@ from utils.config import run_script
 from utils.dataset import read_image
 from utils.distributed import pick_device
 from utils.errors import UserError
-from utils.pictures import draw_points, overlay, save_mask
+from utils.pictures import describe, draw_points, overlay, save_mask
 from utils.pointing import PointPredictor
 from utils.rows import ROWS, Row, load_row, segment
 from utils.zeroshot import text_scores
@@ -139,12 +139,6 @@ def click_predictor(session: Session) -> PointPredictor:
         predictor.set_image(session.image)
         session.predictor = predictor
     return session.predictor
-
-
-def describe(mask: np.ndarray, names: Sequence[str]) -> str:
-    """The share of the picture that each thing covers; names: of the ids from 1 on."""
-    shares = {name: float((mask == index).mean()) for index, name in enumerate(names, 1)}
-    return ", ".join(f"{name}: {share:.0%}" for name, share in shares.items() if share > 0) or "nothing found"
 
 
 # ------------------------------------------------------------------------------------------------ view

@@ -22,7 +22,7 @@ from utils.config import require_choice, run_script
 from utils.dataset import list_pictures, read_image
 from utils.distributed import pick_device
 from utils.errors import UserError
-from utils.pictures import draw_points, heat_map, overlay, save_mask, save_picture
+from utils.pictures import describe, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.rows import ROWS, load_row, segment
 from utils.zeroshot import load_clipseg, text_scores
 
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
         segment_picture = segmenter_by_clicks(device)
     else:
         segment_picture = segmenter_by_text(device) if TEXT else segmenter_by_class(device)
+    names = [TEXT or "the thing clicked"] if TEXT or POINT else CLASSES[1:]
     failures = []
     for picture in pictures:
         try:
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
                     raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
                 save_mask(output, path) if folder == "masks" else save_picture(output, path)
                 if folder == "masks":
-                    print(f"{picture}: {describe(output)} -> {path}")
+                    print(f"{picture}: {describe(output, names)} -> {path}")
         except UserError as error:
             failures.append(str(error))
     for failure in failures:
@@ -128,13 +129,6 @@ def segmenter_by_text(device: torch.device) -> Segmenter:
         return {"masks": mask, "overlays": overlay(image, mask), "heatmaps": heat_map(image, heat)}
 
     return segment_picture
-
-
-def describe(mask: np.ndarray) -> str:
-    """The share of the picture that each thing covers, in words."""
-    names = {1: TEXT or "the thing clicked"} if TEXT or POINT else dict(enumerate(CLASSES[1:], 1))
-    shares = {name: float((mask == index).mean()) for index, name in names.items()}
-    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0.001) or "nothing found"
 
 
 if __name__ == "__main__":

@@ -286,7 +286,7 @@ def test_files_that_are_no_pictures_or_absurdly_large_are_refused_on_the_page(op
         tab.set_input_files("#file input", files[name])
         tab.wait_for_selector(f"#message >> text={reason}")
     upload(tab, files["disks"])
-    tab.wait_for_selector("#message >> text=/cat: \\d+%, dog: \\d+%/")
+    tab.wait_for_selector("#message >> text=/cat \\d+%, dog \\d+%/")
 
 
 @pytest.mark.slow

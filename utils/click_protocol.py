@@ -68,9 +68,21 @@ def click_models(rows: dict[str, Row], root: str | Path, device: torch.device) -
         models["PointCLIP"] = point_clip
     if "CLIP" in rows:
         models["CLIP look-up"] = lambda image: look_up(segment(rows["CLIP"], image, device))
-    masks = PetDataset(root, "train", 128).arrays["masks"]
-    share = float(np.mean([((mask != 0) & (mask != VOID)).sum() / (mask != VOID).sum() for mask in masks]))
-    return models | {"disk": lambda image: disks(image, share), "everything": everything}
+    return models | {"disk": disk_baseline(root), "everything": everything}
+
+
+def disk_baseline(root: str | Path) -> ClickModel:
+    """Disks that cover the share of the picture that an animal covers in the mean of the training split."""
+    share = None
+
+    def disk(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
+        nonlocal share
+        if share is None:
+            masks = PetDataset(root, "train", 128).arrays["masks"]
+            share = float(np.mean([((mask != 0) & (mask != VOID)).sum() / (mask != VOID).sum() for mask in masks]))
+        return disks(image, share)
+
+    return disk
 
 
 def score_click_model(

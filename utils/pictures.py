@@ -50,6 +50,12 @@ def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Se
     return np.array(canvas)
 
 
+def describe(mask: np.ndarray, names: Sequence[str]) -> str:
+    """The share of the picture that each thing covers, in words; names: of the ids from 1 on."""
+    shares = {name: float((mask == index).mean()) for index, name in enumerate(names, 1)}
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0.001) or "nothing found"
+
+
 def save_mask(mask: np.ndarray, path: Path) -> None:
     """Write class ids (H, W) as an index PNG; its palette shows them in colour."""
     image = Image.fromarray(mask.astype(np.uint8)).convert("L")
