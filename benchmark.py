@@ -3,69 +3,108 @@
     python benchmark.py                     # minutes
     python benchmark.py --WHAT=click        # one of them
 
-Each is measured in a process of its own, beside the plain way in the same run; medians after a warm-up. Weights are
-random, for time and memory do not depend on them: nothing is downloaded.
+Each is measured in a process of its own, beside the plain way in the same run; medians after a warm-up. Pictures and
+weights are random, for time and memory do not depend on them: nothing is downloaded.
 """
 
 import multiprocessing
 import platform
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+from torch import nn
 
+from models.autoencoder import Autoencoder
 from models.clip import CLIPDecoder, ImageEncoder
 from models.clipseg import CLIPSeg
 from models.pointclip import PointCLIP
+from models.unet import UNet
+from utils.augment import augment, normalise
 from utils.config import require_choice, require_positive, run_script
-from utils.distributed import pick_device
+from utils.dataset import PetDataset, read_mask
+from utils.distributed import autocast, pick_device
+from utils.evaluation import evaluate, predictor, to_size
 from utils.files import write_csv
 from utils.losses import segmentation_loss
+from utils.metrics import confusion_matrix
+from utils.plots import plot_benchmark
+from utils.reconstruction import random_patches, reconstruction_loss
 from utils.tables import markdown_table, write_between_markers
 
-WHAT = ("encoder", "decoder step", "click", "clipseg")  # --WHAT=encoder,click
+WHAT = ()  # --WHAT=loader,click; empty: all
+SCALES = ("1 x", "2 x pictures", "4 x pictures", "2 x pixels", "4 x pixels")  # how the cost grows
 REPEATS = 7  # timings of each, of which the median counts
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 RESULTS = "results"  # folder of benchmark.csv
+IMAGES = "images"  # folder of benchmark.png
 README = ""  # file whose table between the benchmark markers is written anew
 
 _BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 _TINY = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 12, "num_attention_heads": 3}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Race:
+    """Our way and the plain way of doing one thing."""
+
+    what: str
+    unit: str  # "pictures/s" or "ms"
+    precision: str
+    pictures: int  # that one call handles
+    ours: Callable[[], object]
+    plain: Callable[[], object]
 
 
 def main() -> None:
     require_positive(globals(), "REPEATS")
     for name in WHAT:
         require_choice("WHAT", name, tuple(_BENCHMARKS))
-    lines = []
-    for name in WHAT:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process each: its peak memory is its own
-            lines.append(pool.apply(run, (name, REPEATS, DEVICE)))
-        print("  ".join(str(value) for value in lines[-1].values()), flush=True)
-    path = Path(RESULTS) / "benchmark.csv"
+    for scale in SCALES:
+        require_choice("SCALES", scale, tuple(_SCALES))
+    lines, scaled = [], {}
+    for name in WHAT or _BENCHMARKS:
+        _, pictures, side = _BENCHMARKS[name]
+        for scale in SCALES if name in _SCALED else SCALES[:1]:
+            more, larger = _SCALES[scale]
+            size = round(side * larger**0.5 / 16) * 16  # a multiple of every patch size
+            with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process each: its peak memory is its own
+                line = pool.apply(run, (name, pictures * more, size, REPEATS, DEVICE))
+            print("  ".join(str(value) for value in line.values()), flush=True)
+            lines.append(line)
+            scaled[name, scale] = line
+    path, figure = Path(RESULTS) / "benchmark.csv", Path(IMAGES) / "benchmark.png"
     write_csv(lines, path)
+    unscaled = [line for (_, scale), line in scaled.items() if scale == SCALES[0]]
+    plot_benchmark(unscaled, scaled, figure)
     if README:
         titles = {"what": "what", "unit": "unit", "ours": "ours", "plain": "plain way", "ratio": "ratio"}
-        titles |= {"peak_memory_mb": "peak memory (MB)", "threads": "threads", "precision": "precision"}
-        write_between_markers(README, "benchmark", markdown_table(titles, lines, 2))
-    print(f"wrote {path}")
+        titles |= {"peak_memory_mb": "peak memory (MB)", "precision": "precision"}
+        write_between_markers(README, "benchmark", markdown_table(titles, unscaled, 2))
+    print(f"wrote {path}, {figure}")
 
 
-def run(name: str, repeats: int, device_name: str) -> dict[str, str]:
+def run(name: str, pictures: int, side: int, repeats: int, device_name: str) -> dict[str, str]:
     """One line of the CSV."""
     device = pick_device(device_name)
     torch.manual_seed(0)
-    what, unit, precision, pictures, ours, plain = _BENCHMARKS[name](device)
-    seconds = [median_seconds(function, repeats, device) for function in (ours, plain)]
-    per_second = unit == "pictures/s"
-    values = [pictures / s if per_second else 1000 * s for s in seconds]
+    race = _BENCHMARKS[name][0](device, pictures, side)
+    seconds = [median_seconds(function, repeats, device) for function in (race.ours, race.plain)]
+    values = [race.pictures / s if race.unit == "pictures/s" else 1000 * s for s in seconds]
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else _peak_memory_mb()
     return {
-        "what": what,
-        "unit": unit,
+        "what": race.what,
+        "unit": race.unit,
         "ours": f"{values[0]:.1f}",
         "plain": f"{values[1]:.1f}",
         "ratio": f"{seconds[1] / seconds[0]:.2f}",
@@ -74,7 +113,7 @@ def run(name: str, repeats: int, device_name: str) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
-        "precision": precision,
+        "precision": race.precision,
     }
 
 
@@ -89,79 +128,244 @@ def median_seconds(function: Callable[[], object], repeats: int, device: torch.d
     return statistics.median(times[2:])
 
 
-def encoder(device: torch.device) -> tuple:
-    """CLIP ViT-B/16 at 352 px; ours as features are computed, in bf16."""
-    model, images = random_encoder(_BASE).to(device).eval(), torch.randn(8, 3, 352, 352, device=device)
+# ---------------------------------------------------------------------------------------------- loading
+
+
+def loader(device: torch.device, pictures: int, side: int) -> Race:
+    """Augmented batches; plain: PIL and torchvision's transforms for every picture, in two worker processes."""
+    folder = draw_photos(pictures)
+    ours_set = PetDataset(folder.name, "train", side)
+    plain_set = PlainDataset(Path(folder.name), side)
+
+    def ours() -> None:
+        for start in range(0, pictures, 16):
+            batch = ours_set[list(range(start, min(start + 16, pictures)))]
+            generator = torch.Generator().manual_seed(start)
+            images, _ = augment(*batch, generator, side, (0.7, 1.8), 15.0, 0.8)
+            normalise(images, _MEAN, _STD)
+
+    workers = torch.utils.data.DataLoader(plain_set, 16, num_workers=2, persistent_workers=True)
+
+    def plain(folder=folder) -> None:  # the folder lives as long as what reads it
+        for _ in workers:
+            pass
+
+    return Race(f"loader, {pictures} pictures, {side} px", "pictures/s", "fp32", pictures, ours, plain)
+
+
+class PlainDataset(torch.utils.data.Dataset):
+    """The usual way: open, convert, resize and augment one picture at a time."""
+
+    def __init__(self, root: Path, side: int):
+        from torchvision.transforms import v2
+
+        self.files = sorted((root / "train" / "images").glob("*.jpg"))
+        self.transform = v2.Compose(
+            [
+                v2.ToImage(),
+                v2.Resize((side, side), antialias=True),
+                v2.RandomAffine(15, scale=(0.7, 1.8)),
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(0.4, 0.4, 0.5, 0.05),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(_MEAN, _STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        from torchvision import tv_tensors
+
+        file = self.files[index]
+        mask = np.array(Image.open(file.parent.with_name("masks") / f"{file.stem}.png"))
+        return self.transform(Image.open(file).convert("RGB"), tv_tensors.Mask(mask))
+
+
+def draw_photos(count: int) -> tempfile.TemporaryDirectory:
+    """A data set in the folder layout: JPEGs of 500 x 375 pixels with structure and noise, and their masks."""
+    folder = tempfile.TemporaryDirectory()
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (Path(folder.name) / "train" / kind).mkdir(parents=True)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375), Image.BICUBIC)
+        noisy = np.asarray(coarse) + rng.normal(0, 8, (375, 500, 3))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(f"{folder.name}/train/images/{number:05d}.jpg")
+        mask = Image.fromarray(rng.integers(0, 3, (6, 8), np.uint8)).resize((500, 375), Image.NEAREST)
+        mask.save(f"{folder.name}/train/masks/{number:05d}.png")
+    return folder
+
+
+# --------------------------------------------------------------------------------------------- training
+
+
+def training_step(
+    device: torch.device, model: nn.Module, compute_loss: Callable[[nn.Module, bool], torch.Tensor]
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Forward and backward pass as the scripts do it (bf16, channels_last), and in fp32, contiguous.
+
+    compute_loss(model, fast) is told which.
+    """
+
+    def step(fast: bool) -> None:
+        model.to(memory_format=torch.channels_last if fast else torch.contiguous_format)
+        with autocast(device, "auto" if fast else "fp32"):
+            loss = compute_loss(model, fast)
+        loss.backward()
+        model.zero_grad()
+
+    return lambda: step(True), lambda: step(False)
+
+
+def random_batch(device: torch.device, pictures: int, side: int) -> tuple[dict[bool, torch.Tensor], torch.Tensor]:
+    """Pictures, channels_last (True) and contiguous (False), and masks of blocks."""
+    images = torch.randn(pictures, 3, side, side, device=device)
+    masks = torch.randint(0, 3, (pictures, side // 16, side // 16), device=device)
+    masks = masks.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    return {True: images.contiguous(memory_format=torch.channels_last), False: images}, masks
+
+
+def unet_step(device: torch.device, pictures: int, side: int) -> Race:
+    images, masks = random_batch(device, pictures, side)
+
+    def compute_loss(model: nn.Module, fast: bool) -> torch.Tensor:
+        return segmentation_loss(model(images[fast]), masks)
+
+    ours, plain = training_step(device, UNet().to(device), compute_loss)
+    return Race(f"U-Net training, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+
+
+def autoencoder_step(device: torch.device, pictures: int, side: int) -> Race:
+    """Stage 1; stage 2 is the U-Net's step."""
+    images, _ = random_batch(device, pictures, side)
+    hidden = random_patches(pictures, side, 16, 0.6, torch.Generator()).to(device)
+
+    def compute_loss(model: nn.Module, fast: bool) -> torch.Tensor:
+        return reconstruction_loss(model(images[fast], hidden), images[fast], hidden)
+
+    ours, plain = training_step(device, Autoencoder().to(device), compute_loss)
+    return Race(f"autoencoder, stage 1, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+
+
+def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
+    """The decoder on kept tokens of ViT-B/16; plain: with the encoder in the loop."""
+    vit = random_encoder(_BASE).to(device).eval()
+    decoder = CLIPDecoder(vit.channels, (16, 48, 96, 192), 0.1).to(device)
+    images, masks = random_batch(device, pictures, side)
+    tokens = torch.randn(pictures, vit.channels, side // 16, side // 16, device=device)
+
+    def compute_loss(decoder: nn.Module, fast: bool) -> torch.Tensor:
+        with torch.no_grad():
+            seen = tokens if fast else vit(images[False])
+        return segmentation_loss(decoder(images[fast], seen)[:, :3], masks)
+
+    ours, plain = training_step(device, decoder, compute_loss)
+    return Race(f"CLIP decoder training, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+
+
+def point_step(device: torch.device, pictures: int, side: int) -> Race:
+    """PointCLIP with one correction on kept tokens of ViT-B/16; plain: with the encoder in the loop."""
+    model = point_clip(_BASE).to(device)
+    images, masks = random_batch(device, pictures, side)
+    tokens = torch.randn(pictures, model.encoder.channels, side // 16, side // 16, device=device)
+    clicks = torch.rand(pictures, 2, 3, device=device).round()
+    truth = (masks == 1).long()
+
+    def compute_loss(model: nn.Module, fast: bool) -> torch.Tensor:
+        with torch.no_grad():
+            seen = tokens if fast else model.encoder(images[False])
+            before = model(images[fast], clicks[:, :1], None, seen).float().sigmoid()
+        thing = model(images[fast], clicks, before, seen)
+        return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
+
+    ours, plain = training_step(device, model, compute_loss)
+    return Race(f"PointCLIP training, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+
+
+# ------------------------------------------------------------------------------------------ using models
+
+
+def encoder(device: torch.device, pictures: int, side: int) -> Race:
+    """CLIP ViT-B/16, as features are computed."""
+    model, images = random_encoder(_BASE).to(device).eval(), torch.randn(pictures, 3, side, side, device=device)
 
     @torch.inference_mode()
-    def encode(bf16: bool) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    def encode(precision: str) -> None:
+        with autocast(device, precision):
             model(images)
 
-    ours, plain = lambda: encode(True), lambda: encode(False)
-    return "encoder ViT-B/16, 352 px", "pictures/s", "bf16 against fp32", len(images), ours, plain
+    name = f"encoder ViT-B/16, {side} px"
+    return Race(name, "pictures/s", _BF16, pictures, lambda: encode("auto"), lambda: encode("fp32"))
 
 
-def decoder_step(device: torch.device) -> tuple:
-    """A training step of the decoder on kept tokens, against one with ViT-B/16 in the loop; 256 px, bf16."""
-    vit = random_encoder(_BASE).to(device).eval()
-    decoder = CLIPDecoder(vit.channels, (16, 48, 96, 192), 0.1).to(device, memory_format=torch.channels_last)
-    images = torch.randn(16, 3, 256, 256, device=device).contiguous(memory_format=torch.channels_last)
-    masks = torch.randint(0, 3, (16, 256, 256), device=device)
-    tokens = torch.randn(16, vit.channels, 16, 16, device=device)
+def evaluation(device: torch.device, pictures: int, side: int) -> Race:
+    """The U-Net over a split, from the files on; plain: a picture at a time with PIL, in fp32."""
+    folder = draw_photos(pictures)
+    model = UNet().to(device, memory_format=torch.channels_last).eval()
+    dataset = PetDataset(folder.name, "train", side)
 
-    def step(in_loop: bool) -> None:
-        with torch.autocast(device.type, torch.bfloat16):
-            with torch.no_grad():
-                seen = vit(images) if in_loop else tokens
-            loss = segmentation_loss(decoder(images, seen)[:, :3], masks)
-        loss.backward()
-        decoder.zero_grad()
+    @torch.inference_mode()
+    def plain(folder=folder) -> None:  # the folder lives as long as what reads it
+        for sample in dataset.samples:
+            image = Image.open(sample.image).convert("RGB").resize((side, side))
+            tensor = normalise(torch.from_numpy(np.array(image)).movedim(-1, 0)[None].to(device), _MEAN, _STD)
+            mask = read_mask(sample)
+            confusion_matrix(torch.from_numpy(mask), to_size(model(tensor)[0], mask.shape).cpu())
 
-    ours, plain = lambda: step(False), lambda: step(True)
-    return "decoder training, ViT-B/16, 256 px", "pictures/s", "bf16", len(images), ours, plain
+    def ours() -> None:
+        evaluate(predictor(model, _MEAN, _STD), dataset, device)
+
+    return Race(f"U-Net evaluation, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
 
 
-def click(device: torch.device) -> tuple:
+def click(device: torch.device, pictures: int, side: int) -> Race:
     """A click after the first, with a DeiT-Tiny encoder; plain: the picture encoded again."""
-    model = PointCLIP("tiny", freeze_encoder=False)
-    vit = random_encoder(_TINY)
-    model.encoder, model.decoder = vit, CLIPDecoder(vit.channels, (16, 48, 96, 192), 0.1)
-    model.to(device, memory_format=torch.channels_last).eval()
-    images = torch.randn(1, 3, 256, 256, device=device).contiguous(memory_format=torch.channels_last)
+    model = point_clip(_TINY).to(device, memory_format=torch.channels_last).eval()
+    images = random_batch(device, 1, side)[0][True]
     clicks = torch.tensor([[[0.5, 0.5, 1.0], [0.2, 0.3, 0.0]]], device=device)
-    previous = torch.rand(1, 1, 128, 128, device=device)
+    previous = torch.rand(1, 1, side // 2, side // 2, device=device)
     with torch.inference_mode():
         features = model.encode(images)
 
     @torch.inference_mode()
     def decode(encode: bool) -> None:
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             model.decode(model.encode(images) if encode else features, clicks, previous)
 
-    return "a click, DeiT-Tiny, 256 px", "ms", "bf16", 1, lambda: decode(False), lambda: decode(True)
+    return Race(f"a click, DeiT-Tiny, {side} px", "ms", "bf16", 1, lambda: decode(False), lambda: decode(True))
 
 
-def clipseg(device: torch.device) -> tuple:
-    """CLIPSeg at 352 px with two prompts in bf16; plain: transformers' own way, a picture encoded once per prompt."""
+def clipseg(device: torch.device, pictures: int, side: int) -> Race:
+    """CLIPSeg with two prompts; plain: transformers' own way in fp32, a picture encoded once per prompt."""
     from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
     reference = CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={**_BASE, "patch_size": 16})).to(device).eval()
-    images, prompts = torch.randn(2, 3, 352, 352, device=device), torch.randn(2, 512, device=device)
-
-    @torch.inference_mode()
-    def plain() -> None:
-        pairs = images.repeat_interleave(2, 0)
-        reference(pixel_values=pairs, conditional_embeddings=prompts.repeat(2, 1), interpolate_pos_encoding=True)
-
+    images, prompts = torch.randn(pictures, 3, side, side, device=device), torch.randn(2, 512, device=device)
     model = CLIPSeg(reference, None).to(device)  # takes the reference's modules for its own
 
     @torch.inference_mode()
+    def plain() -> None:
+        pairs, both = images.repeat_interleave(2, 0), prompts.repeat(pictures, 1)
+        reference(pixel_values=pairs, conditional_embeddings=both, interpolate_pos_encoding=True)
+
+    @torch.inference_mode()
     def ours() -> None:
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             model(images, prompts)
 
-    return "CLIPSeg, 352 px, two prompts", "pictures/s", "bf16 against fp32", len(images), ours, plain
+    return Race(f"CLIPSeg, {side} px, two prompts", "pictures/s", _BF16, pictures, ours, plain)
+
+
+def start(device: torch.device, pictures: int, side: int) -> Race:
+    """The slowest script to start, up to its help text; plain: `import torch` alone."""
+
+    def run_python(*arguments: str) -> None:
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=Path(__file__).parent)
+
+    ours, plain = (lambda: run_python("evaluate.py", "--help")), (lambda: run_python("-c", "import torch"))
+    return Race("start of evaluate.py, against import torch", "ms", "", 1, ours, plain)
 
 
 def random_encoder(sizes: dict) -> ImageEncoder:
@@ -171,12 +375,42 @@ def random_encoder(sizes: dict) -> ImageEncoder:
     return ImageEncoder(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)))
 
 
+def point_clip(sizes: dict) -> PointCLIP:
+    """PointCLIP on such an encoder."""
+    model = PointCLIP("tiny", freeze_encoder=False)
+    model.encoder = random_encoder(sizes).requires_grad_(False)
+    model.decoder = CLIPDecoder(model.encoder.channels, (16, 48, 96, 192), 0.1)
+    return model
+
+
 def _peak_memory_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Of this process and the processes that it started."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10  # bytes there, kilobytes here
 
 
-_BENCHMARKS = {"encoder": encoder, "decoder step": decoder_step, "click": click, "clipseg": clipseg}
+_BF16 = "bf16 against fp32"
+# name -> what measures it, pictures at once, pixels a side
+_BENCHMARKS = {
+    "loader": (loader, 192, 128),
+    "unet step": (unet_step, 16, 128),
+    "autoencoder step": (autoencoder_step, 16, 128),
+    "decoder step": (decoder_step, 16, 256),
+    "point step": (point_step, 16, 256),
+    "encoder": (encoder, 8, 352),
+    "evaluation": (evaluation, 96, 160),
+    "click": (click, 1, 256),
+    "clipseg": (clipseg, 2, 352),
+    "start": (start, 1, 0),
+}
+_SCALED = ("loader", "unet step", "autoencoder step", "decoder step", "evaluation")  # these are measured at SCALES
+_SCALES = {  # times the pictures, times the pixels
+    "1 x": (1, 1),
+    "2 x pictures": (2, 1),
+    "4 x pictures": (4, 1),
+    "2 x pixels": (1, 2),
+    "4 x pixels": (1, 4),
+}
 
 if __name__ == "__main__":
     run_script(main)

@@ -8,18 +8,25 @@ import pytest
 @pytest.mark.slow
 def test_a_benchmark_is_a_line_of_the_csv_with_its_ratio_to_the_plain_way(run_script, tmp_path):
     (tmp_path / "README.md").write_text("<!-- benchmark -->\n<!-- /benchmark -->\n")
-    done = run_script("benchmark.py", "--WHAT=click", "--REPEATS=3", "--README=README.md")
+    done = run_script("benchmark.py", "--WHAT=click,evaluation", "--REPEATS=1", "--README=README.md")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "benchmark.csv") as file:
-        (line,) = csv.DictReader(file)
+        line, *evaluations = csv.DictReader(file)
     assert list(line) == "what,unit,ours,plain,ratio,peak_memory_mb,machine,device,torch,threads,precision".split(",")
     assert line["unit"] == "ms" and line["device"] == "cpu"
     # rounding of the times in the file
     assert float(line["ratio"]) == pytest.approx(float(line["plain"]) / float(line["ours"]), rel=0.02)
     assert 100 < float(line["peak_memory_mb"]) < 4000
-    assert line["ours"] in (tmp_path / "README.md").read_text()
+    assert [evaluation["what"] for evaluation in evaluations] == [
+        f"U-Net evaluation, {work} px" for work in ("96 of 160", "192 of 160", "384 of 160", "96 of 224", "96 of 320")
+    ]
+    # Four times the pictures take no more memory.
+    assert float(evaluations[2]["peak_memory_mb"]) < 1.2 * float(evaluations[0]["peak_memory_mb"])
+    table = (tmp_path / "README.md").read_text()
+    assert line["ours"] in table and "96 of 160" in table and "384 of" not in table
+    assert (tmp_path / "images" / "benchmark.png").exists()
 
 
 def test_an_unknown_benchmark_is_refused(run_script):
     done = run_script("benchmark.py", "--WHAT=tea")
-    assert done.returncode == 1 and "WHAT = 'tea': must be one of 'encoder'" in done.stderr
+    assert done.returncode == 1 and "WHAT = 'tea': must be one of 'loader'" in done.stderr

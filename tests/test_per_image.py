@@ -33,10 +33,11 @@ def test_the_table_counts_bad_pictures_and_swapped_species():
         {**blank, "model": "UNET", "miou": "0.9000", "confused": "0.0000"},
         {**blank, "model": "UNET", "miou": "0.3000", "confused": "0.8000"},
         {**blank, "model": "UNET", "miou": "0.6000", "confused": "0.1000"},
+        {**blank, "model": "UNET", "miou": "0.6000", "missed": "", "confused": ""},  # a mask without an animal
         {**blank, "model": "PointCLIP", "miou": "0.5000", "confused": ""},
     ]
     _, (unet, point) = error_table(lines)
     assert (unet["miou"], unet["confused"], unet["missed"], unet["bad"], unet["swapped"]) == (
-        *("0.6000", "30.00%", "10.00%", "2", "1"),
+        *("0.6000", "30.00%", "10.00%", "3", "1"),
     )
     assert point["bad"] == "1" and "swapped" not in point and "confused" not in point

@@ -65,7 +65,7 @@ def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[d
                 row[key] = f"{np.nanmean(values):.4f}" if key == "miou" else f"{np.nanmean(values):.2%}"
         bad = [line for line in mine if float(line["miou"]) < 0.75]
         row["bad"] = str(len(bad))
-        if mine[0]["confused"]:
-            row["swapped"] = str(sum(float(line["confused"]) > 0.5 for line in bad))
+        if any(line["confused"] for line in mine):
+            row["swapped"] = str(sum(float(line["confused"] or 0) > 0.5 for line in bad))
         table.append(row)
     return titles, table
