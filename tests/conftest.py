@@ -87,6 +87,16 @@ def script_environment(**extra: str) -> dict[str, str]:
     return {**kept, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **extra}
 
 
+def torchrun(processes: int, *command: object) -> subprocess.CompletedProcess:
+    """Run a command under torchrun; fails with its messages."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    result = subprocess.run(
+        [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result
+
+
 @pytest.fixture
 def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     """run_script(name, *arguments, cwd, env, timeout): a script of the repository, as the shell runs it."""

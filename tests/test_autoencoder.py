@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from conftest import REPOSITORY, torchrun
 from PIL import Image
 
 import train_autoencoder
@@ -234,6 +235,16 @@ def test_stage_1_does_not_look_at_the_masks(train, oxford_copy):
         Image.new("L", size, 2).save(file)
     after = train("after", "--STAGE=1", f"--DATA_ROOT={oxford_copy}")
     assert same_weights(before / "pretraining", after / "pretraining")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finetune", ["full", "frozen"])
+def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_path, finetune):
+    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path}", f"--FINETUNE={finetune}"]
+    result = torchrun(2, REPOSITORY / "train_autoencoder.py", *arguments)
+    assert result.stdout.count("stage 1: ") == 1
+    last = checkpoint.load(tmp_path / "autoencoder" / "last.pt")
+    assert last["epoch"] == 2 and len(last["pretrained"]) == 64
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, script_environment
+from conftest import REPOSITORY, script_environment, torchrun
 from PIL import Image
 from torch import nn
 
@@ -432,15 +432,6 @@ def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------ several processes
-
-
-def torchrun(processes: int, *command: object) -> subprocess.CompletedProcess:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    result = subprocess.run(
-        [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=600
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result
 
 
 @pytest.mark.slow
