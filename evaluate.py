@@ -13,6 +13,7 @@ A row without a checkpoint is printed as "–" with the command that makes it. T
 import math
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from utils.classes import CLASSES, VOID, colourise
 from utils.click_protocol import CLICK_MODELS, click_confusions, click_models, score_click_model
 from utils.clicks import next_click, thing_mask
 from utils.config import require_between, require_choice, require_positive, run_script
-from utils.dataset import SPLITS, PetDataset, Sample, list_samples, read_sample, rng_of
+from utils.dataset import SPLITS, PetDataset, Sample, list_samples, read_sample, rng_of, unreadable
 from utils.distributed import distributed, is_main, pick_device
 from utils.errors import UserError
 from utils.evaluation import evaluate
@@ -42,6 +43,7 @@ from utils.zeroshot import choose_threshold, sweep_thresholds
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 SPLIT = "test"  # "val" while you choose, "test" once at the end
+SKIP_BAD = False  # True leaves out pictures that cannot be read; the table then says how many of how many were scored
 # what
 ROWS = tuple(ALL_ROWS)  # e.g. --ROWS=UNET,CLIP
 FLIP = False  # a second line per row: averaged over the picture and its mirror image
@@ -98,8 +100,13 @@ def main() -> None:
     require_between(globals(), 0, math.inf, "PICTURES")
     device = pick_device(DEVICE)
     with distributed(device):
+        samples = list_samples(DATA_ROOT, SPLIT)
+        bad = unreadable(samples) if SKIP_BAD else {}
+        samples = [sample for sample in samples if sample.name not in bad]
+        if bad and is_main():
+            print(f"left out of {SPLIT}: {'; '.join(bad.values())}")
         if ROBUSTNESS:
-            spoil(device)
+            spoil(samples, device)
             return
         rows, lines, confusions, per_image, missing = [], [], {}, [], {}
         for name in ROWS:
@@ -110,26 +117,26 @@ def main() -> None:
                 continue
             rows.append(row)
             for flip in (False, True) if FLIP else (False,):
-                line, of_pictures = score_row(row, flip, device)
+                line, of_pictures = score_row(row, flip, bad, device)
                 lines.append(line)
                 if row.name != "PointCLIP":  # its classes are others
                     confusions[line["model"]] = of_pictures.sum(0)
                 if not flip:
-                    per_image += per_image_lines(row.name, list_samples(DATA_ROOT, SPLIT), of_pictures)
+                    per_image += per_image_lines(row.name, samples, of_pictures)
         if is_main():
             report(lines, confusions, per_image, missing)
         if not lines:
             raise UserError("no row could be scored")
         if is_main():
-            draw_examples(rows, device)
+            draw_examples(rows, samples, device)
         if CLICKS:
-            score_clicks(rows, device)
+            score_clicks(rows, samples, device)
 
 
-def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.Tensor]:
+def score_row(row: Row, flip: bool, bad: Collection[str], device: torch.device) -> tuple[dict, torch.Tensor]:
     """One line of results.csv, and the confusion matrices of all pictures."""
     name = f"{row.name} + flip" if flip else row.name
-    dataset = PetDataset(DATA_ROOT, SPLIT, row.image_size)
+    dataset = PetDataset(DATA_ROOT, SPLIT, row.image_size, bad)
     folder = Path(SAVE_MASKS) / name.replace(" ", "") if SAVE_MASKS else None
 
     def on_prediction(index: int, mask: np.ndarray, subfolder: str = "") -> None:
@@ -157,7 +164,7 @@ def score_row(row: Row, flip: bool, device: torch.device) -> tuple[dict, torch.T
         "encoder": row.encoder,
         "checkpoint": row.checkpoint,
         "split": SPLIT,
-        "images": len(dataset),
+        "images": f"{len(dataset)} of {len(dataset) + len(bad)}" if bad else len(dataset),
         **scores(confusions, class_names),
         "params_m": row.params_m,
         "images_per_second": len(dataset) / seconds,
@@ -171,7 +178,7 @@ def set_threshold(row: Row, flip: bool, device: torch.device) -> None:
     row.threshold = choose_threshold(row.model, DATA_ROOT, row.image_size, flip, device, BATCH_SIZE, stored)
 
 
-def spoil(device: torch.device) -> None:
+def spoil(samples: list[Sample], device: torch.device) -> None:
     """results/robustness.csv and its figures: every row that has a checkpoint on spoiled pictures."""
     rows = []
     for name in ROWS:
@@ -184,7 +191,6 @@ def spoil(device: torch.device) -> None:
             set_threshold(rows[-1], False, device)
     if not rows:
         raise UserError("no row could be scored")
-    samples = list_samples(DATA_ROOT, SPLIT)
     if 0 < PICTURES < len(samples):
         chosen = np.random.default_rng(0).choice(len(samples), PICTURES, replace=False)
         samples = [samples[index] for index in sorted(chosen)]
@@ -215,7 +221,7 @@ def robustness_table(lines: list[dict[str, str]]) -> str:
     return markdown_table(titles, table, 1)
 
 
-def score_clicks(rows: list[Row], device: torch.device) -> None:
+def score_clicks(rows: list[Row], samples: list[Sample], device: torch.device) -> None:
     """results/clicks.csv, its figure and README's table: the models of CLICKS with more and more clicks."""
     models = click_models({row.name: row for row in rows}, DATA_ROOT, device)
     for name in CLICKS:
@@ -225,7 +231,7 @@ def score_clicks(rows: list[Row], device: torch.device) -> None:
             )
     path = Path(RESULTS) / "clicks.csv"
     for name in CLICKS:
-        new = score_click_model(name, models[name], list_samples(DATA_ROOT, SPLIT), _CLICK_COUNTS, device)
+        new = score_click_model(name, models[name], samples, _CLICK_COUNTS, device)
         if is_main():  # after every model, for they take long
             lines = [line for line in read_csv(path) if line["model"] != name] + new
             lines.sort(key=lambda line: CLICK_MODELS.index(line["model"]))
@@ -317,9 +323,8 @@ def write_thresholds(name: str, swept: dict[float, torch.Tensor], chosen: float)
     write_csv(lines, Path(RESULTS) / f"{name.lower().replace(' + ', '_')}.csv")
 
 
-def draw_examples(rows: list[Row], device: torch.device, count: int = 4) -> None:
+def draw_examples(rows: list[Row], samples: list[Sample], device: torch.device, count: int = 4) -> None:
     """Pictures spread over the split: as they are, their masks, and every row's prediction."""
-    samples = list_samples(DATA_ROOT, SPLIT)
     samples = samples[:: max(len(samples) // count, 1)][:count]
     columns = {"picture": [], "mask": []} | {row.name: [] for row in rows}
     for sample in samples:

@@ -97,6 +97,16 @@ def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(r
         assert f"| {row:<11} | –" in done.stdout and hint in done.stdout
 
 
+def test_a_picture_that_cannot_be_read_is_an_error_or_stands_in_the_table(run_script, evaluate, trained, oxford_copy):
+    (oxford_copy / "images" / "pug_test_01.jpg").write_bytes(b"no picture")
+    options = (f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={trained}", "--ROWS=UNET")
+    refused = run_script("evaluate.py", *options)
+    assert refused.returncode == 1 and "pug_test_01.jpg: cannot be read" in refused.stderr
+    stdout, lines = evaluate(oxford_copy, "--SKIP_BAD=True")
+    assert lines[0]["images"] == "7 of 8" and "| 7 of 8 |" in stdout
+    assert "left out of test: " in stdout and "pug_test_01.jpg" in stdout
+
+
 def test_no_row_at_all_is_an_error(run_script, oxford_root):
     done = run_script("evaluate.py", f"--DATA_ROOT={oxford_root}", "--CHECKPOINTS=nowhere", "--ROWS=UNET")
     assert done.returncode == 1 and "no row could be scored" in done.stderr and "Traceback" not in done.stderr

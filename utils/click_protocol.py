@@ -172,10 +172,13 @@ def disks(image: np.ndarray, share: float) -> Callable[[Sequence[Click]], np.nda
 
 
 def look_up(classes: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
-    """Baseline: a class map (H, W), looked up at the clicks; of two clicks on one class the later one decides."""
+    """Baseline: a class map (H, W), looked up at the clicks; of two clicks on one class the first one decides.
+
+    The later one, a correction within a class, would take the whole animal away.
+    """
 
     def predict(clicks: Sequence[Click]) -> np.ndarray:
-        chosen = {classes[y, x]: label for x, y, label in clicks}
+        chosen = {classes[y, x]: label for x, y, label in reversed(clicks)}
         return np.isin(classes, [index for index, label in chosen.items() if label])
 
     return predict

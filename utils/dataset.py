@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,21 @@ def read_sample(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
+def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
+    """Names of the samples whose picture or mask cannot be read, and why."""
+
+    def reason(sample: Sample) -> str:
+        try:
+            read_sample(sample)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        reasons = list(pool.map(reason, samples))
+    return {sample.name: why for sample, why in zip(samples, reasons, strict=True) if why}
+
+
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) -> (size, size, 3), squashed, with antialiasing."""
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
@@ -217,11 +232,11 @@ class PetDataset(torch.utils.data.Dataset):
 
     dataset[i] is (image (3, size, size), mask (size, size)); dataset[[i, j, ...]] is a batch of them in one
     read, which is what the training loop uses. A model sees the squashed picture; evaluation resizes its
-    logits to the mask's own size, which undoes the squashing exactly.
+    logits to the mask's own size, which undoes the squashing exactly. left_out: names of pictures to leave out.
     """
 
-    def __init__(self, root: str | Path, split: str, size: int):
-        self.samples = list_samples(root, split)
+    def __init__(self, root: str | Path, split: str, size: int, left_out: Collection[str] = ()):
+        self.samples = [sample for sample in list_samples(root, split) if sample.name not in left_out]
         self.size = size
         count = len(self.samples)
         self.cache = cache_folder(root)
