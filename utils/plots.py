@@ -63,8 +63,8 @@ def plot_scores(lines: list[dict[str, str]], path: Path) -> None:
 
 
 def plot_clicks(lines: list[dict], path: Path) -> None:
-    """IoU of the animal against the number of clicks: lines of results/clicks.csv."""
-    figure, axes = plt.subplots(figsize=(8.4, 4), layout="constrained")
+    """IoU of the animal against the number of clicks, whole and from .9 on: lines of results/clicks.csv."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     models = list(dict.fromkeys(line["model"] for line in lines))
     colours = ("#CC79A7", "#009E73", "#0072B2", "#999999")
     for model, colour in zip(models, colours, strict=False):
@@ -72,11 +72,16 @@ def plot_clicks(lines: list[dict], path: Path) -> None:
             chosen = [line for line in lines if (line["model"], line["first_click"]) == (model, first_click)]
             label = f"{model}, first click {first_click}"
             clicks, values = zip(*((int(line["clicks"]), float(line["miou_animal"])) for line in chosen), strict=True)
-            axes.plot(clicks, values, style, color=colour, label=label, markersize=4)
-    axes.set(xlabel="clicks", ylabel="IoU of the animal, mean over pictures", ylim=(0, 1), xticks=(1, 2, 3, 5, 10))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+            for axes in panels:
+                axes.plot(clicks, values, style, color=colour, label=label, markersize=4)
+    panels[0].set(ylabel="IoU of the animal, mean over pictures", ylim=(0, 1))
+    panels[1].set(title="from .9 on", ylim=(0.9, 1))
+    for axes in panels:
+        axes.set(xlabel="clicks", xticks=(1, 2, 3, 5, 10))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     save_figure(figure, path)
 
 
