@@ -105,8 +105,10 @@ def autoencoder_runs(root: Path, epochs: int) -> list[Run]:
 
     def add(variant: str, percent: int, seed: int, *options: str) -> None:
         about = {"variant": variant, "labels_percent": str(percent), "seed": str(seed)}
+        size = IMAGE_SIZE or 64
         options = [*options, f"--LABELS_PERCENT={percent}", f"--SEED={seed}"]
-        runs.append(Run(f"{variant}_{percent}_{seed}", about, [*options, f"--SMALL_SIZE={IMAGE_SIZE or 64}"]))
+        options += [f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
+        runs.append(Run(f"{variant}_{percent}_{seed}", about, options))
 
     for seed in SEEDS:
         add("full", 100, seed, *stages)

@@ -64,7 +64,9 @@ def plot_scores(lines: list[dict[str, str]], path: Path) -> None:
 
 def plot_clicks(lines: list[dict], path: Path) -> None:
     """IoU of the animal against the number of clicks, whole and from .9 on: lines of results/clicks.csv."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    high = any(float(line["miou_animal"]) > 0.9 for line in lines)
+    figure, panels = plt.subplots(1, 1 + high, figsize=(11, 4), layout="constrained", squeeze=False)
+    panels = panels[0]
     models = list(dict.fromkeys(line["model"] for line in lines))
     colours = ("#CC79A7", "#009E73", "#0072B2", "#999999")
     for model, colour in zip(models, colours, strict=False):
@@ -75,7 +77,8 @@ def plot_clicks(lines: list[dict], path: Path) -> None:
             for axes in panels:
                 axes.plot(clicks, values, style, color=colour, label=label, markersize=4)
     panels[0].set(ylabel="IoU of the animal, mean over pictures", ylim=(0, 1))
-    panels[1].set(title="from .9 on", ylim=(0.9, 1))
+    if high:
+        panels[1].set(title="from .9 on", ylim=(0.9, 1))
     for axes in panels:
         axes.set(xlabel="clicks", xticks=(1, 2, 3, 5, 10))
         axes.grid(alpha=0.3)
