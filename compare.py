@@ -63,9 +63,9 @@ def main(arguments: list[str]) -> None:
     row, size, epochs = {"clip": ("CLIP", 256, 2), "autoencoder": ("Autoencoder", 64, 80)}[comparison]
     size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
     root, lines = Path(CHECKPOINTS) / comparison, []
-    for run in comparisons[comparison](root, epochs):
+    for run in comparisons[comparison](root, size, epochs):
         print(f"--- {comparison}: {run.folder}", flush=True)
-        train(f"train_{comparison}.py", [*run.options, f"--IMAGE_SIZE={size}"], root / run.folder)
+        train(f"train_{comparison}.py", run.options, root / run.folder)
         numbers, images = score(row, root / run.folder)
         lines.append({**run.about, **numbers, "epochs": str(epochs), "images": str(images)})
         path = Path(RESULTS) / f"{comparison}.csv"
@@ -78,15 +78,15 @@ def main(arguments: list[str]) -> None:
         write_between_markers(README, comparison, table)
 
 
-def clip_runs(root: Path, epochs: int) -> list[Run]:
+def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:
     if epochs % 2:
         raise UserError(f"EPOCHS = {epochs}: must be even, for an epoch of kept features shows every picture twice")
     random = root / "random-encoder"
     if not (random / "preprocessor_config.json").exists():  # the last file to be written
         save_random_encoder(ENCODER, random)
     # With kept features an epoch holds every picture and its mirror image.
-    kept = [f"--EPOCHS={epochs // 2}"]
-    encoded = [f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False"]
+    kept = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs // 2}"]
+    encoded = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False"]
     options = {
         "frozen": [f"--ENCODER={ENCODER}", *kept],
         "fine-tuned": [f"--ENCODER={ENCODER}", *encoded],
@@ -95,7 +95,7 @@ def clip_runs(root: Path, epochs: int) -> list[Run]:
     return [Run(name, {"variant": name, "encoder": ENCODER}, options[name]) for name in options]
 
 
-def autoencoder_runs(root: Path, epochs: int) -> list[Run]:
+def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
     if not 0 < PRETRAIN_EPOCHS < epochs:
         raise UserError(f"PRETRAIN_EPOCHS = {PRETRAIN_EPOCHS}: must be in 1 .. {epochs - 1}, below EPOCHS")
     stages = [f"--PRETRAIN_EPOCHS={PRETRAIN_EPOCHS}", f"--EPOCHS={epochs - PRETRAIN_EPOCHS}"]
@@ -105,9 +105,8 @@ def autoencoder_runs(root: Path, epochs: int) -> list[Run]:
 
     def add(variant: str, percent: int, seed: int, *options: str) -> None:
         about = {"variant": variant, "labels_percent": str(percent), "seed": str(seed)}
-        size = IMAGE_SIZE or 64
         options = [*options, f"--LABELS_PERCENT={percent}", f"--SEED={seed}"]
-        options += [f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
+        options += [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
         runs.append(Run(f"{variant}_{percent}_{seed}", about, options))
 
     for seed in SEEDS:

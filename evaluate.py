@@ -105,17 +105,12 @@ def main() -> None:
         samples = [sample for sample in samples if sample.name not in bad]
         if bad and is_main():
             print(f"left out of {SPLIT}: {'; '.join(bad.values())}")
+        rows, missing = load_rows(device)
         if ROBUSTNESS:
-            spoil(samples, device)
+            spoil(rows, missing, samples, device)
             return
-        rows, lines, confusions, per_image, missing = [], [], {}, [], {}
-        for name in ROWS:
-            try:
-                row = load_row(name, CHECKPOINTS, device, CLIPSEG)
-            except UserError as error:
-                missing[name] = str(error)
-                continue
-            rows.append(row)
+        lines, confusions, per_image = [], {}, []
+        for row in rows:
             for flip in (False, True) if FLIP else (False,):
                 line, of_pictures = score_row(row, flip, bad, device)
                 lines.append(line)
@@ -131,6 +126,17 @@ def main() -> None:
             draw_examples(rows, samples, device)
         if CLICKS:
             score_clicks(rows, samples, device)
+
+
+def load_rows(device: torch.device) -> tuple[list[Row], dict[str, str]]:
+    """The rows of ROWS whose weights are here, and why the others are not."""
+    rows, missing = [], {}
+    for name in ROWS:
+        try:
+            rows.append(load_row(name, CHECKPOINTS, device, CLIPSEG))
+        except UserError as error:
+            missing[name] = str(error)
+    return rows, missing
 
 
 def score_row(row: Row, flip: bool, bad: Collection[str], device: torch.device) -> tuple[dict, torch.Tensor]:
@@ -178,17 +184,14 @@ def set_threshold(row: Row, flip: bool, device: torch.device) -> None:
     row.threshold = choose_threshold(row.model, DATA_ROOT, row.image_size, flip, device, BATCH_SIZE, stored)
 
 
-def spoil(samples: list[Sample], device: torch.device) -> None:
+def spoil(rows: list[Row], missing: dict[str, str], samples: list[Sample], device: torch.device) -> None:
     """results/robustness.csv and its figures: every row that has a checkpoint on spoiled pictures."""
-    rows = []
-    for name in ROWS:
-        try:
-            rows.append(load_row(name, CHECKPOINTS, device, CLIPSEG))
-        except UserError as error:
-            print(f"{name} is left out: {error}", flush=True)
-            continue
-        if name == "CLIPSeg":
-            set_threshold(rows[-1], False, device)
+    if is_main():
+        for name, reason in missing.items():
+            print(f"{name} is left out: {reason}", flush=True)
+    for row in rows:
+        if row.name == "CLIPSeg":
+            set_threshold(row, False, device)
     if not rows:
         raise UserError("no row could be scored")
     if 0 < PICTURES < len(samples):
