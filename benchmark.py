@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from PIL import Image
 from torch import nn
 
 from models.autoencoder import Autoencoder
-from models.clip import CLIPDecoder, ImageEncoder
-from models.clipseg import CLIPSeg
+from models.clip import CLIPCNN, CLIPDecoder, ImageEncoder
+from models.clipseg import CLIPSeg, add_background
 from models.pointclip import PointCLIP
 from models.unet import UNet
 from utils.augment import augment, normalise
+from utils.click_protocol import click_confusions
 from utils.config import require_choice, require_positive, run_script
 from utils.dataset import PetDataset, read_mask
 from utils.distributed import autocast, pick_device
@@ -38,11 +40,13 @@ from utils.files import write_csv
 from utils.losses import segmentation_loss
 from utils.metrics import confusion_matrix
 from utils.plots import plot_benchmark
+from utils.pointing import PointPredictor
 from utils.reconstruction import random_patches, reconstruction_loss
 from utils.tables import markdown_table, write_between_markers
 
 WHAT = ()  # --WHAT=loader,click; empty: all
 SCALES = ("1 x", "2 x pictures", "4 x pictures", "2 x pixels", "4 x pixels")  # how the cost grows
+PICTURES = 500  # in the evaluation of a row
 REPEATS = 7  # timings of each, of which the median counts
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 RESULTS = "results"  # folder of benchmark.csv
@@ -64,10 +68,11 @@ class Race:
     pictures: int  # that one call handles
     ours: Callable[[], object]
     plain: Callable[[], object]
+    plain_pictures: int = 0  # 0: as many; fewer where the plain way is slow
 
 
 def main() -> None:
-    require_positive(globals(), "REPEATS")
+    require_positive(globals(), "PICTURES", "REPEATS")
     for name in WHAT:
         require_choice("WHAT", name, tuple(_BENCHMARKS))
     for scale in SCALES:
@@ -79,7 +84,7 @@ def main() -> None:
             more, larger = _SCALES[scale]
             size = round(side * larger**0.5 / 16) * 16  # a multiple of every patch size
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process each: its peak memory is its own
-                line = pool.apply(run, (name, pictures * more, size, REPEATS, DEVICE))
+                line = pool.apply(run, (name, (pictures or PICTURES) * more, size, REPEATS, DEVICE))
             print("  ".join(str(value) for value in line.values()), flush=True)
             lines.append(line)
             scaled[name, scale] = line
@@ -100,6 +105,7 @@ def run(name: str, pictures: int, side: int, repeats: int, device_name: str) -> 
     torch.manual_seed(0)
     race = _BENCHMARKS[name][0](device, pictures, side)
     seconds = [median_seconds(function, repeats, device) for function in (race.ours, race.plain)]
+    seconds[1] *= race.pictures / (race.plain_pictures or race.pictures)
     values = [race.pictures / s if race.unit == "pictures/s" else 1000 * s for s in seconds]
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else _peak_memory_mb()
     return {
@@ -118,14 +124,15 @@ def run(name: str, pictures: int, side: int, repeats: int, device_name: str) -> 
 
 
 def median_seconds(function: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Of `repeats` calls after two to warm up, or after one and of fewer calls (two at least) that take long."""
     times = []
-    for _ in range(2 + repeats):  # two to warm up
+    while len(times) < 2 + repeats and (len(times) < 3 or sum(times) < 20):
         started = time.perf_counter()
         function()
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+    return statistics.median(times[2:] if len(times) == 2 + repeats else times[1:])
 
 
 # ---------------------------------------------------------------------------------------------- loading
@@ -300,24 +307,43 @@ def encoder(device: torch.device, pictures: int, side: int) -> Race:
     return Race(name, "pictures/s", _BF16, pictures, lambda: encode("auto"), lambda: encode("fp32"))
 
 
-def evaluation(device: torch.device, pictures: int, side: int) -> Race:
-    """The U-Net over a split, from the files on; plain: a picture at a time with PIL, in fp32."""
+def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race:
+    """A row over a split, from the files on; plain: a picture at a time with PIL, in fp32, all of it for every click.
+
+    The encoder of CLIP and PointCLIP has the shape of DeiT-Tiny.
+    """
     folder = draw_photos(pictures)
-    model = UNet().to(device, memory_format=torch.channels_last).eval()
     dataset = PetDataset(folder.name, "train", side)
+    some = dataset.samples[: min(pictures, 50)]
+    prompts, click = torch.randn(2, 512, device=device), torch.tensor([[[0.5, 0.5, 1.0]]], device=device)
+    make = {"U-Net": UNet, "CLIP": clip_cnn, "CLIPSeg": lambda: CLIPSeg(clipseg_reference(), None)}
+    model = make.get(row, lambda: point_clip(_TINY))().to(device, memory_format=torch.channels_last).eval()
+    if row == "CLIPSeg":
+        predict = lambda images: add_background(model(normalise(images, _MEAN, _STD), prompts), 0.3)  # noqa: E731
+    else:
+        predict = predictor(model, _MEAN, _STD)
+
+    def ours() -> None:
+        if row == "PointCLIP":
+            click_confusions(PointPredictor(model, side, _MEAN, _STD, device, False), dataset, row)
+        else:
+            evaluate(predict, dataset, device)
 
     @torch.inference_mode()
     def plain(folder=folder) -> None:  # the folder lives as long as what reads it
-        for sample in dataset.samples:
+        for sample in some:
             image = Image.open(sample.image).convert("RGB").resize((side, side))
-            tensor = normalise(torch.from_numpy(np.array(image)).movedim(-1, 0)[None].to(device), _MEAN, _STD)
-            mask = read_mask(sample)
-            confusion_matrix(torch.from_numpy(mask), to_size(model(tensor)[0], mask.shape).cpu())
+            image = torch.from_numpy(np.array(image)).movedim(-1, 0)[None].to(device)
+            mask = torch.from_numpy(read_mask(sample))
+            if row == "PointCLIP":
+                for _ in ("animal", "background"):
+                    thing = model(normalise(image, _MEAN, _STD), click)[0]
+                    confusion_matrix(mask, to_size(torch.cat([-thing, thing]), mask.shape).cpu(), 3)
+            else:
+                confusion_matrix(mask, to_size(predict(image)[0], mask.shape).cpu())
 
-    def ours() -> None:
-        evaluate(predictor(model, _MEAN, _STD), dataset, device)
-
-    return Race(f"U-Net evaluation, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+    name = f"{row} evaluation, {pictures} of {side} px"
+    return Race(name, "pictures/s", _BF16, pictures, ours, plain, len(some))
 
 
 def click(device: torch.device, pictures: int, side: int) -> Race:
@@ -339,9 +365,7 @@ def click(device: torch.device, pictures: int, side: int) -> Race:
 
 def clipseg(device: torch.device, pictures: int, side: int) -> Race:
     """CLIPSeg with two prompts; plain: transformers' own way in fp32, a picture encoded once per prompt."""
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
-
-    reference = CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={**_BASE, "patch_size": 16})).to(device).eval()
+    reference = clipseg_reference().to(device).eval()
     images, prompts = torch.randn(pictures, 3, side, side, device=device), torch.randn(2, 512, device=device)
     model = CLIPSeg(reference, None).to(device)  # takes the reference's modules for its own
 
@@ -358,14 +382,14 @@ def clipseg(device: torch.device, pictures: int, side: int) -> Race:
     return Race(f"CLIPSeg, {side} px, two prompts", "pictures/s", _BF16, pictures, ours, plain)
 
 
-def start(device: torch.device, pictures: int, side: int) -> Race:
-    """The slowest script to start, up to its help text; plain: `import torch` alone."""
+def start(device: torch.device, pictures: int, side: int, script: str) -> Race:
+    """A script up to its help text; plain: `import torch` alone."""
 
     def run_python(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=Path(__file__).parent)
 
-    ours, plain = (lambda: run_python("evaluate.py", "--help")), (lambda: run_python("-c", "import torch"))
-    return Race("start of evaluate.py, against import torch", "ms", "", 1, ours, plain)
+    ours, plain = (lambda: run_python(script, "--help")), (lambda: run_python("-c", "import torch"))
+    return Race(f"start of {script}, against import torch", "ms", "", 1, ours, plain)
 
 
 def random_encoder(sizes: dict) -> ImageEncoder:
@@ -373,6 +397,21 @@ def random_encoder(sizes: dict) -> ImageEncoder:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     return ImageEncoder(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)))
+
+
+def clip_cnn() -> CLIPCNN:
+    """CLIP encoder + CNN on such an encoder, as small as DeiT-Tiny's."""
+    model = CLIPCNN("tiny", freeze_encoder=False)
+    model.encoder = random_encoder(_TINY).requires_grad_(False)
+    model.decoder = CLIPDecoder(model.encoder.channels, (16, 48, 96, 192), 0.1)
+    return model
+
+
+def clipseg_reference() -> nn.Module:
+    """transformers' CLIPSeg of its usual size, with random weights."""
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+
+    return CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={**_BASE, "patch_size": 16}))
 
 
 def point_clip(sizes: dict) -> PointCLIP:
@@ -390,7 +429,8 @@ def _peak_memory_mb() -> float:
 
 
 _BF16 = "bf16 against fp32"
-# name -> what measures it, pictures at once, pixels a side
+_SCRIPTS = "train_unet.py train_autoencoder.py train_clip.py evaluate.py predict.py compare.py".split()
+# name -> what measures it, pictures (None: PICTURES), pixels a side
 _BENCHMARKS = {
     "loader": (loader, 192, 128),
     "unet step": (unet_step, 16, 128),
@@ -398,12 +438,15 @@ _BENCHMARKS = {
     "decoder step": (decoder_step, 16, 256),
     "point step": (point_step, 16, 256),
     "encoder": (encoder, 8, 352),
-    "evaluation": (evaluation, 96, 160),
+    "unet evaluation": (partial(evaluation, row="U-Net"), None, 160),
+    "clip evaluation": (partial(evaluation, row="CLIP"), None, 256),
+    "clipseg evaluation": (partial(evaluation, row="CLIPSeg"), None, 352),
+    "point evaluation": (partial(evaluation, row="PointCLIP"), None, 256),
     "click": (click, 1, 256),
     "clipseg": (clipseg, 2, 352),
-    "start": (start, 1, 0),
+    **{f"start {script}": (partial(start, script=script), 1, 0) for script in _SCRIPTS},
 }
-_SCALED = ("loader", "unet step", "autoencoder step", "decoder step", "evaluation")  # these are measured at SCALES
+_SCALED = ("loader", "unet step", "autoencoder step", "decoder step", "point step", "unet evaluation")  # at SCALES
 _SCALES = {  # times the pictures, times the pixels
     "1 x": (1, 1),
     "2 x pictures": (2, 1),

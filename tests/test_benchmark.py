@@ -8,7 +8,9 @@ import pytest
 @pytest.mark.slow
 def test_a_benchmark_is_a_line_of_the_csv_with_its_ratio_to_the_plain_way(run_script, tmp_path):
     (tmp_path / "README.md").write_text("<!-- benchmark -->\n<!-- /benchmark -->\n")
-    done = run_script("benchmark.py", "--WHAT=click,evaluation", "--REPEATS=1", "--README=README.md")
+    done = run_script(
+        "benchmark.py", "--WHAT=click,unet evaluation", "--PICTURES=96", "--REPEATS=1", "--README=README.md"
+    )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "benchmark.csv") as file:
         line, *evaluations = csv.DictReader(file)
@@ -25,6 +27,17 @@ def test_a_benchmark_is_a_line_of_the_csv_with_its_ratio_to_the_plain_way(run_sc
     table = (tmp_path / "README.md").read_text()
     assert line["ours"] in table and "96 of 160" in table and "384 of" not in table
     assert (tmp_path / "images" / "benchmark.png").exists()
+
+
+@pytest.mark.slow
+def test_every_row_is_evaluated_and_every_script_started(run_script, tmp_path):
+    what = "clip evaluation,point evaluation,clipseg evaluation,start predict.py"
+    done = run_script("benchmark.py", f"--WHAT={what}", "--PICTURES=4", "--REPEATS=1", "--SCALES=1 x")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "results" / "benchmark.csv") as file:
+        names = [line["what"] for line in csv.DictReader(file)]
+    assert [name.split(" evaluation")[0] for name in names[:3]] == ["CLIP", "PointCLIP", "CLIPSeg"]
+    assert names[3] == "start of predict.py, against import torch"
 
 
 def test_an_unknown_benchmark_is_refused(run_script):
