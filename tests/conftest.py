@@ -1,16 +1,20 @@
 """What several test files share: a tiny data set, running a script, the real data where there is some."""
 
+import inspect
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from utils import config
 
 REPOSITORY = Path(__file__).parent.parent
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
@@ -87,14 +91,23 @@ def script_environment(**extra: str) -> dict[str, str]:
     return {**kept, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **extra}
 
 
-def torchrun(processes: int, *command: object) -> subprocess.CompletedProcess:
-    """Run a command under torchrun; fails with its messages."""
+def torchrun(processes: int, *command: object, dies: bool = False) -> subprocess.CompletedProcess:
+    """Run a command under torchrun; fails with its messages, unless it is meant to die."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     result = subprocess.run(
         [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=600
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert bool(result.returncode) == dies, result.stderr[-3000:]
     return result
+
+
+def run_here(script: ModuleType, *arguments: str) -> None:
+    """Run a script in this process; its constants are put back afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in config.script_constants(script.main).items():
+            patch.setattr(script, key, value)
+        config.override(vars(script), inspect.getsource(script), arguments)
+        script.main()
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """The autoencoder: what it hides, what its loss counts, what stage 2 takes over, and the script as it is run."""
 
 import csv
-import inspect
 
 import pytest
 import torch
-from conftest import REPOSITORY, torchrun
+from conftest import REPOSITORY, run_here, torchrun
 from PIL import Image
 
 import train_autoencoder
@@ -175,16 +174,11 @@ def test_stage_2_takes_over_all_but_the_last_layer(tmp_path):
 
 
 @pytest.fixture
-def train(oxford_root, tmp_path, monkeypatch):
+def train(oxford_root, tmp_path):
     """train(name, *arguments): the script in this process; returns the folder of its files."""
 
     def run(name: str, *arguments: str):
-        with monkeypatch.context() as patch:
-            for key, value in config.script_constants(train_autoencoder.main).items():
-                patch.setattr(train_autoencoder, key, value)  # put back afterwards
-            arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / name}", *arguments]
-            config.override(vars(train_autoencoder), inspect.getsource(train_autoencoder), arguments)
-            train_autoencoder.main()
+        run_here(train_autoencoder, f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / name}", *arguments)
         return tmp_path / name / "autoencoder"
 
     return run

@@ -1,29 +1,32 @@
 """Hard to break: damaged files of every kind, and processes that are killed at any moment."""
 
-import inspect
 import io
 import multiprocessing
 import os
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from conftest import run_here
 from PIL import Image
 
 import evaluate
 import train_unet
 from models.clip import ImageEncoder
-from utils import checkpoint, config
+from utils import checkpoint
 from utils.classes import VOID
 from utils.dataset import PetDataset, Sample, list_samples, read_image, read_mask
 from utils.errors import UserError
 from utils.features import FeatureDataset
+from utils.files import read_csv, write_csv
 
 CPU = torch.device("cpu")
 
@@ -139,6 +142,48 @@ def test_damaged_lists_of_pictures_give_samples_or_an_error_that_names_a_file(ox
     assert refused > 100
 
 
+# ------------------------------------------------------------------------------------------- a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A folder on a disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True) if shutil.which("mount") else None
+    if done is None or done.returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip() if done else 'there is no mount'}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_checkpoint_that_the_disk_cannot_hold_leaves_the_one_before(small_disk):
+    path = small_disk / "unet" / "last.pt"
+    checkpoint.save({"model": "unet", "epoch": 1}, path)
+    with pytest.raises(UserError, match=f"cannot write {path}.*untouched"):
+        checkpoint.save({"model": "unet", "epoch": 2, "weights": {"a": torch.randn(400_000)}}, path)
+    assert checkpoint.load(path)["epoch"] == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_csv_that_the_disk_cannot_hold_leaves_the_one_before(small_disk):
+    path = small_disk / "results.csv"
+    write_csv([{"model": "UNET"}], path)
+    with pytest.raises(UserError, match=f"cannot write {path}.*No space left.*untouched"):
+        write_csv([{"model": "x" * 100}] * 20_000, path)
+    assert read_csv(path) == [{"model": "UNET"}]
+    assert list(small_disk.iterdir()) == [path]
+
+
+def test_a_cache_that_the_disk_cannot_hold_is_refused_and_a_smaller_one_is_built(small_disk, oxford_root):
+    root = shutil.copytree(oxford_root, small_disk / "pets", ignore=shutil.ignore_patterns(".cache"))
+    with pytest.raises(UserError, match=r"0\.0 GB are free"):
+        PetDataset(root, "train", 256)
+    expected = PetDataset(oxford_root, "train", 16)[[0, 1]]
+    assert all(map(torch.equal, PetDataset(root, "train", 16)[[0, 1]], expected))
+
+
 # ------------------------------------------------------------------------------------------- killed work
 
 
@@ -161,11 +206,10 @@ def kill_again_and_again(work: Callable[[], None], kills: int, seconds: float, s
     return killed
 
 
-def run(script, *arguments: str) -> None:
+def run(script: ModuleType, *arguments: str) -> None:
     """A script's main() in this process, quietly."""
-    config.override(vars(script), inspect.getsource(script), list(arguments))
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        script.main()
+        run_here(script, *arguments)
 
 
 def how_long(work: Callable[[], None]) -> float:

@@ -1,8 +1,9 @@
 """The training loop: it learns, it repeats exactly, it survives being killed, and it says what is wrong."""
 
 import csv
-import inspect
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, script_environment, torchrun
+from conftest import REPOSITORY, run_here, script_environment, torchrun
 from PIL import Image
 from torch import nn
 
 import train_unet
 from models.unet import UNet
-from utils import checkpoint, config, training
+from utils import checkpoint, training
 from utils.dataset import PetDataset
 from utils.errors import UserError
 from utils.evaluation import evaluate, predictor
@@ -31,16 +32,11 @@ TINY = (
 
 
 @pytest.fixture
-def train(oxford_root, tmp_path, monkeypatch) -> Callable[..., Path]:
+def train(oxford_root, tmp_path) -> Callable[..., Path]:
     """train(name, *arguments): train_unet.py with a tiny U-Net in this process; returns the folder of its files."""
 
     def run(name: str, *arguments: str) -> Path:
-        with monkeypatch.context() as patch:
-            for key, value in config.script_constants(train_unet.main).items():
-                patch.setattr(train_unet, key, value)  # put back afterwards
-            arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / name}", *arguments]
-            config.override(vars(train_unet), inspect.getsource(train_unet), arguments)
-            train_unet.main()
+        run_here(train_unet, f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / name}", *arguments)
         return tmp_path / name / "unet"
 
     return run
@@ -443,6 +439,60 @@ def test_two_processes_train_one_model_and_write_one_log(train, oxford_root, tmp
     assert len(re.findall("^epoch 1/3 ", result.stdout, re.MULTILINE)) == 1
     # the weights that were scored are those that were kept
     assert validation_score(*averaged_model(folder), oxford_root) == pytest.approx(log(folder)[-1]["score"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_machines_train_one_model(oxford_root, tmp_path):
+    with socket.create_server(("localhost", 0)) as free:
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
+    command += ["--rdzv_backend=c10d", f"--rdzv_endpoint={endpoint}", str(REPOSITORY / "train_unet.py"), *TINY]
+    command += [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": script_environment()}
+    machines = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    outputs = [machine.communicate(timeout=600) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert sorted("epoch 3/3" in output for output, _ in outputs) == [False, True]
+    assert [line["epoch"] for line in log(tmp_path / "unet")] == [1, 2, 3]
+
+
+DYING = """
+import os
+import signal
+import train_unet
+from utils.config import run_script
+from utils.distributed import rank
+
+loss, steps = train_unet.segmentation_loss, 0
+
+def die(*arguments):
+    global steps
+    steps += 1
+    if rank() == 1 and steps == 4:  # in the second epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(*arguments)
+
+train_unet.segmentation_loss = die
+run_script(train_unet.main)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_lost_a_process_ends_and_goes_on_with_more_or_fewer(train, oxford_root, tmp_path):
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    arguments = [f"--DATA_ROOT={oxford_root}", *TINY]
+    result = torchrun(2, script, *arguments, f"--CHECKPOINTS={tmp_path / 'one'}", dies=True)
+    assert "SIGKILL" in result.stderr
+    assert checkpoint.load(tmp_path / "one" / "unet" / "last.pt")["epoch"] == 1
+    shutil.copytree(tmp_path / "one", tmp_path / "three")
+    train("one", "--RESUME=True")
+    resume = [*arguments, f"--CHECKPOINTS={tmp_path / 'three'}", "--RESUME=True"]
+    torchrun(3, REPOSITORY / "train_unet.py", *resume)
+    one, three = (log(tmp_path / name / "unet") for name in ("one", "three"))
+    assert one[0] == three[0]
+    assert [line["epoch"] for line in one] == [line["epoch"] for line in three] == [1, 2, 3]
+    assert [line["lr"] for line in one] == pytest.approx([line["lr"] for line in three])
 
 
 EVALUATE = """
