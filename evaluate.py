@@ -20,23 +20,23 @@ import numpy as np
 import torch
 
 from models.clipseg import HUB_ID
-from utils.classes import CLASSES, VOID, colourise
+from utils.classes import CLASSES
 from utils.click_protocol import CLICK_MODELS, click_confusions, click_models, score_click_model
-from utils.clicks import next_click, thing_mask
 from utils.config import require_between, require_choice, require_positive, run_script
-from utils.dataset import SPLITS, PetDataset, Sample, list_samples, read_sample, rng_of, unreadable
+from utils.dataset import SPLITS, PetDataset, Sample, list_samples, read_sample, unreadable
 from utils.distributed import distributed, is_main, pick_device
 from utils.errors import UserError
 from utils.evaluation import evaluate
+from utils.examples import centre_of_animal, draw_examples, draw_spoiled
 from utils.files import read_csv, write_csv
 from utils.metrics import scores
 from utils.per_image import error_table, per_image_lines
 from utils.perturbations import PERTURBATIONS
-from utils.pictures import draw_points, overlay, save_mask
-from utils.plots import plot_clicks, plot_confusions, plot_examples, plot_robustness, plot_scores
+from utils.pictures import save_mask
+from utils.plots import plot_clicks, plot_confusions, plot_robustness, plot_scores
 from utils.robustness import score_robustness
 from utils.rows import ROWS as ALL_ROWS
-from utils.rows import Row, load_row, segment
+from utils.rows import Row, load_row
 from utils.tables import markdown_table, write_between_markers
 from utils.zeroshot import choose_threshold, sweep_thresholds
 
@@ -123,7 +123,7 @@ def main() -> None:
         if not lines:
             raise UserError("no row could be scored")
         if is_main():
-            draw_examples(rows, samples, device)
+            draw_examples(rows, samples, Path(EXAMPLES), device)
         if CLICKS:
             score_clicks(rows, samples, device)
 
@@ -202,7 +202,8 @@ def spoil(rows: list[Row], missing: dict[str, str], samples: list[Sample], devic
     if is_main():
         figure, examples = Path(IMAGES) / "robustness.png", Path(EXAMPLES).with_name("robustness.png")
         plot_robustness(lines, {name: PERTURBATIONS[name][0] for name in PERTURB}, figure)
-        draw_spoiled(rows, samples[0], examples, device)
+        image, mask = read_sample(samples[0])
+        draw_spoiled(rows, image, *centre_of_animal(mask), PERTURB, examples, device)
         if README:
             write_between_markers(README, "robustness", robustness_table(lines))
         print(f"wrote {path}, {figure}, {examples}")
@@ -324,46 +325,6 @@ def write_thresholds(name: str, swept: dict[float, torch.Tensor], chosen: float)
         chosen_on = "val" if threshold == chosen else ""
         lines.append({"model": name, "split": SPLIT, "threshold": threshold, "chosen_on": chosen_on, **numbers})
     write_csv(lines, Path(RESULTS) / f"{name.lower().replace(' + ', '_')}.csv")
-
-
-def draw_examples(rows: list[Row], samples: list[Sample], device: torch.device, count: int = 4) -> None:
-    """Pictures spread over the split: as they are, their masks, and every row's prediction."""
-    samples = samples[:: max(len(samples) // count, 1)][:count]
-    columns = {"picture": [], "mask": []} | {row.name: [] for row in rows}
-    for sample in samples:
-        image, mask = read_sample(sample)
-        columns["picture"].append(image)
-        columns["mask"].append(colourise(mask))
-        for row in rows:
-            columns[row.name].append(draw_prediction(row, image, mask, device))
-    plot_examples(columns, Path(EXAMPLES))
-
-
-def draw_spoiled(rows: list[Row], sample: Sample, path: Path, device: torch.device) -> None:
-    """One picture as it is and at every perturbation's last level, and every row's prediction below it."""
-    image, mask = read_sample(sample)
-    spoiled = {"as it is": image}
-    for name in PERTURB:
-        _, levels, perturb = PERTURBATIONS[name]
-        spoiled[f"{name}\n{levels[-1]}"] = perturb(image, levels[-1], rng_of(sample.name))
-    columns = {
-        title: [picture, *(draw_prediction(row, picture, mask, device) for row in rows)]
-        for title, picture in spoiled.items()
-    }
-    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
-
-
-def draw_prediction(row: Row, image: np.ndarray, mask: np.ndarray, device: torch.device) -> np.ndarray:
-    """The picture under a row's prediction; PointCLIP's with a click on the centre of the animal."""
-    if row.name != "PointCLIP":
-        return overlay(image, segment(row, image, device))
-    thing = int(mask[mask != VOID].max(initial=0))
-    truth = thing_mask(mask, thing)
-    click = next_click(truth, np.zeros(truth.shape, bool)) or (0, 0, 1)
-    predictor = row.predictor(False)
-    predictor.set_image(image)
-    predicted, _ = predictor.predict([click[:2]], [1])
-    return draw_points(overlay(image, predicted.astype(np.uint8) * thing), [click[:2]], [1])
 
 
 if __name__ == "__main__":

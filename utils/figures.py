@@ -21,7 +21,9 @@ from utils.dataset import PetDataset, list_samples, read_sample
 from utils.diagrams import DIAGRAMS
 from utils.distributed import pick_device
 from utils.errors import UserError
+from utils.examples import draw_spoiled
 from utils.files import read_csv
+from utils.perturbations import PERTURBATIONS
 from utils.pictures import overlay
 from utils.plots import CLASS_COLOURS, MODEL_COLOURS, plot_examples, save_figure
 from utils.rows import ROWS, load_row, segment
@@ -41,6 +43,7 @@ def main() -> None:
     figures[f"{IMAGES}/data.png"] = draw_data
     figures[f"{IMAGES}/curves.png"] = draw_curves
     figures[f"{IMAGES}/breeds.png"] = draw_breeds
+    figures[f"{IMAGES}/cat.png"] = draw_cat
     figures[f"{EXAMPLES}/extremes_{ROW.lower()}.png"] = draw_extremes
     for path, draw in figures.items():
         try:
@@ -142,6 +145,21 @@ def draw_breeds(path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)
     save_figure(figure, path)
+
+
+def draw_cat(path: Path) -> None:
+    """A free photo of a cat (CC0), as it is and spoiled in eight ways, and what every row makes of it."""
+    try:
+        from skimage.data import chelsea
+    except ImportError as error:
+        raise UserError("the photo comes with scikit-image, `pip install -r requirements-test.txt`") from error
+    device, rows = pick_device(DEVICE), []
+    for name in ROWS:
+        try:
+            rows.append(load_row(name, CHECKPOINTS, device))
+        except UserError as error:
+            print(f"{path}: without {name}, {error}", flush=True)
+    draw_spoiled(rows, chelsea(), (230, 170), CLASSES.index("cat"), tuple(PERTURBATIONS), path, device)
 
 
 def draw_extremes(path: Path, count: int = 4) -> None:

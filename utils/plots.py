@@ -187,7 +187,8 @@ def plot_confusions(confusions: dict, path: Path) -> None:
 def plot_examples(columns: dict[str, list], path: Path, names: Sequence[str] = ()) -> None:
     """A grid of pictures (H, W, 3): one column per key, one line per picture; names: of the lines."""
     count = len(next(iter(columns.values())))
-    size = (1.8 * len(columns), 1.65 * count)
+    tallest = min(max(image.shape[0] / image.shape[1] for images in columns.values() for image in images), 1.0)
+    size = (1.8 * len(columns), 1.7 * tallest * count + 0.4)
     figure, panels = plt.subplots(count, len(columns), figsize=size, layout="constrained", squeeze=False)
     for column, (title, images) in enumerate(columns.items()):
         panels[0, column].set_title(title, fontsize=10)
