@@ -33,7 +33,7 @@ from utils.tables import markdown_table, write_between_markers
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # clip's: hub id or folder
 IMAGE_SIZE = 0  # 0: 256 for clip (a multiple of the encoder's patch size), 64 for autoencoder
-EPOCHS = 0  # 0: 2 for clip (each shows every training picture once; an even number), 80 for autoencoder
+EPOCHS = 0  # 0: 2 for clip (each shows every training picture once; an even number), 60 for autoencoder
 PRETRAIN_EPOCHS = 30  # of the autoencoder's, those of stage 1
 SEEDS = (0, 1)  # of the autoencoder's full and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     require_between(globals(), 0, math.inf, "EPOCHS", "IMAGE_SIZE", "PRETRAIN_EPOCHS")
     (comparison,) = arguments
-    row, size, epochs = {"clip": ("CLIP", 256, 2), "autoencoder": ("Autoencoder", 64, 80)}[comparison]
+    row, size, epochs = {"clip": ("CLIP", 256, 2), "autoencoder": ("Autoencoder", 64, 60)}[comparison]
     size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
     root, lines = Path(CHECKPOINTS) / comparison, []
     for run in comparisons[comparison](root, size, epochs):
