@@ -35,7 +35,7 @@ from utils.click_protocol import click_confusions
 from utils.config import require_choice, require_positive, run_script
 from utils.dataset import PetDataset, read_mask
 from utils.distributed import autocast, pick_device
-from utils.evaluation import evaluate, predictor, to_size
+from utils.evaluation import evaluate, to_size
 from utils.files import write_csv
 from utils.losses import segmentation_loss
 from utils.metrics import confusion_matrix
@@ -318,10 +318,10 @@ def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race
     prompts, click = torch.randn(2, 512, device=device), torch.tensor([[[0.5, 0.5, 1.0]]], device=device)
     make = {"U-Net": UNet, "CLIP": clip_cnn, "CLIPSeg": lambda: CLIPSeg(clipseg_reference(), None)}
     model = make.get(row, lambda: point_clip(_TINY))().to(device, memory_format=torch.channels_last).eval()
-    if row == "CLIPSeg":
-        predict = lambda images: add_background(model(normalise(images, _MEAN, _STD), prompts), 0.3)  # noqa: E731
-    else:
-        predict = predictor(model, _MEAN, _STD)
+
+    def predict(images: torch.Tensor) -> torch.Tensor:
+        images = normalise(images, _MEAN, _STD)
+        return add_background(model(images, prompts), 0.3) if row == "CLIPSeg" else model(images)
 
     def ours() -> None:
         if row == "PointCLIP":
