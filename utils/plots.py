@@ -43,8 +43,8 @@ def save_figure(figure: plt.Figure, path: Path) -> None:
 def plot_scores(lines: list[dict[str, str]], path: Path) -> None:
     """IoU and Dice per class and their means, one group of bars per line of results.csv."""
     groups = ("background", "cat", "dog", "mean")
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
-    width = 0.8 / len(lines)
+    figure, panels = plt.subplots(2, 1, figsize=(10, 5.6), layout="constrained", sharex=True)
+    width = 0.9 / len(lines)
     for axes, metric in zip(panels, ("iou", "dice"), strict=True):
         for i, line in enumerate(lines):
             values = [float(line[f"{metric}_{name}"] or 0) for name in groups[:3]] + [float(line[f"m{metric}"])]
@@ -53,12 +53,12 @@ def plot_scores(lines: list[dict[str, str]], path: Path) -> None:
             hatch = "//" if flipped else None
             bars = axes.bar(places, values, width * 0.92, color=MODEL_COLOURS[base], label=line["model"], hatch=hatch)
             labels = [f"{value:.2f}".removeprefix("0") if value else "" for value in values]
-            axes.bar_label(bars, labels, fontsize=7 if len(lines) < 4 else 5, padding=1)
-        axes.set(title={"iou": "IoU", "dice": "Dice"}[metric], ylim=(0, 1.05))
+            axes.bar_label(bars, labels, fontsize=7, padding=1)
+        axes.set(ylabel={"iou": "IoU", "dice": "Dice"}[metric], ylim=(0, 1.05))
         axes.set_xticks(range(len(groups)), groups)
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     save_figure(figure, path)
 
 
@@ -164,7 +164,8 @@ def plot_benchmark(lines: list[dict], scaled: dict[tuple[str, str], dict], path:
 
 
 def plot_confusions(confusions: dict, path: Path) -> None:
-    """Row-normalised confusion matrices: of the pixels of a true class, the share predicted as each."""
+    """Row-normalised confusion matrices: of the pixels of a true class, the share predicted as each; without flips."""
+    confusions = {model: counts for model, counts in confusions.items() if " + flip" not in model}
     size = (3.2 * len(confusions), 3.2)
     figure, panels = plt.subplots(1, len(confusions), figsize=size, layout="constrained", squeeze=False)
     names = list(CLASS_COLOURS)

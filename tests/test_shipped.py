@@ -1,0 +1,79 @@
+"""The checkpoints that come with the repository: they are what they should be, and know a cat when they see one."""
+
+import hashlib
+import os
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from skimage.data import chelsea  # CC0: a cat's face, 300 x 451 pixels
+
+from utils import checkpoint
+from utils.classes import CLASSES
+from utils.errors import UserError
+from utils.rows import load_row, segment
+
+CPU = torch.device("cpu")
+FOLDER = REPOSITORY / "checkpoints"
+SHIPPED = ("unet", "autoencoder", "clip", "pointclip")
+
+
+def committed(name: str) -> bytes:
+    """A file of checkpoints/ as it is in the repository, for a new training replaces the one in the folder."""
+    command = ["git", "-C", str(REPOSITORY), "show", f":checkpoints/{name}"]
+    shown = subprocess.run(command, capture_output=True)
+    if shown.returncode:
+        pytest.skip(f"not a clone with checkpoints/{name}: {shown.stderr.decode().strip()}")
+    return shown.stdout
+
+
+def row(name: str, monkeypatch):
+    """The row from its shipped checkpoint, with an encoder that lies on this machine."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert (FOLDER / name.lower() / "best.pt").exists()
+    try:
+        return load_row(name, FOLDER, CPU)
+    except UserError as error:
+        assert name in ("CLIP", "PointCLIP"), error
+        pytest.skip(f"its encoder is not on this machine: {error}")
+
+
+def test_the_checksum_file_names_every_checkpoint_and_its_content():
+    lines = dict(reversed(line.split("  ")) for line in committed("SHA256SUMS").decode().splitlines())
+    assert sorted(lines) == sorted(f"{name}/best.pt" for name in SHIPPED)
+    contents = {name: committed(name) for name in lines}
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()} == lines
+    sizes = [len(content) / 2**20 for content in contents.values()]
+    assert max(sizes) <= 16 and sum(sizes) <= 40
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_that_made_it(name, tmp_path):
+    (tmp_path / "best.pt").write_bytes(committed(f"{name}/best.pt"))
+    content = checkpoint.load(tmp_path / "best.pt")
+    assert content["model"] == name and content["classes"] == CLASSES
+    floats = [value for value in content["weights"].values() if value.is_floating_point() and value.ndim > 1]
+    assert {value.dtype for value in floats} == {torch.float16}
+    texts = [str(value) for value in content["constants"].values()]
+    assert not any(os.sep == text[:1] or ".." in text for text in texts)
+    assert not any(key.startswith("encoder.") for key in content["weights"]) or "encoder" not in content
+
+
+@pytest.mark.parametrize("name", ["UNET", "Autoencoder", "CLIP"])
+def test_the_cat_is_a_cat_where_it_is(name, monkeypatch):
+    ids = segment(row(name, monkeypatch), chelsea(), CPU)
+    shares = np.bincount(ids.ravel(), minlength=3) / ids.size
+    assert shares[1] > 0.5 and shares[2] < 0.1
+    assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
+    assert (ids[:, 410:] == 0).mean() > 0.9  # at the right there is background
+
+
+def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest(monkeypatch):
+    predictor = row("PointCLIP", monkeypatch).predictor(False)
+    predictor.set_image(chelsea())
+    cat, _ = predictor.predict([(230, 170)], [1])
+    rest, _ = predictor.predict([(430, 60)], [1])
+    assert cat[60:260, 140:320].mean() > 0.9 and cat[:, 410:].mean() < 0.1
+    assert rest[:, 410:].mean() > 0.9 and rest[60:260, 140:320].mean() < 0.1
