@@ -17,6 +17,8 @@ from PIL import Image
 from utils import config
 
 REPOSITORY = Path(__file__).parent.parent
+if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anything imports the hub's library
+    os.environ.setdefault("HF_HOME", str(REPOSITORY.parent / "shared" / "hf_home"))
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 8}  # of a tiny vision transformer
 

@@ -13,7 +13,7 @@ from skimage.data import chelsea  # CC0: a cat's face, 300 x 451 pixels
 from utils import checkpoint
 from utils.classes import CLASSES
 from utils.errors import UserError
-from utils.rows import load_row, segment
+from utils.rows import Row, load_row, segment
 
 CPU = torch.device("cpu")
 FOLDER = REPOSITORY / "checkpoints"
@@ -29,9 +29,8 @@ def committed(name: str) -> bytes:
     return shown.stdout
 
 
-def row(name: str, monkeypatch):
+def row(name: str) -> Row:
     """The row from its shipped checkpoint, with an encoder that lies on this machine."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert (FOLDER / name.lower() / "best.pt").exists()
     try:
         return load_row(name, FOLDER, CPU)
@@ -62,16 +61,16 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
 
 
 @pytest.mark.parametrize("name", ["UNET", "Autoencoder", "CLIP"])
-def test_the_cat_is_a_cat_where_it_is(name, monkeypatch):
-    ids = segment(row(name, monkeypatch), chelsea(), CPU)
+def test_the_cat_is_a_cat_where_it_is(name):
+    ids = segment(row(name), chelsea(), CPU)
     shares = np.bincount(ids.ravel(), minlength=3) / ids.size
     assert shares[1] > 0.5 and shares[2] < 0.1
     assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
     assert (ids[:, 410:] == 0).mean() > 0.9  # at the right there is background
 
 
-def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest(monkeypatch):
-    predictor = row("PointCLIP", monkeypatch).predictor(False)
+def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
+    predictor = row("PointCLIP").predictor(False)
     predictor.set_image(chelsea())
     cat, _ = predictor.predict([(230, 170)], [1])
     rest, _ = predictor.predict([(430, 60)], [1])
