@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,7 @@ from utils.tables import markdown_table, write_between_markers
 WHAT = ()  # --WHAT=loader,click; empty: all
 SCALES = ("1 x", "2 x pictures", "4 x pictures", "2 x pixels", "4 x pixels")  # how the cost grows
 PICTURES = 500  # in the evaluation of a row
-REPEATS = 7  # timings of each, of which the median counts
+REPEATS = 5  # timings of each, of which the median counts
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 RESULTS = "results"  # folder of benchmark.csv
 IMAGES = "images"  # folder of benchmark.png
@@ -83,8 +84,9 @@ def main() -> None:
         for scale in SCALES if name in _SCALED else SCALES[:1]:
             more, larger = _SCALES[scale]
             size = round(side * larger**0.5 / 16) * 16  # a multiple of every patch size
-            with multiprocessing.get_context("spawn").Pool(1) as pool:  # a process each: its peak memory is its own
-                line = pool.apply(run, (name, (pictures or PICTURES) * more, size, REPEATS, DEVICE))
+            spawn = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(1, spawn) as pool:  # a process each: its peak memory is its own
+                line = pool.submit(run, name, (pictures or PICTURES) * more, size, REPEATS, DEVICE).result()
             print("  ".join(str(value) for value in line.values()), flush=True)
             lines.append(line)
             scaled[name, scale] = line
@@ -141,7 +143,7 @@ def median_seconds(function: Callable[[], object], repeats: int, device: torch.d
 def loader(device: torch.device, pictures: int, side: int) -> Race:
     """Augmented batches; plain: PIL and torchvision's transforms for every picture, in two worker processes."""
     folder = draw_photos(pictures)
-    ours_set = PetDataset(folder.name, "train", side)
+    ours_set = PetDataset(folder.name, "test", side)
     plain_set = PlainDataset(Path(folder.name), side)
 
     def ours() -> None:
@@ -166,7 +168,7 @@ class PlainDataset(torch.utils.data.Dataset):
     def __init__(self, root: Path, side: int):
         from torchvision.transforms import v2
 
-        self.files = sorted((root / "train" / "images").glob("*.jpg"))
+        self.files = sorted((root / "test" / "images").glob("*.jpg"))
         self.transform = v2.Compose(
             [
                 v2.ToImage(),
@@ -194,14 +196,15 @@ def draw_photos(count: int) -> tempfile.TemporaryDirectory:
     """A data set in the folder layout: JPEGs of 500 x 375 pixels with structure and noise, and their masks."""
     folder = tempfile.TemporaryDirectory()
     rng = np.random.default_rng(0)
+    (Path(folder.name) / "train").mkdir()  # by which the layout is recognised
     for kind in ("images", "masks"):
-        (Path(folder.name) / "train" / kind).mkdir(parents=True)
+        (Path(folder.name) / "test" / kind).mkdir(parents=True)
     for number in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375), Image.BICUBIC)
         noisy = np.asarray(coarse) + rng.normal(0, 8, (375, 500, 3))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(f"{folder.name}/train/images/{number:05d}.jpg")
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(f"{folder.name}/test/images/{number:05d}.jpg")
         mask = Image.fromarray(rng.integers(0, 3, (6, 8), np.uint8)).resize((500, 375), Image.NEAREST)
-        mask.save(f"{folder.name}/train/masks/{number:05d}.png")
+        mask.save(f"{folder.name}/test/masks/{number:05d}.png")
     return folder
 
 
@@ -313,7 +316,7 @@ def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race
     The encoder of CLIP and PointCLIP has the shape of DeiT-Tiny.
     """
     folder = draw_photos(pictures)
-    dataset = PetDataset(folder.name, "train", side)
+    dataset = PetDataset(folder.name, "test", side)
     some = dataset.samples[: min(pictures, 50)]
     prompts, click = torch.randn(2, 512, device=device), torch.tensor([[[0.5, 0.5, 1.0]]], device=device)
     make = {"U-Net": UNet, "CLIP": clip_cnn, "CLIPSeg": lambda: CLIPSeg(clipseg_reference(), None)}

@@ -98,14 +98,16 @@ def _species(mask: np.ndarray) -> int:
 
 
 def draw_curves(path: Path) -> None:
-    """Validation score of every row against the time that its training took."""
+    """Validation score of every row against the time that its training took, the autoencoder's stage 1 included."""
     logs = {row: read_csv(Path(CHECKPOINTS) / folder / "log.csv") for row, (folder, _) in ROWS.items()}
     logs = {row: log for row, log in logs.items() if log}
     if not logs:
         raise UserError(f"{CHECKPOINTS} holds no log.csv: the training scripts write one")
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for row, log in logs.items():
-        minutes = np.cumsum([float(line["seconds"]) for line in log]) / 60
+        before = read_csv(Path(CHECKPOINTS) / ROWS[row][0] / "pretraining" / "log.csv")
+        seconds = np.cumsum([float(line["seconds"]) for line in [*before, *log]])
+        minutes = seconds[len(before) :] / 60
         values = [float(line["score"]) for line in log]
         marker = "o" if len(log) < 10 else None
         axes.plot(minutes, values, color=MODEL_COLOURS[row], label=row, marker=marker, markersize=4)

@@ -101,6 +101,8 @@ def plot_robustness(lines: list[dict], level_names: dict[str, str], path: Path) 
             if chosen:
                 values = [[float(line[key]) for line in chosen] for key in ("level", "mdice")]
                 axes.plot(*values, styles[model], color=colour, label=model, markersize=4)
+                if values[0][0] > values[0][-1] and not axes.xaxis_inverted():
+                    axes.invert_xaxis()  # the picture as it is on the left, as in the other panels
         axes.set(title=name, xlabel=level_name)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
