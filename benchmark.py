@@ -317,10 +317,11 @@ def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race
     """
     folder = draw_photos(pictures)
     dataset = PetDataset(folder.name, "test", side)
-    some = dataset.samples[: min(pictures, 50)]
+    some = dataset.samples[:50]
     prompts, click = torch.randn(2, 512, device=device), torch.tensor([[[0.5, 0.5, 1.0]]], device=device)
-    make = {"U-Net": UNet, "CLIP": clip_cnn, "CLIPSeg": lambda: CLIPSeg(clipseg_reference(), None)}
-    model = make.get(row, lambda: point_clip(_TINY))().to(device, memory_format=torch.channels_last).eval()
+    make = {"U-Net": UNet, "CLIP": clip_cnn, "PointCLIP": lambda: point_clip(_TINY)}
+    make["CLIPSeg"] = lambda: CLIPSeg(clipseg_reference(), None)
+    model = make[row]().to(device, memory_format=torch.channels_last).eval()
 
     def predict(images: torch.Tensor) -> torch.Tensor:
         images = normalise(images, _MEAN, _STD)
@@ -402,14 +403,6 @@ def random_encoder(sizes: dict) -> ImageEncoder:
     return ImageEncoder(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)))
 
 
-def clip_cnn() -> CLIPCNN:
-    """CLIP encoder + CNN on such an encoder, as small as DeiT-Tiny's."""
-    model = CLIPCNN("tiny", freeze_encoder=False)
-    model.encoder = random_encoder(_TINY).requires_grad_(False)
-    model.decoder = CLIPDecoder(model.encoder.channels, (16, 48, 96, 192), 0.1)
-    return model
-
-
 def clipseg_reference() -> nn.Module:
     """transformers' CLIPSeg of its usual size, with random weights."""
     from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
@@ -417,12 +410,19 @@ def clipseg_reference() -> nn.Module:
     return CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={**_BASE, "patch_size": 16}))
 
 
-def point_clip(sizes: dict) -> PointCLIP:
-    """PointCLIP on such an encoder."""
-    model = PointCLIP("tiny", freeze_encoder=False)
+def on_random_encoder(model: nn.Module, sizes: dict) -> nn.Module:
+    """CLIPCNN or PointCLIP, made with the encoder "tiny", on such an encoder instead."""
     model.encoder = random_encoder(sizes).requires_grad_(False)
     model.decoder = CLIPDecoder(model.encoder.channels, (16, 48, 96, 192), 0.1)
     return model
+
+
+def clip_cnn() -> nn.Module:
+    return on_random_encoder(CLIPCNN("tiny", freeze_encoder=False), _TINY)
+
+
+def point_clip(sizes: dict) -> nn.Module:
+    return on_random_encoder(PointCLIP("tiny", freeze_encoder=False), sizes)
 
 
 def _peak_memory_mb() -> float:

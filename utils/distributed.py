@@ -18,7 +18,7 @@ def distributed(device: torch.device) -> Iterator[None]:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         try:
             yield
-            dist.barrier()  # a process that ends while gloo's threads still hold tensors may be aborted
+            wait_for_all()  # a process that ends while gloo's threads still hold tensors may be aborted
         finally:
             dist.destroy_process_group()
     else:
