@@ -237,6 +237,11 @@ def random_batch(device: torch.device, pictures: int, side: int) -> tuple[dict[b
     return {True: images.contiguous(memory_format=torch.channels_last), False: images}, masks
 
 
+def kept_tokens(device: torch.device, pictures: int, side: int, channels: int) -> torch.Tensor:
+    """(N, C, h, w) as utils.features keeps them: float16, channels last."""
+    return torch.randn(pictures, side, side, channels, device=device).half().movedim(-1, 1)
+
+
 def unet_step(device: torch.device, pictures: int, side: int) -> Race:
     images, masks = random_batch(device, pictures, side)
 
@@ -264,11 +269,11 @@ def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
     vit = random_encoder(_BASE).to(device).eval()
     decoder = CLIPDecoder(vit.channels, (16, 48, 96, 192), 0.1).to(device)
     images, masks = random_batch(device, pictures, side)
-    tokens = torch.randn(pictures, vit.channels, side // 16, side // 16, device=device)
+    tokens = kept_tokens(device, pictures, side // 16, vit.channels)
 
     def compute_loss(decoder: nn.Module, fast: bool) -> torch.Tensor:
         with torch.no_grad():
-            seen = tokens if fast else vit(images[False])
+            seen = tokens.float() if fast else vit(images[False])
         return segmentation_loss(decoder(images[fast], seen)[:, :3], masks)
 
     ours, plain = training_step(device, decoder, compute_loss)
@@ -279,13 +284,13 @@ def point_step(device: torch.device, pictures: int, side: int) -> Race:
     """PointCLIP with one correction on kept tokens of ViT-B/16; plain: with the encoder in the loop."""
     model = point_clip(_BASE).to(device)
     images, masks = random_batch(device, pictures, side)
-    tokens = torch.randn(pictures, model.encoder.channels, side // 16, side // 16, device=device)
+    tokens = kept_tokens(device, pictures, side // 16, model.encoder.channels)
     clicks = torch.rand(pictures, 2, 3, device=device).round()
     truth = (masks == 1).long()
 
     def compute_loss(model: nn.Module, fast: bool) -> torch.Tensor:
         with torch.no_grad():
-            seen = tokens if fast else model.encoder(images[False])
+            seen = tokens.float() if fast else model.encoder(images[False])
             before = model(images[fast], clicks[:, :1], None, seen).float().sigmoid()
         thing = model(images[fast], clicks, before, seen)
         return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)

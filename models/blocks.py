@@ -88,6 +88,8 @@ class Decoder(nn.Module):
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         x = features[-1]
         for reduce, merge, skip in zip(self.reduce, self.merge, reversed(features[:-1]), strict=True):
-            x = F.interpolate(reduce(x), size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = reduce(x)
+            with torch.autocast(x.device.type, enabled=False):  # which, on a CPU, would go to fp32 and back
+                x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = merge(torch.cat([x, skip], dim=1) if self.skips else x)
         return x
