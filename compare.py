@@ -34,7 +34,8 @@ DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/READM
 ENCODER = "openai/clip-vit-base-patch16"  # clip's: hub id or folder
 IMAGE_SIZE = 0  # 0: 256 for clip (a multiple of the encoder's patch size), 64 for autoencoder
 EPOCHS = 0  # 0: 2 for clip (each shows every training picture once; an even number), 60 for autoencoder
-PRETRAIN_EPOCHS = 30  # of the autoencoder's, those of stage 1
+PRETRAIN_EPOCHS = 10  # of the autoencoder's, those of stage 1; with all masks, the fewer the better
+LONG_PRETRAIN_EPOCHS = 30  # the same with a tenth of the masks, and where the encoder stays as stage 1 left it
 SEEDS = (0, 1)  # of the autoencoder's full and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> None:
     comparisons = {"clip": clip_runs, "autoencoder": autoencoder_runs}
     if len(arguments) != 1 or arguments[0] not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
-    require_between(globals(), 0, math.inf, "EPOCHS", "IMAGE_SIZE", "PRETRAIN_EPOCHS")
+    require_between(globals(), 0, math.inf, "EPOCHS", "IMAGE_SIZE")
     (comparison,) = arguments
     row, size, epochs = {"clip": ("CLIP", 256, 2), "autoencoder": ("Autoencoder", 64, 60)}[comparison]
     size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
@@ -96,9 +97,11 @@ def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:
 
 
 def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
-    if not 0 < PRETRAIN_EPOCHS < epochs:
-        raise UserError(f"PRETRAIN_EPOCHS = {PRETRAIN_EPOCHS}: must be in 1 .. {epochs - 1}, below EPOCHS")
-    stages = [f"--PRETRAIN_EPOCHS={PRETRAIN_EPOCHS}", f"--EPOCHS={epochs - PRETRAIN_EPOCHS}"]
+    require_between(globals(), 1, epochs - 1, "PRETRAIN_EPOCHS", "LONG_PRETRAIN_EPOCHS")
+    short, long = (
+        [f"--PRETRAIN_EPOCHS={pretrain}", f"--EPOCHS={epochs - pretrain}"]
+        for pretrain in (PRETRAIN_EPOCHS, LONG_PRETRAIN_EPOCHS)
+    )
     one_stage = ["--FINETUNE=scratch", "--PRETRAIN_EPOCHS=0", f"--EPOCHS={epochs}"]
     classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False"]
     runs = []
@@ -110,14 +113,13 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         runs.append(Run(f"{variant}_{percent}_{seed}", about, options))
 
     for seed in SEEDS:
-        add("full", 100, seed, *stages)
+        add("full", 100, seed, *short)
         add("scratch", 100, seed, *one_stage)
-    pretrained = root / f"full_100_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
-    from_there = [*stages, "--STAGE=2", f"--PRETRAINED={pretrained}"]
-    add("full", 10, SEEDS[0], *from_there)
+    add("full", 10, SEEDS[0], *long)
     add("scratch", 10, SEEDS[0], *one_stage)
-    add("frozen", 100, SEEDS[0], *from_there, "--FINETUNE=frozen")
-    add("frozen_plain", 100, SEEDS[0], *stages, *classic)
+    pretrained = root / f"full_10_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
+    add("frozen", 100, SEEDS[0], *long, "--STAGE=2", f"--PRETRAINED={pretrained}", "--FINETUNE=frozen")
+    add("frozen_plain", 100, SEEDS[0], *long, *classic)
     return runs
 
 

@@ -288,7 +288,7 @@ def report(
     write_csv(per_image, written[-1])
     if README:
         known = {line["model"] for line in rows}
-        unscored = [line for line in unscored if line["model"] not in known]
+        unscored = [{"model": name} for name in ALL_ROWS if name not in known]  # also rows that were not asked for
         write_between_markers(README, "results", markdown_table(_TITLES, [*rows, *unscored], 2))
         write_between_markers(README, "errors", markdown_table(*error_table(per_image)))
     print(f"wrote {', '.join(map(str, written))}")

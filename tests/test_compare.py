@@ -55,6 +55,7 @@ def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, ox
 def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxford_root, tmp_path):
     (tmp_path / "README.md").write_text("<!-- autoencoder -->\n<!-- /autoencoder -->\n")
     options = (f"--DATA_ROOT={oxford_root}", "--IMAGE_SIZE=32", "--EPOCHS=3", "--PRETRAIN_EPOCHS=1")
+    options += ("--LONG_PRETRAIN_EPOCHS=2",)
     done = run_script("compare.py", "autoencoder", *options, "--README=README.md")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "autoencoder.csv") as file:
@@ -74,12 +75,13 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
 
     folder = tmp_path / "checkpoints" / "compare" / "autoencoder"
     runs = {path.parts[-3]: load(path) for path in folder.glob("*/autoencoder/last.pt")}
+    long = ("full_10_0", "frozen_100_0", "frozen_plain_100_0")
     assert {name: run["epoch"] for name, run in runs.items()} == {
-        name: 3 if name.startswith("scratch") else 2 for name in runs
+        name: 3 if name.startswith("scratch") else 1 if name in long else 2 for name in runs
     }
-    assert runs["full_100_0"]["pretrained"] == runs["full_10_0"]["pretrained"] == runs["frozen_100_0"]["pretrained"]
-    assert len({run["pretrained"] for run in runs.values()}) == 4  # two seeds, the classic one, none
-    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 3
+    assert runs["full_10_0"]["pretrained"] == runs["frozen_100_0"]["pretrained"]
+    assert len({run["pretrained"] for run in runs.values()}) == 5  # two seeds, the long one, the classic one, none
+    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 4
 
     again = run_script("compare.py", "autoencoder", *options)
     assert again.returncode == 0 and "epoch 1/" not in again.stdout
@@ -88,3 +90,5 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert resumed.returncode == 0 and "epoch 1/2" in resumed.stdout and "epoch 1/1" not in resumed.stdout
     short = run_script("compare.py", "autoencoder", "--EPOCHS=3", "--PRETRAIN_EPOCHS=3")
     assert short.returncode == 1 and "PRETRAIN_EPOCHS = 3: must be in 1 .. 2" in short.stderr
+    short = run_script("compare.py", "autoencoder", "--EPOCHS=20")
+    assert short.returncode == 1 and "LONG_PRETRAIN_EPOCHS = 30: must be in 1 .. 19" in short.stderr

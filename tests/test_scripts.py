@@ -86,6 +86,7 @@ def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, 
     text = readme.read_text()
     assert text.startswith("before\n<!-- results -->\n| model") and text.endswith("<!-- /errors -->\nafter\n")
     assert lines[0]["miou"] in text and "old" not in text
+    assert "| CLIPSeg     | " in text  # not asked for and not measured: it keeps its line
 
 
 def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(run_script, oxford_root, trained):
