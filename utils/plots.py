@@ -118,11 +118,12 @@ def plot_robustness(lines: list[dict], level_names: dict[str, str], path: Path) 
 def plot_label_efficiency(lines: list[dict], path: Path) -> None:
     """mIoU against the share of masks used, a dot per run: lines of results/autoencoder.csv."""
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    looks = {"full": ("o", "#E69F00"), "scratch": ("s", "#0072B2"), "frozen": ("^", "#999999")}
-    looks["frozen_plain"] = ("v", "#555555")
-    for variant, (marker, colour) in looks.items():
+    looks = {"full": ("o", "#E69F00", 0.97), "scratch": ("s", "#0072B2", 1.03)}  # side by side
+    looks |= {"frozen": ("^", "#999999", 1.0), "frozen_plain": ("v", "#555555", 1.0)}
+    for variant, (marker, colour, shift) in looks.items():
         runs = [line for line in lines if line["variant"] == variant]
-        percents, values = ([float(line[key]) for line in runs] for key in ("labels_percent", "miou"))
+        percents = [float(line["labels_percent"]) * shift for line in runs]
+        values = [float(line["miou"]) for line in runs]
         axes.scatter(percents, values, marker=marker, color=colour, label=variant.replace("_", ", "))
         means = {x: [v for p, v in zip(percents, values, strict=True) if p == x] for x in sorted(set(percents))}
         axes.plot(list(means), [sum(group) / len(group) for group in means.values()], color=colour, linewidth=1)
