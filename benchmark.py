@@ -92,13 +92,12 @@ def main() -> None:
             scaled[name, scale] = line
     path, figure = Path(RESULTS) / "benchmark.csv", Path(IMAGES) / "benchmark.png"
     write_csv(lines, path)
-    unscaled = [line for (_, scale), line in scaled.items() if scale == SCALES[0]]
+    unscaled = [line for (name, scale), line in scaled.items() if scale == SCALES[0] and not name.startswith("start")]
     plot_benchmark(unscaled, scaled, figure)
     if README:
         titles = {"what": "what", "unit": "unit", "ours": "ours", "plain": "plain way", "ratio": "ratio"}
         titles |= {"peak_memory_mb": "peak memory (MB)", "precision": "precision"}
-        shown = [line for line in unscaled if not line["what"].startswith("start of")]
-        write_between_markers(README, "benchmark", markdown_table(titles, shown, 2))
+        write_between_markers(README, "benchmark", markdown_table(titles, unscaled, 2))
     print(f"wrote {path}, {figure}")
 
 

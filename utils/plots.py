@@ -141,7 +141,6 @@ def plot_benchmark(lines: list[dict], scaled: dict[tuple[str, str], dict], path:
 
     scaled: (name, scale) -> its line; a scale is "1 x", "2 x pictures", "4 x pixels", ...
     """
-    lines = [line for line in lines if not line["what"].startswith("start of")]  # these run nothing yet
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 2.2 + 0.3 * len(lines)), layout="constrained")
     ratios = [float(line["ratio"]) for line in lines]
     bars = left.barh(range(len(lines)), ratios, color="#0072B2")
