@@ -126,7 +126,8 @@ def main() -> None:
             images, masks, *tokens = batch
             if not keep_features:
                 images, masks = augment(images, masks, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR)
-                return normalise(images, mean, std), masks, None
+                images = normalise(images, mean, std)
+                return images, masks, encoder(images) if arguments["freeze_encoder"] else None
             images = jitter_colour(images.float() / 255, generator, COLOUR)  # the stem's; it stays aligned
             return normalise(images, mean, std), masks.long(), tokens[0].float()
 

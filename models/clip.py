@@ -88,9 +88,9 @@ class CLIPDecoder(nn.Module):
         *stem_widths, token_width = widths
         self.stem = Encoder(tuple(stem_widths), stem_stride=2)
         self.project = nn.Sequential(
-            nn.BatchNorm2d(channels),
+            nn.BatchNorm2d(channels, affine=False),  # the convolution scales them; frozen tokens need no gradient
             nn.Dropout2d(dropout),
-            nn.Conv2d(channels, token_width, 1, bias=False),
+            nn.Conv2d(channels, token_width, 1),
             SelfAttention(token_width),  # one species for the whole animal
             ResidualBlock(token_width, token_width),
             ResidualBlock(token_width, token_width),
