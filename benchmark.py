@@ -1,7 +1,7 @@
 """What to expect of this machine: pictures a second, time of a click, memory; writes results/benchmark.csv.
 
-    python benchmark.py                     # minutes
-    python benchmark.py --WHAT=click        # one of them
+    python benchmark.py                     # half an hour
+    python benchmark.py --WHAT=click        # one of them; the lines of the others are kept
 
 Each is measured in a process of its own, beside the plain way in the same run; medians after a warm-up. Pictures and
 weights are random, for time and memory do not depend on them: nothing is downloaded.
@@ -37,7 +37,7 @@ from utils.config import require_choice, require_positive, run_script
 from utils.dataset import PetDataset, read_mask
 from utils.distributed import autocast, pick_device
 from utils.evaluation import evaluate, to_size
-from utils.files import write_csv
+from utils.files import read_csv, write_csv
 from utils.losses import segmentation_loss
 from utils.metrics import confusion_matrix
 from utils.plots import plot_benchmark
@@ -63,7 +63,6 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Race:
     """Our way and the plain way of doing one thing."""
 
-    what: str
     unit: str  # "pictures/s" or "ms"
     precision: str
     pictures: int  # that one call handles
@@ -78,21 +77,20 @@ def main() -> None:
         require_choice("WHAT", name, tuple(_BENCHMARKS))
     for scale in SCALES:
         require_choice("SCALES", scale, tuple(_SCALES))
-    lines, scaled = [], {}
-    for name in WHAT or _BENCHMARKS:
-        _, pictures, side = _BENCHMARKS[name]
-        for scale in SCALES if name in _SCALED else SCALES[:1]:
-            more, larger = _SCALES[scale]
-            size = round(side * larger**0.5 / 16) * 16  # a multiple of every patch size
+    path, figure = Path(RESULTS) / "benchmark.csv", Path(IMAGES) / "benchmark.png"
+    known = {line["what"]: line for line in read_csv(path)}
+    works = {
+        (name, scale): work(name, scale) for name in _BENCHMARKS for scale in (_SCALES if name in _SCALED else ("1 x",))
+    }
+    for (name, scale), (what, pictures, side) in works.items():
+        if name in (WHAT or _BENCHMARKS) and (scale in SCALES or name not in _SCALED):
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, spawn) as pool:  # a process each: its peak memory is its own
-                line = pool.submit(run, name, (pictures or PICTURES) * more, size, REPEATS, DEVICE).result()
-            print("  ".join(str(value) for value in line.values()), flush=True)
-            lines.append(line)
-            scaled[name, scale] = line
-    path, figure = Path(RESULTS) / "benchmark.csv", Path(IMAGES) / "benchmark.png"
-    write_csv(lines, path)
-    unscaled = [line for (name, scale), line in scaled.items() if scale == SCALES[0] and not name.startswith("start")]
+                known[what] = pool.submit(run, name, what, pictures, side, REPEATS, DEVICE).result()
+            print("  ".join(str(value) for value in known[what].values()), flush=True)
+    scaled = {key: known[what] for key, (what, *_) in works.items() if what in known}
+    write_csv(list(scaled.values()), path)
+    unscaled = [line for (name, scale), line in scaled.items() if scale == "1 x" and not name.startswith("start")]
     plot_benchmark(unscaled, scaled, figure)
     if README:
         titles = {"what": "what", "unit": "unit", "ours": "ours", "plain": "plain way", "ratio": "ratio"}
@@ -101,7 +99,16 @@ def main() -> None:
     print(f"wrote {path}, {figure}")
 
 
-def run(name: str, pictures: int, side: int, repeats: int, device_name: str) -> dict[str, str]:
+def work(name: str, scale: str) -> tuple[str, int, int]:
+    """What is measured under this name: its line's title, pictures, pixels a side."""
+    _, title, pictures, side = _BENCHMARKS[name]
+    more, larger = _SCALES[scale]
+    pictures = (pictures or PICTURES) * more
+    side = round(side * larger**0.5 / 16) * 16  # a multiple of every patch size
+    return title.format(pictures=pictures, side=side), pictures, side
+
+
+def run(name: str, what: str, pictures: int, side: int, repeats: int, device_name: str) -> dict[str, str]:
     """One line of the CSV."""
     device = pick_device(device_name)
     torch.manual_seed(0)
@@ -111,7 +118,7 @@ def run(name: str, pictures: int, side: int, repeats: int, device_name: str) -> 
     values = [race.pictures / s if race.unit == "pictures/s" else 1000 * s for s in seconds]
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else _peak_memory_mb()
     return {
-        "what": race.what,
+        "what": what,
         "unit": race.unit,
         "ours": f"{values[0]:.1f}",
         "plain": f"{values[1]:.1f}",
@@ -159,7 +166,7 @@ def loader(device: torch.device, pictures: int, side: int) -> Race:
         for _ in workers:
             pass
 
-    return Race(f"loader, {pictures} pictures, {side} px", "pictures/s", "fp32", pictures, ours, plain)
+    return Race("pictures/s", "fp32", pictures, ours, plain)
 
 
 class PlainDataset(torch.utils.data.Dataset):
@@ -249,7 +256,7 @@ def unet_step(device: torch.device, pictures: int, side: int) -> Race:
         return segmentation_loss(model(images[fast]), masks)
 
     ours, plain = training_step(device, UNet().to(device), compute_loss)
-    return Race(f"U-Net training, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 def autoencoder_step(device: torch.device, pictures: int, side: int) -> Race:
@@ -261,7 +268,7 @@ def autoencoder_step(device: torch.device, pictures: int, side: int) -> Race:
         return reconstruction_loss(model(images[fast], hidden), images[fast], hidden)
 
     ours, plain = training_step(device, Autoencoder().to(device), compute_loss)
-    return Race(f"autoencoder, stage 1, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
@@ -277,7 +284,7 @@ def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
         return segmentation_loss(decoder(images[fast], seen)[:, :3], masks)
 
     ours, plain = training_step(device, decoder, compute_loss)
-    return Race(f"CLIP decoder training, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 def point_step(device: torch.device, pictures: int, side: int) -> Race:
@@ -296,7 +303,7 @@ def point_step(device: torch.device, pictures: int, side: int) -> Race:
         return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
     ours, plain = training_step(device, model, compute_loss)
-    return Race(f"PointCLIP training, {pictures} of {side} px", "pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 # ------------------------------------------------------------------------------------------ using models
@@ -311,8 +318,7 @@ def encoder(device: torch.device, pictures: int, side: int) -> Race:
         with autocast(device, precision):
             model(images)
 
-    name = f"encoder ViT-B/16, {side} px"
-    return Race(name, "pictures/s", _BF16, pictures, lambda: encode("auto"), lambda: encode("fp32"))
+    return Race("pictures/s", _BF16, pictures, lambda: encode("auto"), lambda: encode("fp32"))
 
 
 def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race:
@@ -351,8 +357,7 @@ def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race
             else:
                 confusion_matrix(mask, to_size(predict(image)[0], mask.shape).cpu())
 
-    name = f"{row} evaluation, {pictures} of {side} px"
-    return Race(name, "pictures/s", _BF16, pictures, ours, plain, len(some))
+    return Race("pictures/s", _BF16, pictures, ours, plain, len(some))
 
 
 def click(device: torch.device, pictures: int, side: int) -> Race:
@@ -369,7 +374,7 @@ def click(device: torch.device, pictures: int, side: int) -> Race:
         with autocast(device):
             model.decode(model.encode(images) if encode else features, clicks, previous)
 
-    return Race(f"a click, DeiT-Tiny, {side} px", "ms", "bf16", 1, lambda: decode(False), lambda: decode(True))
+    return Race("ms", "bf16", 1, lambda: decode(False), lambda: decode(True))
 
 
 def clipseg(device: torch.device, pictures: int, side: int) -> Race:
@@ -388,7 +393,7 @@ def clipseg(device: torch.device, pictures: int, side: int) -> Race:
         with autocast(device):
             model(images, prompts)
 
-    return Race(f"CLIPSeg, {side} px, two prompts", "pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 def start(device: torch.device, pictures: int, side: int, script: str) -> Race:
@@ -398,7 +403,7 @@ def start(device: torch.device, pictures: int, side: int, script: str) -> Race:
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=Path(__file__).parent)
 
     ours, plain = (lambda: run_python(script, "--help")), (lambda: run_python("-c", "import torch"))
-    return Race(f"start of {script}, against import torch", "ms", "", 1, ours, plain)
+    return Race("ms", "", 1, ours, plain)
 
 
 def random_encoder(sizes: dict) -> ImageEncoder:
@@ -438,21 +443,25 @@ def _peak_memory_mb() -> float:
 
 _BF16 = "bf16 against fp32"
 _SCRIPTS = "train_unet.py train_autoencoder.py train_clip.py evaluate.py predict.py compare.py".split()
-# name -> what measures it, pictures (None: PICTURES), pixels a side
+_OF = "{pictures} of {side} px"
+# name -> what measures it, its line in the CSV, pictures (None: PICTURES), pixels a side
 _BENCHMARKS = {
-    "loader": (loader, 192, 128),
-    "unet step": (unet_step, 16, 128),
-    "autoencoder step": (autoencoder_step, 16, 128),
-    "decoder step": (decoder_step, 16, 256),
-    "point step": (point_step, 16, 256),
-    "encoder": (encoder, 8, 352),
-    "unet evaluation": (partial(evaluation, row="U-Net"), None, 160),
-    "clip evaluation": (partial(evaluation, row="CLIP"), None, 256),
-    "clipseg evaluation": (partial(evaluation, row="CLIPSeg"), None, 352),
-    "point evaluation": (partial(evaluation, row="PointCLIP"), None, 256),
-    "click": (click, 1, 256),
-    "clipseg": (clipseg, 2, 352),
-    **{f"start {script}": (partial(start, script=script), 1, 0) for script in _SCRIPTS},
+    "loader": (loader, "loader, {pictures} pictures, {side} px", 192, 128),
+    "unet step": (unet_step, f"U-Net training, {_OF}", 16, 128),
+    "autoencoder step": (autoencoder_step, f"autoencoder, stage 1, {_OF}", 16, 128),
+    "decoder step": (decoder_step, f"CLIP decoder training, {_OF}", 16, 256),
+    "point step": (point_step, f"PointCLIP training, {_OF}", 16, 256),
+    "encoder": (encoder, "encoder ViT-B/16, {side} px", 8, 352),
+    "unet evaluation": (partial(evaluation, row="U-Net"), f"U-Net evaluation, {_OF}", None, 160),
+    "clip evaluation": (partial(evaluation, row="CLIP"), f"CLIP evaluation, {_OF}", None, 256),
+    "clipseg evaluation": (partial(evaluation, row="CLIPSeg"), f"CLIPSeg evaluation, {_OF}", None, 352),
+    "point evaluation": (partial(evaluation, row="PointCLIP"), f"PointCLIP evaluation, {_OF}", None, 256),
+    "click": (click, "a click, DeiT-Tiny, {side} px", 1, 256),
+    "clipseg": (clipseg, "CLIPSeg, {side} px, two prompts", 2, 352),
+    **{
+        f"start {script}": (partial(start, script=script), f"start of {script}, against import torch", 1, 0)
+        for script in _SCRIPTS
+    },
 }
 _SCALED = ("loader", "unet step", "autoencoder step", "decoder step", "point step", "unet evaluation")  # at SCALES
 _SCALES = {  # times the pictures, times the pixels

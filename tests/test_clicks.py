@@ -428,11 +428,13 @@ def test_predict_by_clicks_marks_what_is_under_them(run_script, oxford_root, tra
 
 
 @pytest.mark.slow
-def test_training_on_kept_features_is_reproducible_and_has_no_encoder_in_its_checkpoint(
-    run_script, oxford_root, tiny_clip_folder, tmp_path
+@pytest.mark.parametrize("kept", [True, False])
+def test_training_on_a_frozen_encoder_is_reproducible_and_has_no_encoder_in_its_checkpoint(
+    run_script, oxford_root, tiny_clip_folder, tmp_path, kept
 ):
+    options = ("--PROMPT=point", f"--ENCODER={tiny_clip_folder}", f"--AUGMENT_FEATURES={kept}")
+    options += ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8")
     for folder in ("a", "b"):
-        options = ("--PROMPT=point", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8")
         done = run_script("train_clip.py", f"--DATA_ROOT={oxford_root}", *options, f"--CHECKPOINTS={folder}")
         assert done.returncode == 0, done.stderr
     first, second = (checkpoint.load(tmp_path / folder / "pointclip" / "best.pt")["weights"] for folder in "ab")

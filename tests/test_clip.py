@@ -174,11 +174,12 @@ SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16",
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kept", [True, False])
 def test_training_keeps_the_encoder_out_of_the_checkpoint_and_the_other_scripts_read_it(
-    run_script, oxford_root, tiny_clip_folder, tmp_path
+    run_script, oxford_root, tiny_clip_folder, tmp_path, kept
 ):
-    data = f"--DATA_ROOT={oxford_root}"
-    done = run_script("train_clip.py", data, f"--ENCODER={tiny_clip_folder}", *SMALL)
+    data, features = f"--DATA_ROOT={oxford_root}", f"--AUGMENT_FEATURES={kept}"
+    done = run_script("train_clip.py", data, f"--ENCODER={tiny_clip_folder}", features, *SMALL)
     assert done.returncode == 0, done.stderr
     from utils.checkpoint import load
 
