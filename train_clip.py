@@ -20,7 +20,7 @@ from models.clip import CLIPCNN
 from models.pointclip import SHAPES, PointCLIP
 from utils.augment import augment, jitter_colour, normalise
 from utils.checkpoint import load
-from utils.classes import CLASSES, VOID
+from utils.classes import CLASSES
 from utils.click_protocol import click_confusions
 from utils.clicks import simulate_clicks
 from utils.config import (
@@ -46,6 +46,7 @@ PROMPT = "class"  # "class": every pixel gets one; "point": PointCLIP, what was 
 CLICK_SHAPE = "disk"  # "gaussian"
 CLICK_RADIUS = 0.02  # of the picture's side
 CORRECTIONS = 4  # simulated clicks after the first one, at most
+EDITED = 0.5  # share of the corrected pictures of which a part is to be left out, or something beside the animal kept
 WARM_START = True  # begin with the decoder of CHECKPOINTS/clip/best.pt, if it was trained on the same encoder
 WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
 # data
@@ -90,7 +91,7 @@ def main() -> None:
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "ENCODER_RATE", "WARM_RATE")
     require_between(constants, 0, 19, "CORRECTIONS")
-    require_between(constants, 0, 1, "DROPOUT", "COLOUR")
+    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED")
     require_range("SCALE", SCALE)
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
@@ -146,10 +147,9 @@ def main() -> None:
             def predict(indices, clicks, previous):
                 return single.decode([feature[indices] for feature in features], clicks, previous)
 
-            things, clicks, previous = simulate_clicks(predict, masks[:, ::2, ::2], generator, CORRECTIONS)
+            truth, clicks, previous = simulate_clicks(predict, images, masks, generator, CORRECTIONS, EDITED)
             single.train()
             thing = model(images, clicks, previous, tokens)
-            truth = (masks == things[:, None, None]).long().masked_fill(masks == VOID, VOID)
             return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
         # 4. Validation, as evaluate.py does it.

@@ -23,7 +23,7 @@ from utils.click_protocol import (
     look_up,
     number_of_clicks,
 )
-from utils.clicks import next_click, random_click, simulate_clicks, thing_mask, to_tensor
+from utils.clicks import edit_thing, next_click, random_click, simulate_clicks, thing_mask, to_tensor
 from utils.dataset import PetDataset, list_samples, read_mask, read_sample, rng_of
 from utils.errors import UserError
 from utils.pointing import PointPredictor
@@ -218,38 +218,72 @@ def test_clicks_that_make_no_sense_are_refused(predictor, image, points, labels,
 
 
 def test_simulated_clicks_are_on_the_thing_first_and_then_on_the_models_errors():
-    masks = torch.zeros(40, 32, 32, dtype=torch.uint8)
-    masks[:, 8:24, 8:24] = 1
-    masks[:, :2] = VOID
+    images, masks = torch.rand(40, 3, 64, 64), torch.zeros(40, 64, 64, dtype=torch.uint8)
+    masks[:, 16:48, 16:48] = 1
+    masks[:, :4] = VOID
     asked = []
 
     def predict(indices, clicks, previous):  # takes the left half for the thing, whatever is clicked
         asked.append((clicks.clone(), previous.clone()))
         return torch.where(torch.arange(32) < 16, 5.0, -5.0).expand(len(indices), 1, 32, 32)
 
-    things, clicks, previous = simulate_clicks(predict, masks, torch.Generator().manual_seed(0), 4)
-    again = simulate_clicks(predict, masks, torch.Generator().manual_seed(0), 4)
-    assert all(torch.equal(a, b) for a, b in zip((things, clicks, previous), again, strict=True))
-    assert clicks.shape == (40, 5, 3) and 5 < things.sum() < 35
-    x, y, label = ((clicks[..., 0] * 32).long(), (clicks[..., 1] * 32).long(), clicks[..., 2])
-    for index in range(40):
-        assert label[index, 0] == 1 and masks[index, y[index, 0], x[index, 0]] == things[index]
-        for number in range(1, 5):
-            if label[index, number] >= 0:
-                column, row = x[index, number], y[index, number]
-                wanted = masks[index, row, column] == things[index]
-                assert wanted == label[index, number] and wanted != (column < 16) and masks[index, row, column] != VOID
-    further = (label[:, 1:] >= 0).sum(1)
+    def simulate(edited):
+        return simulate_clicks(predict, images, masks, torch.Generator().manual_seed(0), 4, edited)
+
+    truths, clicks, previous = simulate(0.0)
+    assert all(torch.equal(a, b) for a, b in zip((truths, clicks, previous), simulate(0.0), strict=True))
+    animal = truths[:, 32, 32] == 1
+    whole = torch.stack([torch.from_numpy(thing_mask(masks[0].numpy(), thing)) for thing in (0, 1)])
+    assert torch.equal(truths, whole[animal.long()].long()) and clicks.shape == (40, 5, 3) and 5 < animal.sum() < 35
+    further = (clicks[:, 1:, 2] >= 0).sum(1)
     assert set(further.tolist()) == {0, 1, 2, 3, 4} and 10 < (further == 0).sum() < 30
     assert (previous[further == 0] == 0).all() and (previous[further > 0][..., :16] > 0.9).all()
     assert (asked[0][1] == 0).all() and (asked[1][1] != 0).all()  # nothing is known before the first answer
+    edited_truths, edited_clicks, _ = simulate(1.0)
+    changed = (edited_truths != whole[(edited_truths[:, 32, 32] == 1).long()]).any(2).any(1)
+    further = (edited_clicks[:, 1:, 2] >= 0).sum(1)
+    assert changed.sum() > 5 and not changed[further == 0].any()  # what takes one click is all of its class
+    for truth, given in zip([*truths, *edited_truths], [*clicks, *edited_clicks], strict=True):
+        for number, (x, y, label) in enumerate(given[given[:, 2] >= 0].tolist()):
+            column, row = int(x * 64), int(y * 64)
+            assert truth[row, column] == label and (number or label)
+            assert not number or label != (column < 32)  # where the model was wrong
+
+
+def test_an_edited_thing_differs_by_one_region_of_like_pixels_and_keeps_its_click():
+    picture = torch.full((3, 64, 96), -1.0)
+    picture[:, :, 48:] = 1.0  # dark and bright
+    truth = canvas((16, 16, 64, 32), size=(64, 96)).astype(np.uint8)
+    truth[:16] = VOID
+    rng = np.random.default_rng(0)
+    left, joined, one_sided = 0, 0, 0
+    for _ in range(300):
+        click = (*rng.integers((16, 16), (80, 48)), 1)
+        edited = edit_thing(truth, picture, click, rng)
+        changed = edited != truth
+        left, joined = left + (changed & (truth == 1)).any(), joined + (changed & (truth == 0)).any()
+        assert edited[click[1], click[0]] == 1 and ((edited == VOID) == (truth == VOID)).all()
+        assert not ((changed & (truth == 1)).any() and (changed & (truth == 0)).any())
+        assert ((edited == 1) & (truth == 1)).sum() >= (truth == 1).sum() / 2
+        one_sided += changed.any() and not (changed[:, :44].any() and changed[:, 52:].any())
+    assert left > 30 and joined > 30
+    assert one_sided > 0.7 * (left + joined)  # most regions end where dark meets bright
+    void = np.full((8, 8), VOID, np.uint8)
+    assert (edit_thing(void, picture[:, :8, :8], (0, 0, -1), rng) == VOID).all()
 
 
 def test_pictures_that_are_void_or_hold_one_thing_only_can_be_trained_on():
     masks = torch.full((6, 8, 8), VOID, dtype=torch.uint8)
     masks[3:] = 0
-    things, clicks, _ = simulate_clicks(lambda i, c, p: p, masks, torch.Generator().manual_seed(0), 0)
-    assert (things == 0).all() and clicks[:, 0, 2].tolist() == [-1, -1, -1, 1, 1, 1]
+
+    def predict(indices, clicks, previous):
+        return previous
+
+    for corrections in (0, 3):
+        generator = torch.Generator().manual_seed(0)
+        truths, clicks, _ = simulate_clicks(predict, torch.rand(6, 3, 8, 8), masks, generator, corrections, 1.0)
+        assert (truths[:3] == VOID).all() and (truths[3:] == 1).any(2).any(1).all()
+        assert clicks[:, 0, 2].tolist() == [-1, -1, -1, 1, 1, 1]
 
 
 # --------------------------------------------------------------------------------------------- protocol
