@@ -190,10 +190,69 @@ def test_flip_is_the_mean_over_the_picture_and_its_mirror_image(model, predictor
     clicks = ((10, 12, 1),)
     flipped.set_image(image)
     predictor.set_image(image)
-    plain = predictor._logits(clicks)
+    plain = predictor._logits(clicks, predictor.whole)
     predictor.set_image(image[:, ::-1])
-    mirrored = predictor._logits(((80 - 1 - 10, 12, 1),))
-    torch.testing.assert_close(flipped._logits(clicks), (plain + mirrored.flip(-1)) / 2, atol=2e-3, rtol=1e-3)
+    mirrored = predictor._logits(((80 - 1 - 10, 12, 1),), predictor.whole)
+    torch.testing.assert_close(
+        flipped._logits(clicks, flipped.whole), (plain + mirrored.flip(-1)) / 2, atol=2e-3, rtol=1e-3
+    )
+
+
+class BrightIsTheThing(torch.nn.Module):
+    """A stand-in for PointCLIP that keeps what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.given = [], []
+
+    def encode(self, images, tokens=None):
+        self.seen.append(images)
+        return [torch.nn.functional.avg_pool2d(images, 2)]
+
+    def decode(self, features, clicks, previous=None):
+        self.given.append((features[0], clicks, previous))
+        return features[0][:, :1] * 10
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_small_thing_is_looked_at_closer_where_all_clicks_are_about_it(flip):
+    picture = np.zeros((240, 400, 3), np.uint8)
+    picture[100:148, 300:360] = 255
+    picture[100:148, 330:334] = 0  # a gap that the whole picture, squashed to 32 pixels, cannot show
+    truth = picture[..., 0] > 0
+    model = BrightIsTheThing()
+    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, flip)
+
+    def iou(mask):
+        return (mask & truth).sum() / (mask | truth).sum()
+
+    predictor.set_image(picture)
+    closer, _ = predictor.predict([(310, 120)], [1])
+    two, _ = predictor.predict([(310, 120), (332, 125)], [1, 0])
+    assert len(model.seen) == 2 and closer.shape == two.shape == truth.shape
+    for feature, clicks, previous in model.given[1:]:  # in the window the clicks are on the same things
+        for x, y, label in clicks[0].tolist():
+            assert (feature[0, 0, int(y * 32), int(x * 32)] > 0) == bool(label)
+        assert (previous is None) == (clicks.shape[1] == 1)
+    far, _ = predictor.predict([(310, 120), (5, 5)], [1, 0])  # a click outside of the window: the whole picture again
+    assert len(model.seen) == 2
+    squashed = predictor._squash(picture)
+    predictor.set_tensors(squashed, picture.shape[:2])
+    whole, _ = predictor.predict([(310, 120)], [1])
+    assert np.array_equal(far, whole) and iou(closer) > 0.95 > 0.9 > iou(whole), (iou(closer), iou(whole))
+
+    seen = len(model.seen)
+    picture[20:220, 20:380] = 255
+    predictor.set_image(picture)
+    predictor.predict([(310, 120)], [1])
+    assert len(model.seen) == seen + 1  # large things need one look
+    predictor.set_image(np.zeros((3, 5, 3), np.uint8))
+    assert not predictor.predict([(1, 1)], [1])[0].any()
+    for size in ((1, 1), (2, 2), (3, 3), (1, 50)):  # a window has a pixel at least
+        tiny = np.zeros((*size, 3), np.uint8)
+        tiny[0, 0] = 255
+        predictor.set_image(tiny)
+        assert predictor.predict([(0, 0)], [1])[0].shape == size
 
 
 @pytest.mark.parametrize(

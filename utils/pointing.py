@@ -12,10 +12,16 @@ from utils.dataset import resize_image
 from utils.distributed import autocast
 from utils.errors import UserError
 
+Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture as given
+_MARGIN = 1.4  # a window's side, of the thing's
+_WINDOW = (0.2, 0.7)  # a window's side, of the picture's; larger ones are not worth a second encoding
+
 
 class PointPredictor:
     """A trained PointCLIP on one picture at a time: set_image() once, then predict() for any number of clicks.
 
+    What is small in the picture is looked at closer: the window around what the first click finds is encoded too, and
+    the clicks are answered there (zoom-in of Sofiiuk et al., f-BRS, CVPR 2020).
     mean, std: of the encoder; flip: average with the prediction on the mirror image.
     """
 
@@ -26,21 +32,18 @@ class PointPredictor:
 
     def set_image(self, image: np.ndarray) -> None:
         """Encode a picture, uint8 (H, W, 3)."""
-        small = torch.from_numpy(resize_image(image, self.image_size)).movedim(-1, 0)[None]
-        self.set_tensors(small, image.shape[:2])
+        self.set_tensors(self._squash(image), image.shape[:2])
+        self.image = image
 
-    @torch.inference_mode()
     def set_tensors(self, image: torch.Tensor, size: tuple[int, int], tokens: torch.Tensor | None = None) -> None:
-        """The same for a picture that is already squashed, uint8 (1, 3, S, S), and was of size (H, W).
+        """The same for a picture that is already squashed, uint8 (1, 3, S, S), and was of size (H, W): no closer look.
 
         tokens: of the picture, if they are known; not with flip.
         """
-        image = normalise(image.to(self.device), self.mean, self.std)
-        images = torch.cat([image, image.flip(-1)]) if self.flip else image
-        with autocast(self.device):
-            self.features = self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
-        self.size = size
-        self.known = {}  # clicks -> logits: undoing a click costs nothing
+        self.image, self.size = None, size
+        self.whole = (0, 0, size[1], size[0])
+        self.features = {self.whole: self._encode(image, tokens)}
+        self.known = {}  # clicks and window -> logits: undoing a click costs nothing
 
     def predict(self, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> tuple[np.ndarray, float]:
         """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
@@ -59,24 +62,65 @@ class PointPredictor:
                 raise UserError(f"the click at {x},{y} has label {label}: 1 is on the thing, 0 on the rest")
         if not any(label for *_, label in clicks):
             raise UserError("at least one click must be on the thing (label 1)")
-        logits = self._logits(clicks)
-        probability = F.interpolate(logits, size=self.size, mode="bilinear", align_corners=False)[0, 0].sigmoid()
+        probability = self._probability(clicks, self._window(clicks))
         mask = probability > 0.5
         inside = probability[mask].sum()
         score = inside / (mask.sum() + probability[~mask].sum()).clamp(min=1e-6)
         return mask.cpu().numpy(), float(score)
 
+    def _window(self, clicks: tuple[Click, ...]) -> Window:
+        """What to look at: around what the first click finds, if that is small and has all clicks; else the whole."""
+        if self.image is None or not clicks[0][2]:
+            return self.whole
+        found = self._probability(clicks[:1], self.whole) > 0.5
+        rows, columns = (found.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
+        if not rows:
+            return self.whole
+        height, width = self.size
+        tall, wide = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+        share = max(_MARGIN * max(tall / height, wide / width), _WINDOW[0])  # of both sides: squashed as the picture is
+        if share > _WINDOW[1]:
+            return self.whole
+        tall, wide = round(share * height), round(share * width)
+        top = min(max((rows[0] + rows[-1] + 1 - tall) // 2, 0), height - tall)
+        left = min(max((columns[0] + columns[-1] + 1 - wide) // 2, 0), width - wide)
+        inside = all(left <= x < left + wide and top <= y < top + tall for x, y, _ in clicks)
+        return (left, top, left + wide, top + tall) if inside else self.whole
+
     @torch.inference_mode()
-    def _logits(self, clicks: tuple[Click, ...]) -> torch.Tensor:
-        """(1, 1, h, w); every click sees the mask of those before it."""
-        if clicks not in self.known:
-            given = to_tensor(clicks, self.size)[None].to(self.device)
-            previous = self._logits(clicks[:-1]).sigmoid() if len(clicks) > 1 else None
+    def _probability(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """(H, W); 0 outside of the window."""
+        left, top, right, bottom = window
+        logits = self._logits(clicks, window)
+        inside = F.interpolate(logits, size=(bottom - top, right - left), mode="bilinear", align_corners=False)
+        return F.pad(inside[0, 0].sigmoid(), (left, self.whole[2] - right, top, self.whole[3] - bottom))
+
+    def _logits(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """(1, 1, h, w) of a window; every click sees the mask of those before it."""
+        if (clicks, window) not in self.known:
+            left, top, right, bottom = window
+            if window not in self.features:
+                self.features[window] = self._encode(self._squash(self.image[top:bottom, left:right]))
+            shifted = [(x - left, y - top, label) for x, y, label in clicks]
+            given = to_tensor(shifted, (bottom - top, right - left))[None].to(self.device)
+            previous = self._logits(clicks[:-1], window).sigmoid() if len(clicks) > 1 else None
             if self.flip:
                 mirrored = torch.cat([1 - given[..., :1], given[..., 1:]], 2)
                 given = torch.cat([given, mirrored])
                 previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
             with autocast(self.device):
-                logits = self.model.decode(self.features, given, previous).float()
-            self.known[clicks] = (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
-        return self.known[clicks]
+                logits = self.model.decode(self.features[window], given, previous).float()
+            self.known[clicks, window] = (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
+        return self.known[clicks, window]
+
+    @torch.inference_mode()
+    def _encode(self, image: torch.Tensor, tokens: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Feature maps of a squashed picture, uint8 (1, 3, S, S), and of its mirror image with flip."""
+        image = normalise(image.to(self.device), self.mean, self.std)
+        images = torch.cat([image, image.flip(-1)]) if self.flip else image
+        with autocast(self.device):
+            return self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
+
+    def _squash(self, image: np.ndarray) -> torch.Tensor:
+        """uint8 (H, W, 3) -> (1, 3, S, S)."""
+        return torch.from_numpy(resize_image(image, self.image_size)).movedim(-1, 0)[None]
