@@ -14,17 +14,17 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
     run_script, oxford_root, tiny_clip_folder, tmp_path
 ):
     (tmp_path / "README.md").write_text("<!-- clip -->\n<!-- /clip -->\n")
-    options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=1")
+    options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2")
     done = run_script("compare.py", "clip", *options, "--README=README.md")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "clip.csv") as file:
         lines = list(csv.DictReader(file))
     assert [line["variant"] for line in lines] == ["frozen", "fine-tuned", "random"]
-    assert {line["images"] for line in lines} == {"8"} and {line["epochs"] for line in lines} == {"1"}
+    assert {line["images"] for line in lines} == {"8"} and {line["epochs"] for line in lines} == {"2"}
     assert lines[1]["miou"] in (tmp_path / "README.md").read_text()
 
     runs = {path.parts[-3]: load(path) for path in tmp_path.glob("checkpoints/compare/clip/*/clip/last.pt")}
-    assert runs["fine-tuned"]["step"] == runs["frozen"]["step"] == runs["random"]["step"] == 1
+    assert runs["fine-tuned"]["step"] == runs["frozen"]["step"] == runs["random"]["step"] == 2
     seen = [runs[variant]["weights"]["decoder.project.0.running_mean"] for variant in runs]  # of the tokens
     assert not any(torch.equal(seen[i], seen[i - 1]) for i in range(3))
     assert runs["frozen"]["constants"]["ENCODER"] == runs["fine-tuned"]["constants"]["ENCODER"] == str(tiny_clip_folder)
@@ -37,8 +37,8 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
     assert again.returncode == 0 and "epoch 1/" in done.stdout and "epoch 1/" not in again.stdout
     assert (tmp_path / "results" / "clip.csv").read_text().splitlines()[1].startswith("frozen")
 
-    other = run_script("compare.py", "clip", *options[:-1], "--EPOCHS=2")  # never old runs under a new number
-    assert other.returncode == 1 and "was trained with EPOCHS = 1, now it is 2" in other.stderr
+    other = run_script("compare.py", "clip", *options[:-1], "--EPOCHS=3")  # never old runs under a new number
+    assert other.returncode == 1 and "was trained with EPOCHS = 2, now it is 3" in other.stderr
 
 
 def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, oxford_root, tmp_path):
