@@ -44,6 +44,7 @@ class PointPredictor:
         self.whole = (0, 0, size[1], size[0])
         self.features = {self.whole: self._encode(image, tokens)}
         self.known = {}  # clicks and window -> logits: undoing a click costs nothing
+        self.windows = {}  # first click -> window
 
     def predict(self, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> tuple[np.ndarray, float]:
         """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
@@ -70,9 +71,17 @@ class PointPredictor:
 
     def _window(self, clicks: tuple[Click, ...]) -> Window:
         """What to look at: around what the first click finds, if that is small and has all clicks; else the whole."""
-        if self.image is None or not clicks[0][2]:
+        first = clicks[0]
+        if self.image is None or not first[2]:
             return self.whole
-        found = self._probability(clicks[:1], self.whole) > 0.5
+        if first not in self.windows:
+            self.windows[first] = self._around(first)
+        left, top, right, bottom = window = self.windows[first]
+        return window if all(left <= x < right and top <= y < bottom for x, y, _ in clicks) else self.whole
+
+    def _around(self, click: Click) -> Window:
+        """The window around what a click finds in the whole picture, or the whole, if a window is not worth it."""
+        found = self._probability((click,), self.whole) > 0.5
         rows, columns = (found.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
         if not rows:
             return self.whole
@@ -84,8 +93,7 @@ class PointPredictor:
         tall, wide = round(share * height), round(share * width)
         top = min(max((rows[0] + rows[-1] + 1 - tall) // 2, 0), height - tall)
         left = min(max((columns[0] + columns[-1] + 1 - wide) // 2, 0), width - wide)
-        inside = all(left <= x < left + wide and top <= y < top + tall for x, y, _ in clicks)
-        return (left, top, left + wide, top + tall) if inside else self.whole
+        return left, top, left + wide, top + tall
 
     @torch.inference_mode()
     def _probability(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
