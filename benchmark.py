@@ -8,42 +8,39 @@ weights are random, for time and memory do not depend on them: nothing is downlo
 """
 
 import multiprocessing
-import platform
-import resource
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
+from models import untrained
 from models.autoencoder import Autoencoder
-from models.clip import CLIPCNN, CLIPDecoder, ImageEncoder
-from models.clipseg import CLIPSeg, add_background
+from models.clip import CLIPDecoder
+from models.clipseg import CLIPSeg
 from models.pointclip import PointCLIP
 from models.unet import UNet
-from utils.augment import augment, normalise
-from utils.click_protocol import click_confusions
+from utils.classes import PETS
 from utils.config import require_choice, require_positive, run_script
-from utils.dataset import PetDataset, read_mask
-from utils.distributed import autocast, pick_device
-from utils.evaluation import evaluate, to_size
+from utils.device import autocast, pick_device
+from utils.figures.plots import plot_benchmark
 from utils.files import read_csv, write_csv
-from utils.losses import segmentation_loss
-from utils.metrics import confusion_matrix
-from utils.plots import plot_benchmark
-from utils.pointing import PointPredictor
-from utils.reconstruction import random_patches, reconstruction_loss
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.plain import PlainDataset, draw_photos
+from utils.scoring.by_class import ByClass
+from utils.scoring.by_click import ByClick
+from utils.scoring.by_text import ByText, add_background
+from utils.scoring.row import Row
+from utils.scoring.speed import evaluation_race
 from utils.tables import markdown_table, write_between_markers
+from utils.timing import Race, race_line, random_batch, step_of
+from utils.training.losses import segmentation_loss
+from utils.training.reconstruction import random_patches, reconstruction_loss
 
 WHAT = ()  # --WHAT=loader,click; empty: all
 SCALES = ("1 x", "2 x pictures", "4 x pictures", "2 x pixels", "4 x pixels")  # how the cost grows
@@ -53,22 +50,6 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 RESULTS = "results"  # folder of benchmark.csv
 IMAGES = "images"  # folder of benchmark.png
 README = ""  # file whose table between the benchmark markers is written anew
-
-_BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-_TINY = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 12, "num_attention_heads": 3}
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass
-class Race:
-    """Our way and the plain way of doing one thing."""
-
-    unit: str  # "pictures/s" or "ms"
-    precision: str
-    pictures: int  # that one call handles
-    ours: Callable[[], object]
-    plain: Callable[[], object]
-    plain_pictures: int = 0  # 0: as many; fewer where the plain way is slow
 
 
 def main() -> None:
@@ -95,7 +76,7 @@ def main() -> None:
     if README:
         titles = {"what": "what", "unit": "unit", "ours": "ours", "plain": "plain way", "ratio": "ratio"}
         titles |= {"peak_memory_mb": "peak memory (MB)", "precision": "precision"}
-        write_between_markers(README, "benchmark", markdown_table(titles, unscaled, 2))
+        write_between_markers(README, {"benchmark": markdown_table(titles, unscaled, 2)})
     print(f"wrote {path}, {figure}")
 
 
@@ -112,36 +93,7 @@ def run(name: str, what: str, pictures: int, side: int, repeats: int, device_nam
     """One line of the CSV."""
     device = pick_device(device_name)
     torch.manual_seed(0)
-    race = _BENCHMARKS[name][0](device, pictures, side)
-    seconds = [median_seconds(function, repeats, device) for function in (race.ours, race.plain)]
-    seconds[1] *= race.pictures / (race.plain_pictures or race.pictures)
-    values = [race.pictures / s if race.unit == "pictures/s" else 1000 * s for s in seconds]
-    peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else _peak_memory_mb()
-    return {
-        "what": what,
-        "unit": race.unit,
-        "ours": f"{values[0]:.1f}",
-        "plain": f"{values[1]:.1f}",
-        "ratio": f"{seconds[1] / seconds[0]:.2f}",
-        "peak_memory_mb": f"{peak:.0f}",
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "threads": str(torch.get_num_threads()),
-        "precision": race.precision,
-    }
-
-
-def median_seconds(function: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Of `repeats` calls after two to warm up, or after one and of fewer calls (two at least) that take long."""
-    times = []
-    while len(times) < 2 + repeats and (len(times) < 3 or sum(times) < 20):
-        started = time.perf_counter()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:] if len(times) == 2 + repeats else times[1:])
+    return race_line(what, _BENCHMARKS[name][0](device, pictures, side), repeats, device)
 
 
 # ---------------------------------------------------------------------------------------------- loading
@@ -150,7 +102,7 @@ def median_seconds(function: Callable[[], object], repeats: int, device: torch.d
 def loader(device: torch.device, pictures: int, side: int) -> Race:
     """Augmented batches; plain: PIL and torchvision's transforms for every picture, in two worker processes."""
     folder = draw_photos(pictures)
-    ours_set = PetDataset(folder.name, "test", side)
+    ours_set = SegmentationDataset(folder.name, "test", side)
     plain_set = PlainDataset(Path(folder.name), side)
 
     def ours() -> None:
@@ -158,7 +110,7 @@ def loader(device: torch.device, pictures: int, side: int) -> Race:
             batch = ours_set[list(range(start, min(start + 16, pictures)))]
             generator = torch.Generator().manual_seed(start)
             images, _ = augment(*batch, generator, side, (0.7, 1.8), 15.0, 0.8)
-            normalise(images, _MEAN, _STD)
+            normalise(images, IMAGENET_MEAN, IMAGENET_STD)
 
     workers = torch.utils.data.DataLoader(plain_set, 16, num_workers=2, persistent_workers=True)
 
@@ -169,79 +121,7 @@ def loader(device: torch.device, pictures: int, side: int) -> Race:
     return Race("pictures/s", "fp32", pictures, ours, plain)
 
 
-class PlainDataset(torch.utils.data.Dataset):
-    """The usual way: open, convert, resize and augment one picture at a time."""
-
-    def __init__(self, root: Path, side: int):
-        from torchvision.transforms import v2
-
-        self.files = sorted((root / "test" / "images").glob("*.jpg"))
-        self.transform = v2.Compose(
-            [
-                v2.ToImage(),
-                v2.Resize((side, side), antialias=True),
-                v2.RandomAffine(15, scale=(0.7, 1.8)),
-                v2.RandomHorizontalFlip(),
-                v2.ColorJitter(0.4, 0.4, 0.5, 0.05),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(_MEAN, _STD),
-            ]
-        )
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        from torchvision import tv_tensors
-
-        file = self.files[index]
-        mask = np.array(Image.open(file.parent.with_name("masks") / f"{file.stem}.png"))
-        return self.transform(Image.open(file).convert("RGB"), tv_tensors.Mask(mask))
-
-
-def draw_photos(count: int) -> tempfile.TemporaryDirectory:
-    """A data set in the folder layout: JPEGs of 500 x 375 pixels with structure and noise, and their masks."""
-    folder = tempfile.TemporaryDirectory()
-    rng = np.random.default_rng(0)
-    (Path(folder.name) / "train").mkdir()  # by which the layout is recognised
-    for kind in ("images", "masks"):
-        (Path(folder.name) / "test" / kind).mkdir(parents=True)
-    for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375), Image.BICUBIC)
-        noisy = np.asarray(coarse) + rng.normal(0, 8, (375, 500, 3))
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(f"{folder.name}/test/images/{number:05d}.jpg")
-        mask = Image.fromarray(rng.integers(0, 3, (6, 8), np.uint8)).resize((500, 375), Image.NEAREST)
-        mask.save(f"{folder.name}/test/masks/{number:05d}.png")
-    return folder
-
-
 # --------------------------------------------------------------------------------------------- training
-
-
-def training_step(
-    device: torch.device, model: nn.Module, compute_loss: Callable[[nn.Module, bool], torch.Tensor]
-) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Forward and backward pass as the scripts do it (bf16, channels_last), and in fp32, contiguous.
-
-    compute_loss(model, fast) is told which.
-    """
-
-    def step(fast: bool) -> None:
-        model.to(memory_format=torch.channels_last if fast else torch.contiguous_format)
-        with autocast(device, "auto" if fast else "fp32"):
-            loss = compute_loss(model, fast)
-        loss.backward()
-        model.zero_grad()
-
-    return lambda: step(True), lambda: step(False)
-
-
-def random_batch(device: torch.device, pictures: int, side: int) -> tuple[dict[bool, torch.Tensor], torch.Tensor]:
-    """Pictures, channels_last (True) and contiguous (False), and masks of blocks."""
-    images = torch.randn(pictures, 3, side, side, device=device)
-    masks = torch.randint(0, 3, (pictures, side // 16, side // 16), device=device)
-    masks = masks.repeat_interleave(16, 1).repeat_interleave(16, 2)
-    return {True: images.contiguous(memory_format=torch.channels_last), False: images}, masks
 
 
 def kept_tokens(device: torch.device, pictures: int, side: int, channels: int) -> torch.Tensor:
@@ -255,7 +135,7 @@ def unet_step(device: torch.device, pictures: int, side: int) -> Race:
     def compute_loss(model: nn.Module, fast: bool) -> torch.Tensor:
         return segmentation_loss(model(images[fast]), masks)
 
-    ours, plain = training_step(device, UNet().to(device), compute_loss)
+    ours, plain = step_of(device, UNet().to(device), compute_loss)
     return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
@@ -267,13 +147,13 @@ def autoencoder_step(device: torch.device, pictures: int, side: int) -> Race:
     def compute_loss(model: nn.Module, fast: bool) -> torch.Tensor:
         return reconstruction_loss(model(images[fast], hidden), images[fast], hidden)
 
-    ours, plain = training_step(device, Autoencoder().to(device), compute_loss)
+    ours, plain = step_of(device, Autoencoder().to(device), compute_loss)
     return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
     """The decoder on kept tokens of ViT-B/16; plain: with the encoder in the loop."""
-    vit = random_encoder(_BASE).to(device).eval()
+    vit = untrained.image_encoder(untrained.BASE).to(device).eval()
     decoder = CLIPDecoder(vit.channels, (16, 48, 96, 192), 0.1).to(device)
     images, masks = random_batch(device, pictures, side)
     tokens = kept_tokens(device, pictures, side // 16, vit.channels)
@@ -283,13 +163,13 @@ def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
             seen = tokens.float() if fast else vit(images[False])
         return segmentation_loss(decoder(images[fast], seen)[:, :3], masks)
 
-    ours, plain = training_step(device, decoder, compute_loss)
+    ours, plain = step_of(device, decoder, compute_loss)
     return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
 def point_step(device: torch.device, pictures: int, side: int) -> Race:
     """PointCLIP with one correction on kept tokens of ViT-B/16; plain: with the encoder in the loop."""
-    model = point_clip(_BASE).to(device)
+    model = untrained.point_clip(untrained.BASE).to(device)
     images, masks = random_batch(device, pictures, side)
     tokens = kept_tokens(device, pictures, side // 16, model.encoder.channels)
     clicks = torch.rand(pictures, 2, 3, device=device).round()
@@ -302,7 +182,7 @@ def point_step(device: torch.device, pictures: int, side: int) -> Race:
         thing = model(images[fast], clicks, before, seen)
         return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
-    ours, plain = training_step(device, model, compute_loss)
+    ours, plain = step_of(device, model, compute_loss)
     return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
@@ -311,7 +191,10 @@ def point_step(device: torch.device, pictures: int, side: int) -> Race:
 
 def encoder(device: torch.device, pictures: int, side: int) -> Race:
     """CLIP ViT-B/16, as features are computed."""
-    model, images = random_encoder(_BASE).to(device).eval(), torch.randn(pictures, 3, side, side, device=device)
+    model, images = (
+        untrained.image_encoder(untrained.BASE).to(device).eval(),
+        torch.randn(pictures, 3, side, side, device=device),
+    )
 
     @torch.inference_mode()
     def encode(precision: str) -> None:
@@ -321,48 +204,15 @@ def encoder(device: torch.device, pictures: int, side: int) -> Race:
     return Race("pictures/s", _BF16, pictures, lambda: encode("auto"), lambda: encode("fp32"))
 
 
-def evaluation(device: torch.device, pictures: int, side: int, row: str) -> Race:
-    """A row over a split, from the files on; plain: a picture at a time with PIL, in fp32, all of it for every click.
-
-    The encoder of CLIP and PointCLIP has the shape of DeiT-Tiny.
-    """
-    folder = draw_photos(pictures)
-    dataset = PetDataset(folder.name, "test", side)
-    some = dataset.samples[:50]
-    prompts, click = torch.randn(2, 512, device=device), torch.tensor([[[0.5, 0.5, 1.0]]], device=device)
-    make = {"U-Net": UNet, "CLIP": clip_cnn, "PointCLIP": lambda: point_clip(_TINY)}
-    make["CLIPSeg"] = lambda: CLIPSeg(clipseg_reference(), None)
-    model = make[row]().to(device, memory_format=torch.channels_last).eval()
-
-    def predict(images: torch.Tensor) -> torch.Tensor:
-        images = normalise(images, _MEAN, _STD)
-        return add_background(model(images, prompts), 0.3) if row == "CLIPSeg" else model(images)
-
-    def ours() -> None:
-        if row == "PointCLIP":
-            click_confusions(PointPredictor(model, side, _MEAN, _STD, device, False), dataset, row)
-        else:
-            evaluate(predict, dataset, device)
-
-    @torch.inference_mode()
-    def plain(folder=folder) -> None:  # the folder lives as long as what reads it
-        for sample in some:
-            image = Image.open(sample.image).convert("RGB").resize((side, side))
-            image = torch.from_numpy(np.array(image)).movedim(-1, 0)[None].to(device)
-            mask = torch.from_numpy(read_mask(sample))
-            if row == "PointCLIP":
-                for _ in ("animal", "background"):
-                    thing = model(normalise(image, _MEAN, _STD), click)[0]
-                    confusion_matrix(mask, to_size(torch.cat([-thing, thing]), mask.shape).cpu(), 3)
-            else:
-                confusion_matrix(mask, to_size(predict(image)[0], mask.shape).cpu())
-
-    return Race("pictures/s", _BF16, pictures, ours, plain, len(some))
+def row_of(kind: type[Row], make: Callable[[], nn.Module], device: torch.device, side: int) -> Row:
+    """A row with random weights."""
+    model = make().to(device, memory_format=torch.channels_last).eval()
+    return kind("evaluation", model, device, side, IMAGENET_MEAN, IMAGENET_STD, PETS)
 
 
 def click(device: torch.device, pictures: int, side: int) -> Race:
     """A click after the first, with a DeiT-Tiny encoder; plain: the picture encoded again."""
-    model = point_clip(_TINY).to(device, memory_format=torch.channels_last).eval()
+    model = untrained.point_clip().to(device, memory_format=torch.channels_last).eval()
     images = random_batch(device, 1, side)[0][True]
     clicks = torch.tensor([[[0.5, 0.5, 1.0], [0.2, 0.3, 0.0]]], device=device)
     previous = torch.rand(1, 1, side // 2, side // 2, device=device)
@@ -379,7 +229,7 @@ def click(device: torch.device, pictures: int, side: int) -> Race:
 
 def clipseg(device: torch.device, pictures: int, side: int) -> Race:
     """CLIPSeg with two prompts; plain: transformers' own way in fp32, a picture encoded once per prompt."""
-    reference = clipseg_reference().to(device).eval()
+    reference = untrained.clipseg_reference().to(device).eval()
     images, prompts = torch.randn(pictures, 3, side, side, device=device), torch.randn(2, 512, device=device)
     model = CLIPSeg(reference, None).to(device)  # takes the reference's modules for its own
 
@@ -406,44 +256,24 @@ def start(device: torch.device, pictures: int, side: int, script: str) -> Race:
     return Race("ms", "", 1, ours, plain)
 
 
-def random_encoder(sizes: dict) -> ImageEncoder:
-    """A vision transformer of CLIP's shape with 16 x 16 patches and random weights."""
-    from transformers import CLIPVisionConfig, CLIPVisionModel
-
-    return ImageEncoder(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)))
+def ask_clipseg(model: CLIPSeg, image: torch.Tensor) -> list[torch.Tensor]:
+    return [add_background(model(image, model.encode_prompts(())), 0.3)[0]]
 
 
-def clipseg_reference() -> nn.Module:
-    """transformers' CLIPSeg of its usual size, with random weights."""
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
-
-    return CLIPSegForImageSegmentation(CLIPSegConfig(vision_config={**_BASE, "patch_size": 16}))
-
-
-def on_random_encoder(model: nn.Module, sizes: dict) -> nn.Module:
-    """CLIPCNN or PointCLIP, made with the encoder "tiny", on such an encoder instead."""
-    model.encoder = random_encoder(sizes).requires_grad_(False)
-    model.decoder = CLIPDecoder(model.encoder.channels, (16, 48, 96, 192), 0.1)
-    return model
-
-
-def clip_cnn() -> nn.Module:
-    return on_random_encoder(CLIPCNN("tiny", freeze_encoder=False), _TINY)
-
-
-def point_clip(sizes: dict) -> nn.Module:
-    return on_random_encoder(PointCLIP("tiny", freeze_encoder=False), sizes)
-
-
-def _peak_memory_mb() -> float:
-    """Of this process and the processes that it started."""
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10  # bytes there, kilobytes here
+def ask_pointclip(model: PointCLIP, image: torch.Tensor) -> list[torch.Tensor]:
+    """Two clicks, one on the animal and one on the background."""
+    click = torch.tensor([[[0.5, 0.5, 1.0]]], device=image.device)
+    things = [model(image, click)[0] for _ in ("animal", "background")]
+    return [torch.cat([-thing, thing]) for thing in things]
 
 
 _BF16 = "bf16 against fp32"
 _SCRIPTS = "train_unet.py train_autoencoder.py train_clip.py evaluate.py predict.py compare.py".split()
 _OF = "{pictures} of {side} px"
+_UNET = {"make": partial(row_of, ByClass, UNet), "ask": lambda model, image: [model(image)[0]]}
+_CLIP = {"make": partial(row_of, ByClass, untrained.clip_cnn), "ask": lambda model, image: [model(image)[0]]}
+_CLIPSEG = {"make": partial(row_of, ByText, untrained.clipseg), "ask": ask_clipseg}
+_POINTCLIP = {"make": partial(row_of, ByClick, untrained.point_clip), "ask": ask_pointclip}
 # name -> what measures it, its line in the CSV, pictures (None: PICTURES), pixels a side
 _BENCHMARKS = {
     "loader": (loader, "loader, {pictures} pictures, {side} px", 192, 128),
@@ -452,10 +282,10 @@ _BENCHMARKS = {
     "decoder step": (decoder_step, f"CLIP decoder training, {_OF}", 16, 256),
     "point step": (point_step, f"PointCLIP training, {_OF}", 16, 256),
     "encoder": (encoder, "encoder ViT-B/16, {side} px", 8, 352),
-    "unet evaluation": (partial(evaluation, row="U-Net"), f"U-Net evaluation, {_OF}", None, 160),
-    "clip evaluation": (partial(evaluation, row="CLIP"), f"CLIP evaluation, {_OF}", None, 256),
-    "clipseg evaluation": (partial(evaluation, row="CLIPSeg"), f"CLIPSeg evaluation, {_OF}", None, 352),
-    "point evaluation": (partial(evaluation, row="PointCLIP"), f"PointCLIP evaluation, {_OF}", None, 256),
+    "unet evaluation": (partial(evaluation_race, **_UNET), f"U-Net evaluation, {_OF}", None, 160),
+    "clip evaluation": (partial(evaluation_race, **_CLIP), f"CLIP evaluation, {_OF}", None, 256),
+    "clipseg evaluation": (partial(evaluation_race, **_CLIPSEG), f"CLIPSeg evaluation, {_OF}", None, 352),
+    "point evaluation": (partial(evaluation_race, **_POINTCLIP), f"PointCLIP evaluation, {_OF}", None, 256),
     "click": (click, "a click, DeiT-Tiny, {side} px", 1, 256),
     "clipseg": (clipseg, "CLIPSeg, {side} px, two prompts", 2, 352),
     **{

@@ -13,6 +13,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,13 @@ import torch
 
 from utils.checkpoint import load
 from utils.config import require_between, run_script
-from utils.dataset import PetDataset
-from utils.distributed import pick_device
+from utils.device import pick_device
 from utils.errors import UserError
-from utils.evaluation import evaluate
+from utils.figures.plots import plot_label_efficiency
 from utils.files import write_csv
-from utils.metrics import scores
-from utils.plots import plot_label_efficiency
+from utils.inputs.dataset import SegmentationDataset
 from utils.rows import load_row
+from utils.scoring.metrics import scores
 from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
@@ -43,8 +43,6 @@ RESULTS = "results"  # folder of the CSV
 IMAGES = "images"  # folder of labels.png
 README = ""  # file whose table between the comparison's markers is written anew
 
-_COLUMNS = ("miou", "mdice", "pixel_accuracy", "iou_background", "iou_cat", "iou_dog")
-
 
 @dataclass
 class Run:
@@ -55,28 +53,39 @@ class Run:
     options: list[str]  # of the training script
 
 
+@dataclass
+class Comparison:
+    """What is compared, and with which budget."""
+
+    row: str
+    size: int  # pixels a side
+    epochs: int
+    runs: Callable[[Path, int, int], list[Run]]  # folder, size, epochs -> its trainings
+    draw: Callable[[list[dict], Path], None] | None = None  # its figure, from the lines of its CSV
+
+
 def main(arguments: list[str]) -> None:
-    comparisons = {"clip": clip_runs, "autoencoder": autoencoder_runs}
+    comparisons = {"clip": Comparison("CLIP", 256, 3, clip_runs)}
+    comparisons["autoencoder"] = Comparison("Autoencoder", 64, 60, autoencoder_runs, plot_label_efficiency)
     if len(arguments) != 1 or arguments[0] not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     require_between(globals(), 0, math.inf, "EPOCHS", "IMAGE_SIZE")
-    (comparison,) = arguments
-    row, size, epochs = {"clip": ("CLIP", 256, 3), "autoencoder": ("Autoencoder", 64, 60)}[comparison]
-    size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
-    root, lines = Path(CHECKPOINTS) / comparison, []
-    for run in comparisons[comparison](root, size, epochs):
-        print(f"--- {comparison}: {run.folder}", flush=True)
-        train(f"train_{comparison}.py", run.options, root / run.folder)
-        numbers, images = score(row, root / run.folder)
+    (name,) = arguments
+    comparison = comparisons[name]
+    size, epochs = IMAGE_SIZE or comparison.size, EPOCHS or comparison.epochs
+    root, path, lines = Path(CHECKPOINTS) / name, Path(RESULTS) / f"{name}.csv", []
+    for run in comparison.runs(root, size, epochs):
+        print(f"--- {name}: {run.folder}", flush=True)
+        train(f"train_{name}.py", run.options, root / run.folder)
+        numbers, images = score(comparison.row, root / run.folder)
         lines.append({**run.about, **numbers, "epochs": str(epochs), "images": str(images)})
-        path = Path(RESULTS) / f"{comparison}.csv"
         write_csv(lines, path)
     table = markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))
     print(f"{table}\nwrote {path}")
-    if comparison == "autoencoder":
-        plot_label_efficiency(lines, Path(IMAGES) / "labels.png")
+    if comparison.draw:
+        comparison.draw(lines, Path(IMAGES) / "labels.png")
     if README:
-        write_between_markers(README, comparison, table)
+        write_between_markers(README, {name: table})
 
 
 def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:
@@ -157,11 +166,11 @@ def train(script: str, options: list[str], folder: Path) -> None:
 
 def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:
     """Scores on the test split, ready for the CSV, and the number of pictures."""
-    device = pick_device(DEVICE)
-    row = load_row(row_name, folder, device)
-    dataset = PetDataset(DATA_ROOT, "test", row.image_size)
-    result = scores(evaluate(row.predictor(False), dataset, device, label="test"))
-    return {column: f"{result[column]:.4f}" for column in _COLUMNS}, len(dataset)
+    row = load_row(row_name, folder, pick_device(DEVICE))
+    dataset = SegmentationDataset(DATA_ROOT, "test", row.image_size)
+    result = scores(row.score(dataset), row.counted)
+    columns = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in row.counted))
+    return {column: f"{result[column]:.4f}" for column in columns}, len(dataset)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,14 @@ import numpy as np
 from PIL import Image
 
 from models.clipseg import HUB_ID
-from utils.classes import CLASSES
-from utils.clicks import Click
 from utils.config import run_script
-from utils.dataset import read_image
-from utils.distributed import pick_device
+from utils.device import pick_device
 from utils.errors import UserError
-from utils.pictures import describe, draw_points, overlay, save_mask
-from utils.pointing import PointPredictor
-from utils.rows import ROWS, Row, load_row, segment
-from utils.zeroshot import text_scores
+from utils.figures.overlays import draw_points, overlay, save_mask
+from utils.inputs.clicks import Click
+from utils.inputs.pictures import read_image
+from utils.rows import Declared, find_rows, load_row
+from utils.scoring.row import Row, Segment, Segmentation
 
 # models
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
@@ -75,15 +73,20 @@ class Session:
     image: np.ndarray | None = None  # uint8 (H, W, 3)
     name: str = ""
     clicks: list[Click] = field(default_factory=list)
-    predictor: PointPredictor | None = None  # holds the features of `image`, from the first click on
+    opened: dict[str, Segment] = field(default_factory=dict)  # row -> the picture as it has opened it
 
 
-def find_rows() -> tuple[list[str], dict[str, str]]:
-    """Rows whose checkpoints exist, and the others with what to do about them. CLIPSeg needs no checkpoint."""
-    offered, missing = [], {}
-    for name, (folder, _) in ROWS.items():
-        if name == "CLIPSeg" or (Path(CHECKPOINTS) / folder / "best.pt").exists():
-            offered.append(name)
+@cache
+def known_rows() -> dict[str, Declared]:
+    return find_rows(CHECKPOINTS)
+
+
+def offered_rows() -> tuple[dict[str, Declared], dict[str, str]]:
+    """Rows whose checkpoints exist or whose weights the hub has, and the others with what to do about them."""
+    offered, missing = {}, {}
+    for name, row in known_rows().items():
+        if row.hub_id or (Path(CHECKPOINTS) / row.folder / "best.pt").exists():
+            offered[name] = row
             continue
         try:
             load(name)
@@ -94,7 +97,7 @@ def find_rows() -> tuple[list[str], dict[str, str]]:
 
 @cache
 def load(name: str) -> Row:
-    return load_row(name, CHECKPOINTS, pick_device(DEVICE), CLIPSEG)
+    return load_row(name, CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD)
 
 
 def open_picture(path: str | Path) -> Session:
@@ -108,37 +111,25 @@ def open_picture(path: str | Path) -> Session:
         raise UserError(str(error).replace(str(path), path.name)) from error
 
 
-def find_mask(session: Session, model: str | None, text: str, clicks: Sequence[Click]) -> tuple[np.ndarray | None, str]:
-    """Mask uint8 (H, W) of the session's picture and a line about it; or None and why there is none.
+def find_mask(
+    session: Session, model: str | None, text: str, clicks: Sequence[Click]
+) -> tuple[Segmentation | None, str]:
+    """What a row makes of the session's picture and a line about it; or None and why there is none.
 
-    text: for CLIPSeg, "" for cat and dog; clicks: for PointCLIP.
+    text and clicks: for a row with that prompt; without a text a row by text looks for the classes.
     """
     if not model:
         return None, "Choose a model."
-    if model == "PointCLIP" and not clicks:
-        return None, "Click on the thing to cut out."
     try:
-        if model == "PointCLIP":
-            points, labels = [(x, y) for x, y, _ in clicks], [label for *_, label in clicks]
-            mask, score = click_predictor(session).predict(points, labels)
-            return mask.astype(np.uint8), f"{describe(mask, ['the thing clicked'])}; expected IoU {score:.2f}"
-        if model == "CLIPSeg" and text.strip():
-            scores = text_scores(load(model).model, text.strip(), session.image, pick_device(DEVICE))
-            mask = (scores > THRESHOLD).astype(np.uint8)
-            return mask, describe(mask, [text.strip()])
-        mask = segment(load(model), session.image, pick_device(DEVICE))
-        return mask, describe(mask, CLASSES[1:])
+        row = load(model)
+        if row.prompt == "click" and not clicks:
+            return None, "Click on the thing to cut out."
+        if model not in session.opened:
+            session.opened[model] = row.open(session.image)
+        found = session.opened[model](clicks, text)
+        return found, found.describe()
     except UserError as error:
         return None, f"⚠️ {error}"
-
-
-def click_predictor(session: Session) -> PointPredictor:
-    """PointCLIP on the session's picture, which is encoded at the first call."""
-    if session.predictor is None:
-        predictor = load("PointCLIP").predictor(False)
-        predictor.set_image(session.image)
-        session.predictor = predictor
-    return session.predictor
 
 
 # ------------------------------------------------------------------------------------------------ view
@@ -153,15 +144,19 @@ def show_mask(
     """
     if session.image is None:
         return None, "Pick a picture first.", None
-    mask, line = find_mask(session, model, text, clicks)
-    if mask is not None or not clicks:
+    found, line = find_mask(session, model, text, clicks)
+    if found or not clicks:
         session.clicks = clicks
-    view = draw_view(session.image, mask, session.clicks if model == "PointCLIP" else ())
-    if mask is None:
+    view = draw_view(session.image, found, session.clicks if takes_clicks(model) else ())
+    if not found:
         return view, line, None
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{session.name}_mask.png"  # a new URL for every mask
-    save_mask(mask, path)
+    save_mask(found.ids, path, found.classes)
     return view, line, path
+
+
+def takes_clicks(model: str | None) -> bool:
+    return model is not None and known_rows()[model].kind.prompt == "click"
 
 
 def view_size(image: np.ndarray) -> tuple[int, int]:
@@ -178,12 +173,13 @@ def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
     return x, y
 
 
-def draw_view(image: np.ndarray, mask: np.ndarray | None, clicks: Sequence[Click] = ()) -> np.ndarray:
+def draw_view(image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = ()) -> np.ndarray:
     """Picture, mask and clicks as the browser shows them: uint8 (h, w, 3)."""
     size = view_size(image)
     view = np.array(Image.fromarray(image).resize(size))
-    if mask is not None:
-        view = overlay(view, np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
+    if found:
+        ids = np.array(Image.fromarray(found.ids).resize(size, Image.Resampling.NEAREST))
+        view = overlay(view, ids, found.classes)
     points = [((x + 0.5) * size[0] / image.shape[1], (y + 0.5) * size[1] / image.shape[0]) for x, y, _ in clicks]
     return draw_points(view, points, [label for *_, label in clicks])
 
@@ -195,9 +191,11 @@ def build_page(folder: str):
     """The gradio.Blocks; masks to download are written below `folder`."""
     import gradio as gr
 
-    offered, missing = find_rows()
+    offered, missing = offered_rows()
+    by_prompt = {row.kind.prompt: name for name, row in reversed(offered.items())}  # the first of each
+    clicked, typed_for = by_prompt.get("click"), by_prompt.get("text")
     plain = {"format": "jpeg", "interactive": False, "show_label": False, "buttons": []}
-    chosen = next((name for name in offered if name != "CLIPSeg"), None)
+    chosen = next((name for name, row in offered.items() if not row.hub_id), None)
     with gr.Blocks(title="Segment a pet", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         session = gr.State(Session())
         gr.Markdown("# Segment a pet\nPick a picture and a model, click on a thing, or type what to look for.")
@@ -207,16 +205,18 @@ def build_page(folder: str):
                 picture = gr.Image(visible=False, elem_id="picture", **plain)
                 message = gr.Markdown("Pick a picture to start.", elem_id="message")
             with gr.Column(scale=2, min_width=300):
-                model = gr.Radio(offered, value=chosen, label="Model")
-                if "PointCLIP" in offered:
+                model = gr.Radio(list(offered), value=chosen, label="Model")
+                if clicked:
                     sign = gr.Radio([("on the thing (+)", 1), ("not part of it (−)", 0)], value=1, label="A click is")
                     with gr.Row():
                         undo = gr.Button("Undo", size="md", min_width=80)
                         clear = gr.Button("Clear", size="md", min_width=80)
                 else:
-                    gr.Markdown(f"**Clicks** need PointCLIP: {missing['PointCLIP']}", container=True)
-                hint = "Empty: cat and dog. The weights, 600 MB, are downloaded when they are first asked for."
-                text = gr.Textbox(label="Text for CLIPSeg", info=hint, placeholder="type and press Enter")
+                    needed = {name: hint for name, hint in missing.items() if takes_clicks(name)}
+                    lines = "; ".join(f"{name}: {hint}" for name, hint in needed.items())
+                    gr.Markdown(f"**Clicks** need {lines}", container=True)
+                hint = "Empty: its classes. The weights, 600 MB, are downloaded when they are first asked for."
+                text = gr.Textbox(label=f"Text for {typed_for}", info=hint, placeholder="type and press Enter")
                 download = gr.DownloadButton("Download the mask", interactive=False)
                 side_by_side = gr.Button("All models side by side", variant="primary")
         panels = {}
@@ -246,17 +246,17 @@ def build_page(folder: str):
 
         def click(tab: Session, label: int, event: gr.SelectData) -> dict:
             if tab.image is None:  # the script was started anew behind an open tab
-                return answer(tab, "PointCLIP", "", [])
-            return answer(tab, "PointCLIP", "", [*tab.clicks, (*pixel_under(event.index, tab.image), label)])
+                return answer(tab, clicked, "", [])
+            return answer(tab, clicked, "", [*tab.clicks, (*pixel_under(event.index, tab.image), label)])
 
         def compare(tab: Session) -> dict:
             if tab.image is None:
                 return {message: "Pick a picture first."}
             changes = {row: gr.Row(visible=True)}
             for name, (view, caption) in panels.items():
-                mask, line = find_mask(tab, name, "", tab.clicks)
-                clicks = tab.clicks if name == "PointCLIP" else ()
-                changes |= {view: draw_view(tab.image, mask, clicks), caption: f"**{name}** – {line}"}
+                found, line = find_mask(tab, name, "", tab.clicks)
+                clicks = tab.clicks if takes_clicks(name) else ()
+                changes |= {view: draw_view(tab.image, found, clicks), caption: f"**{name}** – {line}"}
             return changes
 
         parts = [part for panel in panels.values() for part in panel]
@@ -266,12 +266,12 @@ def build_page(folder: str):
         queue |= {"show_progress_on": message, "api_visibility": "private"}
         file.upload(pick, [file, model, text], **queue)
         model.input(lambda tab, *asked: answer(tab, *asked, tab.clicks), [session, model, text], **queue)
-        text.submit(lambda tab, typed: answer(tab, "CLIPSeg", typed, tab.clicks), [session, text], **queue)
+        text.submit(lambda tab, typed: answer(tab, typed_for, typed, tab.clicks), [session, text], **queue)
         side_by_side.click(compare, [session], **queue)
-        if "PointCLIP" in offered:
+        if clicked:
             picture.select(click, [session, sign], **queue)
-            undo.click(lambda tab: answer(tab, "PointCLIP", "", tab.clicks[:-1]), [session], **queue)
-            clear.click(lambda tab: answer(tab, "PointCLIP", "", []), [session], **queue)
+            undo.click(lambda tab: answer(tab, clicked, "", tab.clicks[:-1]), [session], **queue)
+            clear.click(lambda tab: answer(tab, clicked, "", []), [session], **queue)
     return page
 
 

@@ -4,32 +4,32 @@
     python predict.py photo.jpg --POINT=210,140 --POINT=30,40,0     # what is at x, y, without what is at 30, 40
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
-Writes OUT/masks/NAME.png (class ids 0 background, 1 cat, 2 dog, shown in colour; with TEXT or POINT 1 is the thing),
-OUT/overlays/NAME.png and, with TEXT, OUT/heatmaps/NAME.png, all at the picture's own size. Inputs are never
-overwritten; files that cannot be read are listed at the end.
+Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
+OUT/overlays/NAME.png and, with TEXT, OUT/heatmaps/NAME.png, all at the picture's own size; of a.jpg and a.png,
+a.jpg.png and a.png.png. Inputs are never overwritten; files that cannot be read are listed at the end.
 """
 
 import sys
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from models.clipseg import HUB_ID
-from utils.classes import CLASSES
-from utils.config import require_choice, run_script
-from utils.dataset import list_pictures, read_image
-from utils.distributed import pick_device
+from utils.config import run_script
+from utils.device import pick_device
 from utils.errors import UserError
-from utils.pictures import describe, draw_points, heat_map, overlay, save_mask, save_picture
-from utils.rows import ROWS, load_row, segment
-from utils.zeroshot import load_clipseg, text_scores
+from utils.figures.overlays import draw_points, heat_map, overlay, save_mask, save_picture
+from utils.inputs.clicks import Click
+from utils.inputs.layouts import list_pictures
+from utils.inputs.pictures import read_image
+from utils.rows import find_rows, load_row
+from utils.scoring.row import Row, Segmentation
 
 # what
-MODEL = "unet"  # "unet", "autoencoder", "clip", "clipseg"
-POINT = []  # clicks for PointCLIP, in pixels: x,y on the thing, x,y,0 on what is not part of it
-TEXT = ""  # any text, e.g. "a cat": CLIPSeg looks for it
+MODEL = "unet"  # any row of the table, e.g. "unet", "autoencoder", "clip", "clipseg", or one of your own
+POINT = []  # clicks, for a row that takes them (PointCLIP), in pixels: x,y on the thing, x,y,0 on the rest
+TEXT = ""  # any text, e.g. "a cat", for a row that takes one (CLIPSeg)
 CLIPSEG = HUB_ID  # hub id or folder of its weights
 THRESHOLD = 0.3  # of the text's score, 0 to 1
 FLIP = False  # average over the picture and its mirror image
@@ -38,31 +38,26 @@ OUT = "predictions"  # folder
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
-# picture uint8 (H, W, 3) -> folder below OUT and what goes there: the mask uint8 (H, W), pictures (H, W, 3)
-Segmenter = Callable[[np.ndarray], dict[str, np.ndarray]]
-
 
 def main(arguments: list[str]) -> int:
     pictures = find_pictures(arguments)
-    device = pick_device(DEVICE)
     if POINT and TEXT:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
-    if POINT:
-        segment_picture = segmenter_by_clicks(device)
-    else:
-        segment_picture = segmenter_by_text(device) if TEXT else segmenter_by_class(device)
-    names = [TEXT or "the thing clicked"] if TEXT or POINT else CLASSES[1:]
+    clicks = [parse_click(text) for text in POINT]
+    row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD)
     failures = []
-    for picture in pictures:
+    for picture, name in pictures.items():
         try:
-            image = read_image(picture)
-            for folder, output in segment_picture(image).items():
-                path = Path(OUT) / folder / f"{picture.stem}.png"
+            outputs = segment(row, read_image(picture), clicks)
+            paths = {folder: Path(OUT) / folder / f"{name}.png" for folder in outputs}
+            for path in paths.values():
                 if path.resolve() in {p.resolve() for p in pictures}:
                     raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
-                save_mask(output, path) if folder == "masks" else save_picture(output, path)
-                if folder == "masks":
-                    print(f"{picture}: {describe(output, names)} -> {path}")
+            found = outputs["masks"]
+            save_mask(found.ids, paths["masks"], found.classes)
+            for folder in outputs.keys() - {"masks"}:
+                save_picture(outputs[folder], paths[folder])
+            print(f"{picture}: {found.describe()} -> {paths['masks']}")
         except UserError as error:
             failures.append(str(error))
     for failure in failures:
@@ -70,65 +65,54 @@ def main(arguments: list[str]) -> int:
     return 1 if failures else 0
 
 
-def find_pictures(arguments: list[str]) -> list[Path]:
-    """The files named, and the pictures in the folders named. Raises UserError if two would share an output."""
+def find_pictures(arguments: list[str]) -> dict[Path, str]:
+    """The files named, and the pictures in the folders named -> the names of their outputs. Raises UserError."""
     if not arguments:
         raise UserError("name at least one picture or folder: python predict.py photo.jpg")
-    pictures = []
+    pictures = {}
     for path in map(Path, arguments):
-        pictures += list_pictures(path) if path.is_dir() else [path]
+        for file in list_pictures(path) if path.is_dir() else [path]:
+            pictures[file.resolve()] = file
     if not pictures:
         raise UserError(f"no pictures in {', '.join(arguments)}")
-    by_stem = {}
-    for picture in pictures:
-        other = by_stem.setdefault(picture.stem, picture)
-        if other.resolve() != picture.resolve():
-            raise UserError(f"{other} and {picture} would both become {picture.stem}.png; run them with different OUT")
-    return list(dict.fromkeys(pictures))
+    stems = Counter(file.stem for file in pictures.values())
+    names = {file: file.stem if stems[file.stem] == 1 else file.name for file in pictures.values()}
+    by_name = {}
+    for file, name in names.items():
+        other = by_name.setdefault(name, file)
+        if other != file:
+            raise UserError(f"{other} and {file} would both become {name}.png; run them with different OUT")
+    return names
 
 
-def segmenter_by_class(device: torch.device) -> Segmenter:
-    by_class = {folder: row for row, (folder, _) in ROWS.items() if row != "PointCLIP"}
-    require_choice("MODEL", MODEL, tuple(by_class))
-    row = load_row(by_class[MODEL], CHECKPOINTS, device, CLIPSEG)
-
-    def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
-        mask = segment(row, image, device, FLIP)
-        return {"masks": mask, "overlays": overlay(image, mask)}
-
-    return segment_picture
-
-
-def segmenter_by_clicks(device: torch.device) -> Segmenter:
-    points, labels = zip(*map(parse_click, POINT), strict=True)
-    predictor = load_row("PointCLIP", CHECKPOINTS, device).predictor(FLIP)
-
-    def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
-        predictor.set_image(image)
-        mask = predictor.predict(points, labels)[0].astype(np.uint8)
-        return {"masks": mask, "overlays": draw_points(overlay(image, mask), points, labels)}
-
-    return segment_picture
+def find_row() -> str:
+    """MODEL by its name in the table or its folder, in any case; with POINT or TEXT a row that takes it."""
+    rows = find_rows(CHECKPOINTS)
+    named = [name for name, row in rows.items() if MODEL.lower() in (name.lower(), row.folder.lower())]
+    if not named:
+        raise UserError(f"MODEL = {MODEL!r}: must be one of {', '.join(name.lower() for name in rows)}")
+    asked = "click" if POINT else "text" if TEXT else ""
+    chosen = [name for name in (*named, *rows) if not asked or rows[name].kind.prompt == asked][0]
+    if rows[chosen].kind.prompt == "click" and not POINT:
+        raise UserError(f"MODEL = {MODEL!r} needs a click: --POINT=x,y")
+    return chosen
 
 
-def parse_click(text: str) -> tuple[tuple[int, int], int]:
-    """ "x,y" or "x,y,0" -> ((x, y), label). Raises UserError."""
+def parse_click(text: str) -> Click:
+    """ "x,y" or "x,y,0" -> (x, y, label). Raises UserError."""
     try:
         x, y, label = map(int, (text if text.count(",") == 2 else f"{text},1").split(","))
     except ValueError:
         raise UserError(f"POINT = {text}: write x,y in pixels, or x,y,0 for what is not part of the thing") from None
-    return (x, y), label
+    return x, y, label
 
 
-def segmenter_by_text(device: torch.device) -> Segmenter:
-    model = load_clipseg(CLIPSEG, device)
-
-    def segment_picture(image: np.ndarray) -> dict[str, np.ndarray]:
-        heat = text_scores(model, TEXT, image, device, FLIP)
-        mask = (heat > THRESHOLD).astype(np.uint8)
-        return {"masks": mask, "overlays": overlay(image, mask), "heatmaps": heat_map(image, heat)}
-
-    return segment_picture
+def segment(row: Row, image: np.ndarray, clicks: list[Click]) -> dict[str, Segmentation | np.ndarray]:
+    """Folder below OUT -> what goes there: the segmentation, pictures uint8 (H, W, 3)."""
+    found = row.segment(image, clicks, TEXT, FLIP)
+    points, labels = [click[:2] for click in clicks], [click[2] for click in clicks]
+    outputs = {"masks": found, "overlays": draw_points(overlay(image, found.ids, found.classes), points, labels)}
+    return outputs if found.heat is None else outputs | {"heatmaps": heat_map(image, found.heat)}
 
 
 if __name__ == "__main__":

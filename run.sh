@@ -29,5 +29,5 @@ python train_autoencoder.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE
 python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=60 --FALLBACK=tiny
 python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=20 --FALLBACK=tiny --PROMPT=point
 pictures=images/synthetic
-python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures/examples.png \
+python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures \
     --CLICKS="PointCLIP,CLIP look-up,disk,everything"

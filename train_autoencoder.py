@@ -23,10 +23,8 @@ import torch
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
-from models.autoencoder import Autoencoder, AutoencoderSegmenter, fit_to
-from utils.augment import augment, normalise
+from models.autoencoder import Autoencoder, AutoencoderSegmenter
 from utils.checkpoint import load, load_state
-from utils.classes import CLASSES
 from utils.config import (
     require_between,
     require_choice,
@@ -35,16 +33,18 @@ from utils.config import (
     run_script,
     script_constants,
 )
-from utils.dataset import PetDataset, Sample
-from utils.distributed import autocast, distributed, is_main, pick_device, wait_for_all
+from utils.device import autocast, pick_device
+from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
-from utils.evaluation import evaluate, predictor
-from utils.files import read_csv, replacing
-from utils.losses import segmentation_loss
-from utils.metrics import scores
-from utils.plots import plot_examples
-from utils.reconstruction import complete, random_patches, reconstruction_loss
-from utils.training import fit
+from utils.figures.plots import plot_curves, plot_examples
+from utils.files import replacing
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import Sample
+from utils.scoring.by_class import validate
+from utils.training.fit import fit
+from utils.training.losses import segmentation_loss
+from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
 
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
@@ -92,8 +92,6 @@ RESUME = False  # go on from last.pt, of the stage that was interrupted
 CHECKPOINTS = "checkpoints"  # folder of all rows
 PICTURE_EVERY = 5  # epochs of stage 1 between two pictures of reconstructions
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 def main() -> None:
     constants = script_constants(main)
@@ -124,7 +122,7 @@ def main() -> None:
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.pt."""
     # 1. Data and model.
-    train, val = (PetDataset(DATA_ROOT, split, SMALL_SIZE) for split in (TRAIN_SPLIT, "val"))
+    train, val = (SegmentationDataset(DATA_ROOT, split, SMALL_SIZE) for split in (TRAIN_SPLIT, "val"))
     torch.manual_seed(SEED)
     model = Autoencoder(**network)
 
@@ -136,32 +134,46 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
 
     def compute_loss(model, batch, generator, progress):
         images, _ = augment(*batch, generator, SMALL_SIZE, SCALE, ROTATION, COLOUR)
-        images = normalise(images, MEAN, STD)
+        images = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
         hidden = hide(images, generator)
         return reconstruction_loss(model(images, hidden), images, hidden)
 
     # 3. Validation: the same patches of the same pictures every time.
-    epoch = len(read_csv(folder / "pretraining" / "log.csv")) if RESUME else 0
-
     @torch.inference_mode()
-    def validate(model):
-        nonlocal epoch
-        epoch += 1
+    def validate_rebuilding(model):
         generator, total = torch.Generator().manual_seed(0), 0.0
         for start in range(0, len(val), BATCH_SIZE):
-            images = normalise(val[list(range(start, min(start + BATCH_SIZE, len(val))))][0].to(device), MEAN, STD)
+            images = val[list(range(start, min(start + BATCH_SIZE, len(val))))][0].to(device)
+            images = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
             hidden = hide(images, generator)
             with autocast(device, PRECISION):
                 rebuilt = model(images, hidden)
             total += reconstruction_loss(rebuilt, images, hidden).item() * len(images)
-            if start == 0 and is_main() and (epoch % PICTURE_EVERY == 0 or epoch == PRETRAIN_EPOCHS):
-                draw_reconstructions(images[:4], hidden, rebuilt, folder / "pretraining" / f"epoch_{epoch:03d}.png")
+            if start == 0:
+                latest[:] = images[:4], hidden, rebuilt
         return {"score": -total / len(val)}
 
+    latest = []  # the first pictures of the last validation
+
+    def draw(log, path):
+        plot_curves(log, path)
+        if len(log) % PICTURE_EVERY == 0 or len(log) == PRETRAIN_EPOCHS:
+            draw_reconstructions(*latest, path.with_name(f"epoch_{len(log):03d}.png"))
+
     # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
-    about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE, "mean": MEAN, "std": STD}
-    budget = {**constants, "EPOCHS": PRETRAIN_EPOCHS}
-    best = fit(model, train, compute_loss, validate, folder / "pretraining", about, budget, device)
+    about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
+    best = fit(
+        model,
+        train,
+        compute_loss,
+        validate_rebuilding,
+        folder=folder / "pretraining",
+        about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+        classes=train.classes,
+        constants={**constants, "EPOCHS": PRETRAIN_EPOCHS},
+        device=device,
+        draw=draw,
+    )
     if is_main():
         with replacing(folder / "pretrained.pt") as temporary:
             shutil.copyfile(best, temporary)
@@ -172,7 +184,7 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 2: the same network with a head for the classes. Writes folder/best.pt."""
     # 1. Data: an epoch is as long with few masks as with all of them, so that budgets can be compared.
-    train, val = (PetDataset(DATA_ROOT, split, IMAGE_SIZE) for split in (TRAIN_SPLIT, "val"))
+    train, val = (SegmentationDataset(DATA_ROOT, split, IMAGE_SIZE) for split in (TRAIN_SPLIT, "val"))
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
     if LABELS_PERCENT < 100:
         print(f"stage 2 sees the masks of {len(labelled)} of {len(train)} pictures", flush=True)
@@ -180,7 +192,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
 
     # 2. Model, from stage 1 if it is not from scratch.
     torch.manual_seed(SEED)
-    arguments = {"classes": len(CLASSES), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
+    arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
     digest, groups, budget = "", None, {**constants, "EPOCHS": EPOCHS + PRETRAIN_EPOCHS}
     if FINETUNE != "scratch":
@@ -197,20 +209,26 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     def compute_loss(model, batch, generator, progress):
         size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
         images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE)
-        return segmentation_loss(model(normalise(images, MEAN, STD)), masks)
+        return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Validation, exactly as evaluate.py does it.
-    def validate(model):
-        result = scores(evaluate(predictor(model, MEAN, STD), val, device))
-        return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
-
-    # 5. Train; a run that was interrupted in stage 1 begins stage 2 anew.
-    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "mean": MEAN, "std": STD}
-    about |= {"pretrained": digest}
+    # 4. Train, validated exactly as evaluate.py does it; a run that was interrupted in stage 1 begins stage 2 anew.
+    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": digest}
     if RESUME and STAGE == 0 and digest:
         last = folder / "last.pt"
         budget = {**budget, "RESUME": last.exists() and load(last).get("pretrained") == digest}
-    fit(model, labelled, compute_loss, validate, folder, about, budget, device, groups)
+    fit(
+        model,
+        labelled,
+        compute_loss,
+        lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
+        folder=folder,
+        about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+        classes=train.classes,
+        constants=budget,
+        device=device,
+        draw=plot_curves,
+        parameter_groups=groups,
+    )
 
 
 def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]:
@@ -240,19 +258,19 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
     load_state(model, kept, path, ignore="head.")
 
 
-def show_whole_pictures(encoder: torch.nn.Module, train: PetDataset, device: torch.device) -> None:
+def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
     """Batch statistics of pictures without hidden patches, for an encoder that stays as it is."""
     batches = (list(range(start, min(start + 64, len(train)))) for start in range(0, len(train), 64))
-    update_bn((normalise(train[batch][0].to(device), MEAN, STD) for batch in batches), encoder)
+    update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)
 
 
 def draw_reconstructions(images: torch.Tensor, hidden: torch.Tensor | None, rebuilt: torch.Tensor, path: Path) -> None:
     """Originals (N, 3, H, W), normalised, what the model sees, what it makes of them; hidden, rebuilt: at least N."""
     count = len(images)
     hidden = None if hidden is None else hidden[:count]
-    seen = images if hidden is None else images.masked_fill(fit_to(hidden, images), 0.0)
+    seen = images if hidden is None else images.masked_fill(spread(hidden, images), 0.0)
     columns = {"original": images, "input": seen, "reconstruction": complete(rebuilt[:count], images, hidden)}
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}
     plot_examples(pictures, path)
 

@@ -1,28 +1,29 @@
-"""Train a CNN decoder on a frozen image encoder (CLIP, or any other vision transformer): background, cat, dog.
+"""Train a CNN decoder on a frozen image encoder (CLIP, or any other vision transformer), on the classes of the data.
 
     python train_clip.py                                              # CLIP ViT-B/16 from the hub
     python train_clip.py --PROMPT=point                               # PointCLIP: the thing under a click
     python train_clip.py --ENCODER=facebook/deit-tiny-patch16-224     # another encoder, by hub id or folder
+    python train_clip.py --ENCODER=facebook/dinov2-small --IMAGE_SIZE=252 --ROW=DINOv2   # as a row beside CLIP's
     python train_clip.py --AUGMENT_FEATURES=False                     # encode augmented pictures in every step
     python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False   # fine-tune the encoder too
 
 The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
-cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/) {best.pt, last.pt, log.csv,
-curves.png}; the checkpoint holds the decoder and the encoder's id. README.md says how long it takes and what to expect.
+cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/, or ROW/) {best.pt, last.pt,
+log.csv, curves.png}; the checkpoint holds the decoder and the encoder's id. README.md says how long it takes and
+what to expect.
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from models.clip import CLIPCNN
 from models.pointclip import SHAPES, PointCLIP
-from utils.augment import augment, jitter_colour, normalise
 from utils.checkpoint import load
-from utils.classes import CLASSES
-from utils.click_protocol import click_confusions
-from utils.clicks import simulate_clicks
+from utils.classes import read_classes
 from utils.config import (
     require_between,
     require_choice,
@@ -31,23 +32,28 @@ from utils.config import (
     run_script,
     script_constants,
 )
-from utils.dataset import PetDataset
-from utils.distributed import distributed, pick_device
+from utils.device import pick_device
+from utils.distributed import distributed
 from utils.errors import UserError
-from utils.evaluation import evaluate
-from utils.features import FeatureDataset, encoder_key
-from utils.losses import segmentation_loss
-from utils.metrics import scores
-from utils.pointing import PointPredictor
-from utils.training import fit
+from utils.figures.plots import plot_curves
+from utils.inputs.augment import augment, jitter_colour, normalise
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.features import FeatureDataset, encoder_key
+from utils.rows import folder_of
+from utils.scoring.by_class import validate
+from utils.scoring.by_click import ByClick, validate_clicks
+from utils.training.fit import fit
+from utils.training.losses import segmentation_loss
+from utils.training.simulated_clicks import simulate_clicks
 
 # task
 PROMPT = "class"  # "class": every pixel gets one; "point": PointCLIP, what was clicked against the rest
+ROW = ""  # a name, e.g. DINOv2: a row of its own in the table, in a folder of that name; empty: CLIP, or PointCLIP
 CLICK_SHAPE = "disk"  # "gaussian"
 CLICK_RADIUS = 0.02  # of the picture's side
 CORRECTIONS = 4  # simulated clicks after the first one, at most
 EDITED = 0.5  # share of the corrected pictures of which a part is to be left out, or something beside the animal kept
-WARM_START = True  # begin with the decoder of CHECKPOINTS/clip/best.pt, if it was trained on the same encoder
+WARM_START = "CLIP"  # row whose decoder to begin with, if it was trained on the same encoder; empty: none
 WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
@@ -93,98 +99,146 @@ def main() -> None:
     require_between(constants, 0, 19, "CORRECTIONS")
     require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED")
     require_range("SCALE", SCALE)
+    name, train = ("pointclip", train_by_click) if PROMPT == "point" else ("clip", train_by_class)
+    folder = Path(CHECKPOINTS) / folder_of(ROW, name)
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
-        # 1. Encoder and decoder.
-        arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
-        arguments |= {"freeze_encoder": FREEZE_ENCODER}
-        if PROMPT == "point":
-            arguments |= {"click_shape": CLICK_SHAPE, "click_radius": CLICK_RADIUS}
-        else:
-            arguments |= {"classes": len(CLASSES)}
-        model, arguments = build_model(arguments)
-        warm = False
-        if PROMPT == "point" and WARM_START:
-            warm = load_class_decoder(model, arguments, Path(CHECKPOINTS) / "clip" / "best.pt")
-        encoder = model.encoder
-        mean, std = encoder.mean, encoder.std
-        if IMAGE_SIZE % encoder.patch_size:
-            raise UserError(f"IMAGE_SIZE = {IMAGE_SIZE}: must be a multiple of the patch size {encoder.patch_size}")
-
-        # 2. Data: with the features of the frozen encoder, or as pictures alone.
-        keep_features = AUGMENT_FEATURES and arguments["freeze_encoder"]
-        if keep_features:
-            encoder_id = encoder_key(ENCODER, encoder.layers)
-            train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, encoder_id, device, mirrored=True)
-            val = FeatureDataset(DATA_ROOT, "val", IMAGE_SIZE, encoder, encoder_id, device, mirrored=False)
-            model.encoder = None  # its features are all that is needed from here on
-        else:
-            train = PetDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
-            val = PetDataset(DATA_ROOT, "val", IMAGE_SIZE)
-
-        def augment_batch(batch, generator):
-            images, masks, *tokens = batch
-            if not keep_features:
-                images, masks = augment(images, masks, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR)
-                images = normalise(images, mean, std)
-                return images, masks, encoder(images) if arguments["freeze_encoder"] else None
-            images = jitter_colour(images.float() / 255, generator, COLOUR)  # the stem's; it stays aligned
-            return normalise(images, mean, std), masks.long(), tokens[0].float()
-
-        # 3. Loss: of the classes, or of the thing under the last of some clicks.
-        def class_loss(model, batch, generator, progress):
-            images, masks, tokens = augment_batch(batch, generator)
-            return segmentation_loss(model(images, tokens), masks)
-
-        def click_loss(model, batch, generator, progress):
-            images, masks, tokens = augment_batch(batch, generator)
-            single = getattr(model, "module", model)  # without the wrapper for several processes
-            single.eval()
-            with torch.no_grad():
-                features = single.encode(images, tokens)
-
-            def predict(indices, clicks, previous):
-                return single.decode([feature[indices] for feature in features], clicks, previous)
-
-            truth, clicks, previous = simulate_clicks(predict, images, masks, generator, CORRECTIONS, EDITED)
-            single.train()
-            thing = model(images, clicks, previous, tokens)
-            return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
-
-        # 4. Validation, as evaluate.py does it.
-        def validate_classes(model):
-            def predict(images, *tokens):
-                return model(normalise(images, mean, std), *(x.float() for x in tokens))
-
-            result = scores(evaluate(predict, val, device))
-            return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
-
-        def validate_clicks(model):
-            predictor = PointPredictor(model, IMAGE_SIZE, mean, std, device)
-            one, three = (
-                scores(click_confusions(predictor, val, "validation", clicks=clicks), ("rest", "thing"))["miou"]
-                for clicks in (1, 3)
-            )
-            return {"score": (one + three) / 2, "one_click": one, "three_clicks": three}
-
-        # 5. Train.
-        name, compute_loss, validate = "clip", class_loss, validate_classes
-        if PROMPT == "point":
-            name, compute_loss, validate = "pointclip", click_loss, validate_clicks
-        about = {"model": name, "arguments": arguments, "encoder": encoder_title(arguments)}
-        about |= {"image_size": IMAGE_SIZE, "mean": mean, "std": std}
-        folder = Path(CHECKPOINTS) / name
-        fit(model, train, compute_loss, validate, folder, about, constants, device, parameter_groups(model, warm))
+        train(folder, constants, device)
 
 
-def build_model(arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
-    """The model and the arguments it was made with. Raises UserError if its encoder cannot be had."""
+def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
+    """CLIP encoder + CNN: every pixel gets a class."""
+    # 1. Model: encoder and decoder.
+    classes = read_classes(DATA_ROOT)
+    model, arguments = build_model(CLIPCNN, {"classes": len(classes)})
+
+    # 2. Data: with the features of the frozen encoder, or as pictures alone.
+    data = open_data(model, arguments, device)
+
+    # 3. Loss on augmented batches.
+    def compute_loss(model, batch, generator, progress):
+        images, masks, tokens = data.augment(batch, generator)
+        return segmentation_loss(model(images, tokens), masks)
+
+    # 4. Train; validation is exactly as evaluate.py does it.
+    fit(
+        model,
+        data.train,
+        compute_loss,
+        lambda model: validate(model, data.val, device, data.mean, data.std),
+        folder=folder,
+        about={"model": "clip", **about(arguments, data)},
+        classes=classes,
+        constants=constants,
+        device=device,
+        draw=plot_curves,
+        parameter_groups=parameter_groups(model, arguments, warm=False),
+    )
+
+
+def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
+    """PointCLIP: the thing under the clicks, against the rest."""
+    # 1. Model: encoder and decoder, which starts from the one that was trained by class.
+    model, arguments = build_model(PointCLIP, {"click_shape": CLICK_SHAPE, "click_radius": CLICK_RADIUS})
+    warm = bool(WARM_START) and load_class_decoder(model, arguments)
+
+    # 2. Data: with the features of the frozen encoder, or as pictures alone.
+    data = open_data(model, arguments, device)
+
+    # 3. Loss of the thing under the last of some simulated clicks.
+    def compute_loss(model, batch, generator, progress):
+        images, masks, tokens = data.augment(batch, generator)
+        single = getattr(model, "module", model)  # without the wrapper for several processes
+        single.eval()
+        with torch.no_grad():
+            features = single.encode(images, tokens)
+
+        def predict(indices, clicks, previous):
+            return single.decode([feature[indices] for feature in features], clicks, previous)
+
+        truth, clicks, previous = simulate_clicks(predict, images, masks, generator, CORRECTIONS, EDITED)
+        single.train()
+        thing = model(images, clicks, previous, tokens)
+        return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
+
+    # 4. Validation after one click, as evaluate.py does it, and after three.
+    def validate(model):
+        row = ByClick("validation", model, device, IMAGE_SIZE, data.mean, data.std, data.train.classes)
+        return validate_clicks(row, data.val)
+
+    # 5. Train.
+    fit(
+        model,
+        data.train,
+        compute_loss,
+        validate,
+        folder=folder,
+        about={"model": "pointclip", **about(arguments, data)},
+        classes=data.train.classes,
+        constants=constants,
+        device=device,
+        draw=plot_curves,
+        parameter_groups=parameter_groups(model, arguments, warm),
+    )
+
+
+@dataclass
+class Data:
+    """Both splits, and how a batch of them is augmented."""
+
+    train: SegmentationDataset | FeatureDataset
+    val: SegmentationDataset | FeatureDataset
+    mean: tuple[float, ...]  # of the encoder's pictures
+    std: tuple[float, ...]
+    # batch and generator -> normalised pictures, masks, the frozen encoder's tokens or None
+    augment: Callable[[tuple[torch.Tensor, ...], torch.Generator], tuple]
+
+
+def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device) -> Data:
+    """The pictures; with the tokens of the frozen encoder if they can be kept, and then without model.encoder."""
+    encoder, frozen = model.encoder, arguments["freeze_encoder"]
+    mean, std = encoder.mean, encoder.std
+    if IMAGE_SIZE % encoder.patch_size:
+        raise UserError(f"IMAGE_SIZE = {IMAGE_SIZE}: must be a multiple of the patch size {encoder.patch_size}")
+
+    def augment_tokens(batch, generator):
+        images, masks, tokens = batch
+        images = jitter_colour(images.float() / 255, generator, COLOUR)  # the stem's; it stays aligned
+        return normalise(images, mean, std), masks.long(), tokens.float()
+
+    def augment_pictures(batch, generator):
+        images, masks = augment(*batch, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR)
+        images = normalise(images, mean, std)
+        return images, masks, encoder(images) if frozen else None
+
+    if AUGMENT_FEATURES and frozen:
+        key = encoder_key(ENCODER, encoder.layers)
+        train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, key, device, mirrored=True)
+        val = FeatureDataset(DATA_ROOT, "val", IMAGE_SIZE, encoder, key, device, mirrored=False)
+        model.encoder = None  # its tokens are all that is needed from here on
+        return Data(train, val, mean, std, augment_tokens)
+    train, val = (SegmentationDataset(DATA_ROOT, split, IMAGE_SIZE) for split in (TRAIN_SPLIT, "val"))
+    return Data(train, val, mean, std, augment_pictures)
+
+
+def about(arguments: dict, data: Data) -> dict:
+    """What a checkpoint says of its model."""
+    sizes = {"image_size": IMAGE_SIZE, "mean": data.mean, "std": data.std}
+    return {"arguments": arguments, "encoder": encoder_title(arguments), **sizes}
+
+
+def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
+    """The model and the arguments it was made with; own: those that the other has not.
+
+    Raises UserError if its encoder cannot be had.
+    """
     if AUGMENT_FEATURES and not FREEZE_ENCODER:
         raise UserError("FREEZE_ENCODER = False changes the features in every step: set AUGMENT_FEATURES = False too")
     require_choice("FALLBACK", FALLBACK, ("", "tiny"))
+    arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
+    arguments |= {"freeze_encoder": FREEZE_ENCODER, **own}
     tiny = arguments | {"encoder": "tiny", "layers": (), "freeze_encoder": False}
-    make = PointCLIP if PROMPT == "point" else CLIPCNN
     if ENCODER == "tiny":
         return make(**tiny), tiny
     try:
@@ -198,8 +252,9 @@ def build_model(arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
     return make(**tiny), tiny
 
 
-def load_class_decoder(model: PointCLIP, arguments: dict, path: Path) -> bool:
-    """Copy the decoder of the CLIP row (and its encoder, if it was trained along) into PointCLIP, if it fits."""
+def load_class_decoder(model: PointCLIP, arguments: dict) -> bool:
+    """Copy the decoder of WARM_START's row (and its encoder, if it was trained along) into PointCLIP, if it fits."""
+    path = Path(CHECKPOINTS) / folder_of(WARM_START, "clip") / "best.pt"
     saved = load(path) if path.exists() else {"arguments": {}}
     if any(saved["arguments"].get(key) != arguments[key] for key in ("encoder", "layers", "widths")):
         print(f"the decoder starts from random weights: {path} is missing or was trained on another encoder")
@@ -223,9 +278,9 @@ def encoder_title(arguments: dict) -> str:
     return title if arguments["freeze_encoder"] or title == titles["tiny"] else f"{title}, fine-tuned"
 
 
-def parameter_groups(model: CLIPCNN | PointCLIP, warm: bool) -> list[dict]:
+def parameter_groups(model: CLIPCNN | PointCLIP, arguments: dict, warm: bool) -> list[dict]:
     """All at LEARNING_RATE; times ENCODER_RATE the encoder, if it is trained, and times WARM_RATE a warm decoder."""
-    rates = {"encoder.": 1.0 if ENCODER == "tiny" or FALLBACK else ENCODER_RATE}  # random weights have nothing to lose
+    rates = {"encoder.": 1.0 if arguments["encoder"] == "tiny" else ENCODER_RATE}  # random weights: nothing to lose
     rates["decoder."] = WARM_RATE if warm else 1.0
     groups = {rate: [] for rate in (1.0, *rates.values())}
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""Train a residual U-Net from scratch: background, cat, dog.
+"""Train a residual U-Net from scratch, on the classes of the data.
 
     python train_unet.py                      # DATA_ROOT, the official training split
     python train_unet.py --RESUME=True        # go on after an interruption
@@ -14,8 +14,6 @@ from pathlib import Path
 import torch
 
 from models.unet import UNet
-from utils.augment import augment, normalise
-from utils.classes import CLASSES
 from utils.config import (
     require_between,
     require_choice,
@@ -24,12 +22,14 @@ from utils.config import (
     run_script,
     script_constants,
 )
-from utils.dataset import PetDataset
-from utils.distributed import distributed, pick_device
-from utils.evaluation import evaluate, predictor
-from utils.losses import segmentation_loss
-from utils.metrics import scores
-from utils.training import fit
+from utils.device import pick_device
+from utils.distributed import distributed
+from utils.figures.plots import plot_curves
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from utils.inputs.dataset import SegmentationDataset
+from utils.scoring.by_class import validate
+from utils.training.fit import fit
+from utils.training.losses import segmentation_loss
 
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
@@ -67,8 +67,6 @@ SEED = 0
 RESUME = False  # go on from last.pt
 CHECKPOINTS = "checkpoints"  # folder of all rows
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 def main() -> None:
     constants = script_constants(main)
@@ -80,12 +78,12 @@ def main() -> None:
     torch.manual_seed(SEED)
     with distributed(device):
         # 1. Data: uint8 batches from the cache.
-        train = PetDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
-        val = PetDataset(DATA_ROOT, "val", IMAGE_SIZE)
+        train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
+        val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
 
         # 2. Model.
         arguments = {
-            "classes": len(CLASSES),
+            "classes": len(train.classes),
             "width": WIDTH,
             "depth": DEPTH,
             "max_width": MAX_WIDTH,
@@ -101,16 +99,22 @@ def main() -> None:
         def compute_loss(model, batch, generator, progress):
             size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
             images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE)
-            return segmentation_loss(model(normalise(images, MEAN, STD)), masks, LABEL_SMOOTHING)
+            return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks, LABEL_SMOOTHING)
 
-        # 4. Validation, exactly as evaluate.py does it.
-        def validate(model):
-            result = scores(evaluate(predictor(model, MEAN, STD), val, device))
-            return {"score": result["miou"], "cat": result["iou_cat"], "dog": result["iou_dog"]}
-
-        # 5. Train.
-        about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE, "mean": MEAN, "std": STD}
-        fit(model, train, compute_loss, validate, Path(CHECKPOINTS) / "unet", about, constants, device)
+        # 4. Train; validation is exactly as evaluate.py does it.
+        about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
+        fit(
+            model,
+            train,
+            compute_loss,
+            lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
+            folder=Path(CHECKPOINTS) / "unet",
+            about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+            classes=train.classes,
+            constants=constants,
+            device=device,
+            draw=plot_curves,
+        )
 
 
 if __name__ == "__main__":

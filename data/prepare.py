@@ -1,10 +1,13 @@
-"""Get the data: download Oxford-IIIT Pet, or draw a small synthetic data set that needs no network.
+"""Get the data: download Oxford-IIIT Pet, draw a small synthetic one, or import COCO annotations or PASCAL VOC.
 
     python data/prepare.py                    # 800 MB into data/pets; run it again after an interruption
     python data/prepare.py --SYNTHETIC=True   # 300 drawn cats and dogs into data/synthetic, in seconds
+    python data/prepare.py --SYNTHETIC=True --CLASSES=cat,rabbit,bird --SYNTHETIC_ROOT=data/animals   # other classes
+    python data/prepare.py --COCO=instances.json --PICTURES=pictures --OUT=data/mine   # your own, 5,000 in a minute
+    python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog                             # 2 GB, into data/voc2012
 
-Both are written in the Oxford layout (see data/README.md) and appear in their place only when they are whole.
-Train on the drawn ones with `--DATA_ROOT=data/synthetic`.
+The layouts are described in data/README.md. A data set appears in its place only when it is whole. Train on
+another one than data/pets with `--DATA_ROOT=data/synthetic`.
 """
 
 import json
@@ -16,17 +19,17 @@ import tempfile
 from http.client import HTTPException
 from pathlib import Path
 
-import numpy as np
 from torchvision.datasets import OxfordIIITPet
-from tqdm import tqdm
 
 # A script sees the modules of its own folder only: add the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data import coco, voc  # noqa: E402
+from data.drawing.dataset import check_classes, write_cats_and_dogs, write_others  # noqa: E402
+from data.folder_layout import move_into_place, occupied  # noqa: E402
 from utils.config import require_positive, run_script, script_constants  # noqa: E402
-from utils.dataset import list_samples  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.synthetic import BREEDS, draw_picture  # noqa: E402
+from utils.inputs.layouts import list_samples  # noqa: E402
 
 # Oxford-IIIT Pet
 DATA_ROOT = os.environ.get("PETS_ROOT") or str(Path(__file__).with_name("pets"))  # where the other scripts look for it
@@ -34,32 +37,45 @@ TIMEOUT = 60.0  # seconds of silence after which the download is given up
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
 SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # where they go
+CLASSES = ()  # any of cat,dog,rabbit,bird,sheep,tortoise, in the order of their ids; empty: cats and dogs as in Oxford
 TRAIN_PICTURES = 240  # for training and validation
 TEST_PICTURES = 60
 SIDES = (128, 160)  # shortest and longest side of a picture, in pixels
-SEED = 0  # the same seed draws the same pictures
+SEED = 0  # the same seed draws the same pictures, and the same SPLIT
+# annotations of your own in COCO's format
+COCO = ()  # JSON files: one, which SPLIT divides; two, for train,test; three, for train,val,test
+PICTURES = ()  # the folder where the JSON's file names start; or one for every JSON
+SPLIT = (0.8, 0.1, 0.1)  # shares of train, val and test
+VOID = 0  # pixels: a border of this width around every object is ignored by loss and metric
+# PASCAL VOC
+VOC = ""  # the year, 2007 to 2012
+VOC_ROOT = str(Path(__file__).with_name("voc"))  # the folder that holds VOCdevkit, or gets it
+# COCO and VOC
+OUT = ""  # the folder to write; empty, for VOC: data/voc and the year
+CATEGORIES = ()  # classes to keep, in this order; none: all of them
+NAME = ""  # of the data set in tables of results; empty: VOC and the year, for COCO the name of the folder OUT
 
 
 def main() -> None:
+    if sum(map(bool, (SYNTHETIC, COCO, VOC))) > 1:
+        raise UserError("SYNTHETIC, COCO and VOC are data sets of their own: name one of them")
+    if CLASSES and not SYNTHETIC:
+        raise UserError("CLASSES are those to draw: add --SYNTHETIC=True (CATEGORIES chooses some of COCO's or VOC's)")
     try:
         if SYNTHETIC:
             synthesise(Path(SYNTHETIC_ROOT).resolve())
+        elif COCO:
+            if not OUT:
+                raise UserError("COCO needs a folder to write: --OUT=data/mine")
+            target = Path(OUT).resolve()
+            coco.convert(target, NAME or target.name, COCO, PICTURES, CATEGORIES, SPLIT, SEED, VOID)
+        elif VOC:
+            target = Path(OUT) if OUT else Path(__file__).with_name(f"voc{VOC}")
+            voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES, TIMEOUT)
         else:
             download(Path(DATA_ROOT).resolve())
     except OSError as error:
         raise UserError(f"cannot write the data: {error}") from error
-
-
-def occupied(target: Path) -> bool:
-    """Whether target is a file, or a folder that holds something."""
-    return target.is_file() or (target.is_dir() and any(target.iterdir()))
-
-
-def move_into_place(folder: Path, target: Path) -> None:
-    """Rename a finished folder to target, which may be there but empty."""
-    if target.exists():
-        target.rmdir()
-    folder.rename(target)
 
 
 # ------------------------------------------------------------------------------------- Oxford-IIIT Pet
@@ -119,51 +135,27 @@ def synthesise(target: Path) -> None:
         raise UserError(f"SIDES = {SIDES}: must be two numbers from 64, the smaller one first")
     if SEED < 0:
         raise UserError(f"SEED = {SEED}: must not be negative")
-    about = {name: constants[name] for name in ("TRAIN_PICTURES", "TEST_PICTURES", "SIDES", "SEED")}
-    record = json.dumps({"drawn by": "data/prepare.py", **about}) + "\n"
+    check_classes(CLASSES)
+    about = {name: constants[name] for name in ("CLASSES", "TRAIN_PICTURES", "TEST_PICTURES", "SIDES", "SEED")}
+    record = json.dumps({"name": "synthetic", "made by": "data/prepare.py", **about}) + "\n"
     if occupied(target):
-        file = target / "synthetic.json"
+        file = target / "data.json"
         if file.is_file() and file.read_text() == record:
             print(f"{target} holds this synthetic data set already: nothing to do")
             return
-        held = f"a data set drawn with other constants, see {file.name}" if file.is_file() else "something else"
+        held = f"a data set made with other constants, see {file.name}" if file.is_file() else "something else"
         raise UserError(f"{target} holds {held}: remove it, or choose another folder with --SYNTHETIC_ROOT=...")
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
         whole = Path(folder) / "whole"
-        write_set(whole)
-        (whole / "synthetic.json").write_text(record)
+        if CLASSES:
+            write_others(whole, CLASSES, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
+        else:
+            write_cats_and_dogs(whole, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
+        (whole / "data.json").write_text(record)
         move_into_place(whole, target)
     print(f"{target}: {count_pictures(target)}")
-
-
-def write_set(root: Path) -> None:
-    """Pictures, trimaps and lists in the Oxford layout. Every picture has random numbers of its own."""
-    trimaps = root / "annotations" / "trimaps"
-    for folder in (root / "images", trimaps):
-        folder.mkdir(parents=True)
-    header = ["#Image CLASS-ID SPECIES BREED ID", "#SPECIES: 1:Cat 2:Dog"]
-    lists = {"list": header, "trainval": [], "test": []}
-    # By breed, like the original lists: so every 10th line, which is for validation, meets all breeds.
-    numbers = sorted(range(TRAIN_PICTURES + TEST_PICTURES), key=breed_of)
-    for number in tqdm(numbers, desc="drawing", unit="img", leave=False, disable=None):
-        index = breed_of(number)
-        breed = BREEDS[index]
-        name = f"{breed.name}_{number // len(BREEDS) + 1}"
-        image, trimap = draw_picture(np.random.default_rng((SEED, number)), breed, SIDES)
-        image.save(root / "images" / f"{name}.jpg", quality=92)
-        trimap.save(trimaps / f"{name}.png")
-        line = f"{name} {index + 1} {breed.species} {index % 4 + 1}"  # the last is the breed within its species
-        lists["list"].append(line)
-        lists["trainval" if number < TRAIN_PICTURES else "test"].append(line)
-    for name, lines in lists.items():
-        (root / "annotations" / f"{name}.txt").write_text("\n".join(lines) + "\n")
-
-
-def breed_of(number: int) -> int:
-    """The breeds in turn, cats and dogs mixed: an index into BREEDS."""
-    return number * 5 % len(BREEDS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """CLIPSeg: a text prompt per class instead of training (Lüddecke & Ecker, CVPR 2022, arXiv:2112.10003)."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,8 @@ class CLIPSeg(nn.Module):
     12 in the official weights). tokenizer: strings -> input_ids, as in transformers. image_size is the S the weights
     were trained at; any multiple of patch_size works. mean, std: of pixel_values, 0..1 RGB.
     """
+
+    title = "CLIP ViT-B/16"  # of its encoder, in tables
 
     def __init__(
         self,
@@ -105,24 +106,6 @@ class CLIPSeg(nn.Module):
     @property
     def _device(self) -> torch.device:
         return self.text_projection.weight.device
-
-
-def add_background(logits: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Logits of the prompts (N, P, H, W) -> logits of background and prompts (N, 1 + P, H, W).
-
-    Background's is constant, the logit of `threshold`: argmax over channels is 0 where no prompt's score (the
-    sigmoid of its logit) exceeds the threshold, else 1 + the prompt with the highest one. Raises ValueError
-    unless 0 < threshold < 1.
-    """
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold {threshold}: must lie between 0 and 1")
-    background = torch.full_like(logits[:, :1], math.log(threshold / (1 - threshold)))
-    return torch.cat([background, logits], 1)
-
-
-def class_scores_to_ids(logits: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Logits of the prompts (N, P, H, W) -> class ids (N, H, W) int64 by the rule of add_background."""
-    return add_background(logits, threshold).argmax(1)
 
 
 def mean_score_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def draw_clicks(clicks: torch.Tensor, size: tuple[int, int], shape: str, radius:
     x, y, label = clicks[..., None, None].unbind(2)  # each (N, K, 1, 1)
     distance = ((columns - x) ** 2 + (rows[:, None] - y) ** 2) / radius**2  # (N, K, h, w), squared, in radii
     drawn = torch.exp(-distance / 2) if shape == "gaussian" else (distance <= 1).float()
-    return torch.stack([(drawn * (label == wanted)).amax(1) for wanted in (1, 0)], 1)
+    return torch.stack([(drawn * (label == kind)).amax(1) for kind in (1, 0)], 1)
 
 
 def mean_at(features: torch.Tensor, clicks: torch.Tensor, label: int) -> torch.Tensor:

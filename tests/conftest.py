@@ -104,12 +104,12 @@ def torchrun(processes: int, *command: object, dies: bool = False) -> subprocess
 
 
 def run_here(script: ModuleType, *arguments: str) -> None:
-    """Run a script in this process; its constants are put back afterwards."""
+    """Run a script in this process, which saves the start of another; its constants are put back afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         for key, value in config.script_constants(script.main).items():
             patch.setattr(script, key, value)
-        config.override(vars(script), inspect.getsource(script), arguments)
-        script.main()
+        rest = config.override(vars(script), inspect.getsource(script), arguments, positional="any")
+        script.main(rest) if rest else script.main()
 
 
 @pytest.fixture
@@ -122,5 +122,26 @@ def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
         command = [sys.executable, str(REPOSITORY / name), *map(str, arguments)]
         environment = script_environment(**(env or {}))
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture
+def train_and_use(tmp_path, monkeypatch, capsys) -> Callable[[Path], tuple[dict[str, str], str]]:
+    """train_and_use(root): the road after prepare.py: two epochs, evaluate, predict; a line of results.csv, a text."""
+    import evaluate
+    import predict
+    import train_unet
+    from utils.files import read_csv
+
+    def run(root: Path) -> tuple[dict[str, str], str]:
+        monkeypatch.chdir(tmp_path)
+        data = f"--DATA_ROOT={root}"
+        small = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=4", "--DEPTH=2", "--EPOCHS=2", "--BATCH_SIZE=2")
+        run_here(train_unet, data, *small)
+        run_here(evaluate, data, "--ROWS=UNET")
+        capsys.readouterr()
+        run_here(predict, str(next((Path(root) / "test" / "images").iterdir())))
+        return read_csv("results/results.csv")[0], capsys.readouterr().out
 
     return run

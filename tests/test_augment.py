@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from utils.augment import augment, erase_rectangle, jitter_colour, normalise
 from utils.classes import VOID
+from utils.inputs.augment import augment, erase_rectangle, jitter_colour, normalise
 
 PURE = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0]], dtype=torch.uint8)  # class id -> colour
 STRONG = {"scale": (0.5, 2.0), "rotation": 30.0}

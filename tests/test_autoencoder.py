@@ -11,10 +11,14 @@ import train_autoencoder
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
 from train_autoencoder import choose_labelled, load_pretrained, show_whole_pictures
 from utils import checkpoint, config
-from utils.dataset import PetDataset, Sample
 from utils.errors import UserError
-from utils.reconstruction import complete, random_patches, reconstruction_loss
-from utils.training import fit
+from utils.figures.plots import plot_curves
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import Sample
+from utils.rows import load_model
+from utils.training.fit import fit
+from utils.training.reconstruction import complete, random_patches, reconstruction_loss
 
 CPU = torch.device("cpu")
 NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2, "skips": True}
@@ -102,8 +106,8 @@ def test_a_perfect_reconstruction_looks_like_the_picture_and_kept_patches_are_th
 
 
 def test_labels_are_taken_from_every_breed_alike_and_follow_from_the_seed():
-    samples = [Sample(f"{breed}_{i}", None, None) for i in range(40) for breed in ("pug", "Birman", "beagle")]
-    samples += [Sample("Bombay_1", None, None)]
+    samples = [Sample(f"{breed}_{i}", None, None, 1) for i in range(40) for breed in ("pug", "Birman", "beagle")]
+    samples += [Sample("Bombay_1", None, None, 1)]
     chosen = choose_labelled(samples, 10, seed=0)
     assert [sum(samples[i].breed == breed for i in chosen) for breed in ("pug", "Birman", "beagle", "Bombay")] == [
         *(4, 4, 4, 1)
@@ -116,7 +120,7 @@ def test_a_frozen_encoder_keeps_its_weights_and_statistics_and_is_in_the_checkpo
     torch.manual_seed(0)
     arguments = {"frozen": True, **NETWORK}
     model = AutoencoderSegmenter(**arguments)
-    dataset = PetDataset(oxford_root, "train", 32)
+    dataset = SegmentationDataset(oxford_root, "train", 32)
     show_whole_pictures(model.encoder, dataset, CPU)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     values = config.script_constants(train_autoencoder.main) | {"EPOCHS": 1, "BATCH_SIZE": 8, "PRECISION": "fp32"}
@@ -125,10 +129,11 @@ def test_a_frozen_encoder_keeps_its_weights_and_statistics_and_is_in_the_checkpo
     def compute_loss(model, batch, generator, progress):
         return model(batch[0].float() / 255).square().mean()
 
-    best = fit(model, dataset, compute_loss, lambda model: {"score": 1.0}, tmp_path, about, values, CPU)
+    settings = {"folder": tmp_path, "about": about, "classes": dataset.classes, "constants": values, "device": CPU}
+    best = fit(model, dataset, compute_loss, lambda model: {"score": 1.0}, **settings, draw=plot_curves)
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"decoder", "head"}
-    rebuilt, _ = checkpoint.load_model(best, "autoencoder", CPU)
+    rebuilt, _ = load_model(best, "autoencoder", CPU)
     weight = rebuilt.encoder.levels[1][0].conv1[0].weight
     torch.testing.assert_close(weight, before["encoder.levels.1.0.conv1.0.weight"], atol=1e-3, rtol=0)
 
@@ -136,13 +141,11 @@ def test_a_frozen_encoder_keeps_its_weights_and_statistics_and_is_in_the_checkpo
 def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
     torch.manual_seed(0)
     model = AutoencoderSegmenter(frozen=True, **NETWORK)
-    dataset = PetDataset(oxford_root, "train", 32)
+    dataset = SegmentationDataset(oxford_root, "train", 32)
     show_whole_pictures(model.encoder, dataset, CPU)
     norm, seen = model.encoder.stem[0][1], []
     model.encoder.stem[0][0].register_forward_hook(lambda module, inputs, output: seen.append(output))
-    images = train_autoencoder.normalise(
-        dataset[list(range(len(dataset)))][0], train_autoencoder.MEAN, train_autoencoder.STD
-    )
+    images = train_autoencoder.normalise(dataset[list(range(len(dataset)))][0], IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         model.encoder(images)
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))

@@ -13,20 +13,19 @@ from scipy import ndimage
 
 from models.pointclip import PointCLIP, draw_clicks, mean_at
 from utils import checkpoint
-from utils.classes import VOID
-from utils.click_protocol import (
-    binary_iou,
-    click_confusions,
-    click_curves,
-    disks,
-    everything,
-    look_up,
-    number_of_clicks,
-)
-from utils.clicks import edit_thing, next_click, random_click, simulate_clicks, thing_mask, to_tensor
-from utils.dataset import PetDataset, list_samples, read_mask, read_sample, rng_of
+from utils.classes import PETS, VOID
 from utils.errors import UserError
-from utils.pointing import PointPredictor
+from utils.inputs.clicks import next_click, random_click, thing_mask, to_tensor
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
+from utils.inputs.pictures import read_mask, read_sample, rng_of
+from utils.scoring.by_class import squash
+from utils.scoring.by_click import CLICKED, ByClick
+from utils.scoring.click_baselines import baselines, disks_of, everything
+from utils.scoring.click_curves import binary_iou, click_curves, number_of_clicks
+from utils.scoring.click_predictor import PointPredictor
+from utils.scoring.row import Row, Segmentation
+from utils.training.simulated_clicks import edit_thing, simulate_clicks
 
 CPU = torch.device("cpu")
 
@@ -221,7 +220,7 @@ def test_a_small_thing_is_looked_at_closer_where_all_clicks_are_about_it(flip):
     picture[100:148, 330:334] = 0  # a gap that the whole picture, squashed to 32 pixels, cannot show
     truth = picture[..., 0] > 0
     model = BrightIsTheThing()
-    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, flip)
+    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, flip, zoom=True)
 
     def iou(mask):
         return (mask & truth).sum() / (mask | truth).sum()
@@ -236,9 +235,13 @@ def test_a_small_thing_is_looked_at_closer_where_all_clicks_are_about_it(flip):
         assert (previous is None) == (clicks.shape[1] == 1)
     far, _ = predictor.predict([(310, 120), (5, 5)], [1, 0])  # a click outside of the window: the whole picture again
     assert len(model.seen) == 2
-    squashed = predictor._squash(picture)
-    predictor.set_tensors(squashed, picture.shape[:2])
-    whole, _ = predictor.predict([(310, 120)], [1])
+    once = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, flip)
+    once.set_tensors(squash(picture, 64, CPU), picture.shape[:2])
+    whole, _ = once.predict([(310, 120)], [1])
+    once.set_image(picture)
+    assert np.array_equal(once.predict([(310, 120)], [1])[0], whole)
+    with pytest.raises(ValueError, match="zoom"):
+        predictor.set_tensors(squash(picture, 64, CPU), picture.shape[:2])
     assert np.array_equal(far, whole) and iou(closer) > 0.95 > 0.9 > iou(whole), (iou(closer), iou(whole))
 
     seen = len(model.seen)
@@ -366,40 +369,62 @@ def test_number_of_clicks_by_hand():
 def test_the_baselines_do_what_their_names_say():
     picture = np.zeros((40, 60, 3), np.uint8)
     assert everything(picture)([(3, 3, 1)]).all()
-    disk = disks(picture, 0.2)([(30, 20, 1)])
+    disk = disks_of((40, 60), 0.2)([(30, 20, 1)])
     assert disk.mean() == pytest.approx(0.2, abs=0.01) and disk[20, 30] and not disk[2, 2]
-    cut = disks(picture, 0.2)([(30, 20, 1), (36, 20, 0)])
+    cut = disks_of((40, 60), 0.2)([(30, 20, 1), (36, 20, 0)])
     assert cut[20, 30] and not cut[20, 36] and cut.sum() < disk.sum()
     classes = np.zeros((40, 60), np.uint8)
     classes[:20], classes[30:] = 1, 2
-    predict = look_up(classes)
-    assert np.array_equal(predict([(5, 5, 1)]), classes == 1)
-    assert np.array_equal(predict([(5, 5, 1), (5, 35, 1), (5, 5, 0)]), classes == 1)  # the first one decides
 
 
-class Oracle:
+class ClassMap(Row):
+    """A row by class that finds the upper half to be a cat."""
+
+    def open(self, image, flip=False):
+        ids = np.zeros(image.shape[:2], np.uint8)
+        ids[: len(ids) // 2] = 1
+        return lambda clicks, text: Segmentation(ids, self.classes)
+
+
+def test_baselines_have_the_face_of_a_row_by_click(oxford_root):
+    by_class = ClassMap("UNET", torch.nn.Identity(), CPU, 32, (), (), PETS)
+    look_up, disk, everything = baselines([by_class], oxford_root, PETS, CPU)
+    assert [row.name for row in (look_up, disk, everything)] == ["UNET look-up", "disk", "everything"]
+    assert {row.prompt for row in (look_up, disk, everything)} == {"click"}
+    picture = np.zeros((40, 60, 3), np.uint8)
+    segment = look_up.open(picture)
+    for clicks in ([(5, 5, 1)], [(5, 5, 1), (5, 35, 1), (5, 5, 0)]):  # the first one decides
+        found = segment(clicks, "")
+        assert found.classes == CLICKED and np.array_equal(found.ids.any(1), np.arange(40) < 20)
+    masks = [read_mask(sample) for sample in list_samples(oxford_root, "train")]
+    share = np.mean([(mask % VOID != 0).sum() / (mask != VOID).sum() for mask in masks])
+    assert disk.segment(picture, [(30, 20, 1)]).ids.mean() == pytest.approx(share, abs=0.02)
+    dataset = SegmentationDataset(oxford_root, "test", 32)
+    confusions = everything.score(dataset)
+    assert confusions.shape == (8, 2, 2) and confusions[:, :, 0].sum() == 0  # nothing is the rest
+
+
+class Oracle(ByClick):
     """Answers with the class under the first click, in the truth: what a perfect model would do."""
 
-    def __init__(self, dataset):
-        self.masks = iter([read_mask(sample) for sample in dataset.samples])
-        self.device = CPU
+    def __init__(self):
+        super().__init__("", torch.nn.Identity(), CPU, 32, (), (), PETS)
 
-    def set_tensors(self, image, size, tokens=None):
-        self.mask = next(self.masks)
+    def _open_sample(self, dataset, index, size, flip):
+        self.mask = read_mask(dataset.samples[index])
         assert self.mask.shape == size
+        return lambda clicks, text: Segmentation(self.answer(clicks).astype(np.uint8), CLICKED)
 
-    def predict(self, points, labels):
-        (x, y), *_ = points
-        assert labels == [1] and self.mask[y, x] != VOID
-        return self.mask == self.mask[y, x], 1.0
+    def answer(self, clicks):
+        x, y, label = clicks[0]
+        assert len(clicks) == label == 1 and self.mask[y, x] != VOID
+        return self.mask == self.mask[y, x]
 
 
 def test_a_perfect_model_scores_one_and_both_clicks_count(oxford_root):
-    dataset = PetDataset(oxford_root, "test", 32)
+    dataset = SegmentationDataset(oxford_root, "test", 32)
     seen = []
-    confusions = click_confusions(
-        Oracle(dataset), dataset, "", lambda index, mask, name: seen.append((index, name, mask.mean()))
-    )
+    confusions = Oracle().score(dataset, on_prediction=lambda index, ids, part: seen.append((index, part, ids.mean())))
     assert confusions.shape == (8, 2, 2)
     known = [int((read_mask(sample) != VOID).sum()) for sample in dataset.samples]
     assert confusions.sum((1, 2)).tolist() == [2 * pixels for pixels in known]
@@ -411,16 +436,16 @@ def test_further_clicks_are_counted_after_the_last_one(oxford_root):
     class Slow(Oracle):
         """Finds nothing until it is told twice where the thing is."""
 
-        def predict(self, points, labels):
-            clicked.append(len(points))
-            assert set(labels) == {1}  # nothing is ever superfluous
-            x, y = points[-1]
+        def answer(self, clicks):
+            clicked.append(len(clicks))
+            assert {label for *_, label in clicks} == {1}  # nothing is ever superfluous
+            x, y, _ = clicks[-1]
             found = self.mask == self.mask[y, x]
-            return (found if len(points) > 2 else np.zeros_like(found)), 1.0
+            return found if len(clicks) > 2 else np.zeros_like(found)
 
     clicked = []
-    dataset = PetDataset(oxford_root, "test", 32)
-    one, two, three = (click_confusions(Slow(dataset), dataset, "", clicks=clicks).sum(0) for clicks in (1, 2, 3))
+    dataset = SegmentationDataset(oxford_root, "test", 32)
+    one, two, three = (Slow().score(dataset, clicks=clicks).sum(0) for clicks in (1, 2, 3))
     assert torch.equal(one, two) and one[1, 1] == 0 and one[1, 0] > 0
     assert three[1, 0] == three[0, 1] == 0 and three[1, 1] == one[1, 0]
     assert max(clicked) == 3
@@ -430,6 +455,11 @@ def test_curves_follow_the_corrections_and_end_when_nothing_is_wrong(oxford_root
     samples = list_samples(oxford_root, "test")
     truths = {image.tobytes(): mask for image, mask in map(read_sample, samples)}
     asked = []
+
+    class Blocks(Oracle):
+        def open(self, image, flip=False):
+            predict = blocks(image)
+            return lambda clicks, text: Segmentation(predict(clicks).astype(np.uint8), CLICKED)
 
     def blocks(image):  # learns the truth of a 24 pixel block per click
         truth = truths[image.tobytes()]
@@ -445,11 +475,11 @@ def test_curves_follow_the_corrections_and_end_when_nothing_is_wrong(oxford_root
 
         return predict
 
-    ious = click_curves(blocks, samples, True, CPU, "")
+    ious = click_curves(Blocks(), samples, True, "")
     assert ious.shape == (8, 20) and (ious[:, 1:] >= ious[:, :-1]).all()
     assert (ious[:, 0] < 1).any() and (ious[:, -1] == 1).all()
     assert len(asked) < 8 * 10  # a picture that is right gets no further click
-    assert not torch.equal(ious, click_curves(blocks, samples, False, CPU, ""))
+    assert not torch.equal(ious, click_curves(Blocks(), samples, False, ""))
 
 
 # ---------------------------------------------------------------------------------------------- scripts
@@ -475,7 +505,7 @@ def test_one_click_finds_the_thing_and_the_tables_are_written(run_script, oxford
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "results.csv") as file:
         lines = list(csv.DictReader(file))
-    assert [line["model"] for line in lines] == ["PointCLIP", "PointCLIP + flip"]
+    assert [(line["model"], line["flip"]) for line in lines] == [("PointCLIP", "0"), ("PointCLIP", "1")]
     assert float(lines[0]["miou"]) > 0.7 and lines[0]["iou_cat"] == "" and lines[0]["images"] == "8"
     union, overlap = np.zeros(2), np.zeros(2)
     for sample in list_samples(oxford_root, "test"):  # the number is that of the saved masks
@@ -489,7 +519,7 @@ def test_one_click_finds_the_thing_and_the_tables_are_written(run_script, oxford
     assert lines[0]["miou"] == f"{(overlap / union).mean():.4f}"
     with open(tmp_path / "results" / "clicks.csv") as file:
         curves = list(csv.DictReader(file))
-    assert list(curves[0]) == "model,first_click,clicks,miou_animal,noc85,noc90,images".split(",")
+    assert list(curves[0]) == "model,data,split,zoom,first_click,clicks,miou_animal,noc85,noc90,images".split(",")
     iou = {(line["model"], line["first_click"], line["clicks"]): float(line["miou_animal"]) for line in curves}
     assert iou["PointCLIP", "central", "1"] > 1.2 * iou["everything", "central", "1"]
     assert iou["everything", "central", "1"] == iou["everything", "random", "10"]

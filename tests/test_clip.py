@@ -6,11 +6,12 @@ import torch
 import transformers
 from conftest import TOWER
 
+import train_clip
 from models.blocks import SelfAttention
 from models.clip import CLIPCNN, ImageEncoder
-from utils.dataset import PetDataset
 from utils.errors import UserError
-from utils.features import FeatureDataset, encoder_key
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.features import FeatureDataset, encoder_key
 
 CPU = torch.device("cpu")
 
@@ -132,10 +133,10 @@ def features(oxford_root, tiny_clip_folder):
 
 
 def test_kept_features_are_those_of_the_picture_and_of_its_mirror_image(features, oxford_root):
-    from utils.augment import normalise
+    from utils.inputs.augment import normalise
 
     dataset, encoder = features
-    pictures = PetDataset(oxford_root, "val", 32)
+    pictures = SegmentationDataset(oxford_root, "val", 32)
     assert len(dataset) == 2 * len(pictures)
     images, masks, tokens = dataset[[1, 1 + len(pictures)]]
     plain_image, plain_mask = pictures[1]
@@ -208,10 +209,21 @@ def test_an_encoder_that_cannot_be_had_stops_the_run_unless_a_fallback_is_asked_
 
 
 def test_the_same_checkpoint_without_its_encoder_says_which_one_is_missing(tmp_path, monkeypatch):
-    from utils.checkpoint import load_model, save
+    from utils.checkpoint import save
+    from utils.rows import load_model
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     arguments = {"encoder": str(tmp_path / "gone"), "layers": ()}
     save({"model": "clip", "arguments": arguments, "weights": {}, "encoder": "x"}, tmp_path / "best.pt")
     with pytest.raises(UserError, match="gone"):
         load_model(tmp_path / "best.pt", "clip", CPU)
+
+
+@pytest.mark.parametrize(("encoder", "rate"), [("some/vit", 0.05), ("tiny", 1.0)])
+def test_a_pretrained_encoder_is_trained_slowly_whatever_the_fallback_is(monkeypatch, encoder, rate):
+    monkeypatch.setattr(train_clip, "FALLBACK", "tiny")
+    model = CLIPCNN("tiny", freeze_encoder=False)
+    groups = train_clip.parameter_groups(model, {"encoder": encoder}, warm=False)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert {rates[id(parameter)] for parameter in model.encoder.parameters()} == {rate}
+    assert {rates[id(parameter)] for parameter in model.head.parameters()} == {1.0}

@@ -162,7 +162,7 @@ def test_the_constants_of_a_script_include_what_was_overridden(monkeypatch):
     monkeypatch.setattr(train_unet, "EPOCHS", 3)
     values = config.script_constants(train_unet.main)
     assert values["EPOCHS"] == 3 and values["SCALE"] == train_unet.SCALE
-    assert not {"MEAN", "STD", "CLASSES"} & set(values)
+    assert not {"IMAGENET_MEAN", "IMAGENET_STD"} & set(values)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan")])

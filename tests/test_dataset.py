@@ -14,28 +14,30 @@ import torch
 from conftest import script_environment
 from PIL import Image
 
-import utils.cache
-import utils.dataset
-from utils.cache import cached_arrays
-from utils.classes import PALETTE, VOID, colourise
-from utils.dataset import PetDataset, Sample, list_samples, read_image, read_mask, read_sample, take_split
+import utils.inputs.cache
+import utils.inputs.dataset
+from utils.classes import PETS, VOID
 from utils.errors import UserError
+from utils.inputs.cache import cached_arrays
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import Sample, list_samples, take_split
+from utils.inputs.pictures import read_image, read_mask, read_sample
 
 GREYS = np.zeros(256, np.uint8)
-GREYS[[0, 1, 2, VOID]] = 0, 38, 75, 255  # the luma of PALETTE's colours
+GREYS[[0, 1, 2, VOID]] = 0, 38, 75, 255  # the luma of the colours
 
 
 def palette_image(mask: np.ndarray, order: tuple[int, ...] = (0, 1, 2, VOID)) -> Image.Image:
-    """A palette picture of an index mask whose colours are PALETTE's, stored in the given order of classes."""
+    """A palette picture of an index mask in the classes' colours, stored in the given order of classes."""
     positions = np.zeros(256, np.uint8)
     positions[list(order)] = range(len(order))
     image = Image.fromarray(positions[mask], mode="P")
-    image.putpalette([value for index in order for value in PALETTE[index]])
+    image.putpalette(PETS.palette[list(order)].flatten().tolist())
     return image
 
 
 LABELS = {
-    "colour": lambda mask: Image.fromarray(colourise(mask)),
+    "colour": lambda mask: Image.fromarray(PETS.colourise(mask)),
     "palette": palette_image,
     "grey": lambda mask: Image.fromarray(GREYS[mask]),
     "index": Image.fromarray,
@@ -65,7 +67,7 @@ def names(root: Path, split: str) -> list[str]:
     return [sample.name for sample in list_samples(root, split)]
 
 
-def assert_same_arrays(left: PetDataset, right: PetDataset) -> None:
+def assert_same_arrays(left: SegmentationDataset, right: SegmentationDataset) -> None:
     for key in ("images", "masks"):
         np.testing.assert_array_equal(left.arrays[key], right.arrays[key])
 
@@ -125,7 +127,7 @@ def test_the_course_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_roo
     course = as_course(oxford_root, tmp_path, label)
     for split in ("train", "val", "test"):
         assert names(course, split) == names(oxford_root, split)
-        assert_same_arrays(PetDataset(course, split, 24), PetDataset(oxford_root, split, 24))
+        assert_same_arrays(SegmentationDataset(course, split, 24), SegmentationDataset(oxford_root, split, 24))
 
 
 def test_the_colours_of_a_palette_label_count_not_their_positions(tmp_path):
@@ -145,7 +147,7 @@ def test_the_positions_of_a_palette_label_count_where_its_colours_are_none_of_ou
 def test_the_folder_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_root, tmp_path):
     folder = as_folder(oxford_root, tmp_path, ("train", "val", "test"))
     for split in ("train", "val", "test"):
-        assert_same_arrays(PetDataset(folder, split, 24), PetDataset(oxford_root, split, 24))
+        assert_same_arrays(SegmentationDataset(folder, split, 24), SegmentationDataset(oxford_root, split, 24))
     assert names(folder, "trainval") == names(folder, "train") + names(folder, "val")
 
 
@@ -241,7 +243,7 @@ def test_a_picture_of_one_pixel_passes_through_the_whole_data_set(tmp_path):
     (tmp_path / "train").mkdir()
     Image.new("RGB", (1, 1), COLOUR).save(tmp_path / "test" / "images" / "dot.png")
     Image.new("L", (1, 1), 2).save(tmp_path / "test" / "masks" / "dot.png")
-    image, mask = PetDataset(tmp_path, "test", 8)[0]
+    image, mask = SegmentationDataset(tmp_path, "test", 8)[0]
     assert (image == torch.tensor(COLOUR).view(3, 1, 1)).all() and image.shape == (3, 8, 8)
     assert (mask == 2).all() and mask.shape == (8, 8)
 
@@ -282,7 +284,7 @@ def test_the_message_about_damaged_data_names_the_file(oxford_copy, damage):
     culprit = next(file for file in (oxford_copy / folder).iterdir() if file.stem == "pug_test_01")
     break_file(culprit)
     with pytest.raises(UserError, match=f"{re.escape(str(culprit))}.*{reason}"):
-        PetDataset(oxford_copy, "test", 16)
+        SegmentationDataset(oxford_copy, "test", 16)
 
 
 def test_a_colour_label_with_a_foreign_colour_names_the_file(oxford_root, tmp_path):
@@ -292,20 +294,20 @@ def test_a_colour_label_with_a_foreign_colour_names_the_file(oxford_root, tmp_pa
     label[0, 0] = (1, 2, 3)
     Image.fromarray(label).save(culprit)
     with pytest.raises(UserError, match=re.escape(str(culprit))):
-        PetDataset(course, "test", 16)
+        SegmentationDataset(course, "test", 16)
 
 
 def test_an_empty_list_of_pictures_is_reported(oxford_copy):
     (oxford_copy / "annotations" / "test.txt").write_text("\n")
     with pytest.raises(UserError, match="test split of .* is empty"):
-        PetDataset(oxford_copy, "test", 16)
+        SegmentationDataset(oxford_copy, "test", 16)
 
 
 # ------------------------------------------------------------------------------------- the tensors of a split
 
 
 def test_one_index_gives_a_picture_and_a_mask_and_a_list_gives_a_batch(oxford_root):
-    dataset = PetDataset(oxford_root, "train", 20)
+    dataset = SegmentationDataset(oxford_root, "train", 20)
     image, mask = dataset[4]
     assert image.shape == (3, 20, 20) and mask.shape == (20, 20)
     assert image.dtype == mask.dtype == torch.uint8
@@ -315,7 +317,7 @@ def test_one_index_gives_a_picture_and_a_mask_and_a_list_gives_a_batch(oxford_ro
 
 
 def test_picture_and_mask_are_squashed_alike(oxford_root):
-    dataset = PetDataset(oxford_root, "trainval", 32)
+    dataset = SegmentationDataset(oxford_root, "trainval", 32)
     images, masks = dataset[list(range(len(dataset)))]
     redness = images[:, 0].int() - images[:, 1].int()  # cats are reddish, dogs greenish, the rest is grey noise
     assert redness[masks == 1].float().mean() > 90 > 20 > redness[masks == 0].float().abs().mean()
@@ -413,7 +415,7 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from utils.cache import cached_arrays
+from utils.inputs.cache import cached_arrays
 
 def fill(start, stop):
     time.sleep(0.05)
@@ -451,43 +453,43 @@ def test_a_disk_that_fills_up_during_the_work_is_reported(tmp_path):
 
 
 def test_opening_a_data_set_a_second_time_reads_no_picture(oxford_copy, monkeypatch):
-    first = PetDataset(oxford_copy, "train", 16)
+    first = SegmentationDataset(oxford_copy, "train", 16)
     assert first.cache == oxford_copy / ".cache"
-    monkeypatch.setattr(utils.dataset, "read_sample", lambda sample: pytest.fail(f"{sample} was read again"))
-    assert_same_arrays(PetDataset(oxford_copy, "train", 16), first)
+    monkeypatch.setattr(utils.inputs.dataset, "read_sample", lambda sample: pytest.fail(f"{sample} was read again"))
+    assert_same_arrays(SegmentationDataset(oxford_copy, "train", 16), first)
 
 
 def test_a_changed_source_file_is_read_again(oxford_copy):
-    before = PetDataset(oxford_copy, "test", 16)
+    before = SegmentationDataset(oxford_copy, "test", 16)
     sample = before.samples[2]
     Image.fromarray(np.full_like(read_mask(sample), 2)).save(sample.mask)  # trimap value 2: background everywhere
-    after = PetDataset(oxford_copy, "test", 16)
+    after = SegmentationDataset(oxford_copy, "test", 16)
     assert (before[2][1] == 1).any()
     assert (after[2][1] == 0).all()
     assert torch.equal(after[3][1], before[3][1])
 
 
 def test_a_source_file_of_the_same_size_but_a_new_date_is_read_again(oxford_copy, monkeypatch):
-    sample = PetDataset(oxford_copy, "test", 16).samples[2]
+    sample = SegmentationDataset(oxford_copy, "test", 16).samples[2]
     seconds = sample.image.stat().st_mtime + 1
     os.utime(sample.image, (seconds, seconds))
     reads = []
-    monkeypatch.setattr(utils.dataset, "read_sample", lambda sample: reads.append(sample) or read_sample(sample))
-    PetDataset(oxford_copy, "test", 16)
+    monkeypatch.setattr(utils.inputs.dataset, "read_sample", lambda sample: reads.append(sample) or read_sample(sample))
+    SegmentationDataset(oxford_copy, "test", 16)
     assert sample in reads
 
 
 def test_every_size_and_split_has_its_own_cache(oxford_root):
-    assert PetDataset(oxford_root, "val", 16).arrays["images"].shape == (3, 16, 16, 3)
-    assert PetDataset(oxford_root, "val", 17).arrays["images"].shape == (3, 17, 17, 3)
-    assert PetDataset(oxford_root, "test", 16).arrays["images"].shape == (8, 16, 16, 3)
+    assert SegmentationDataset(oxford_root, "val", 16).arrays["images"].shape == (3, 16, 16, 3)
+    assert SegmentationDataset(oxford_root, "val", 17).arrays["images"].shape == (3, 17, 17, 3)
+    assert SegmentationDataset(oxford_root, "test", 16).arrays["images"].shape == (8, 16, 16, 3)
 
 
 def test_the_cache_of_a_read_only_data_folder_is_in_the_repository(oxford_copy, tmp_path, monkeypatch):
-    monkeypatch.setattr(utils.cache, "FALLBACK", tmp_path / "fallback")
+    monkeypatch.setattr(utils.inputs.cache, "FALLBACK", tmp_path / "fallback")
     oxford_copy.chmod(0o555)
     try:
-        dataset = PetDataset(oxford_copy, "test", 16)
+        dataset = SegmentationDataset(oxford_copy, "test", 16)
     finally:
         oxford_copy.chmod(0o755)
     assert len(dataset) == 8

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 import demo
+from utils.classes import PETS
 from utils.errors import UserError
-from utils.pointing import PointPredictor
-from utils.rows import Row
+from utils.scoring.by_class import ByClass
+from utils.scoring.by_click import ByClick
+from utils.scoring.by_text import ByText
 
 pytestmark = pytest.mark.filterwarnings("ignore:::gradio.queueing")  # its use of pandas
 
@@ -47,15 +49,17 @@ class Colours(torch.nn.Module):
         return 20 * (0.3 - (images[:, None] - colours[None, :, :, None, None]).norm(dim=2))
 
 
+class Reddish(torch.nn.Module):
+    def forward(self, images):
+        return torch.cat([torch.full_like(images[:, :1], 150 / 255), images[:, :2]], 1)
+
+
 def load(name):
     """Stands in for demo.load; its UNET takes red for cats and green for dogs."""
 
-    def predictor(flip):
-        if name == "PointCLIP":
-            return PointPredictor(Colours(), SIZE, Colours.mean, Colours.std, torch.device("cpu"), flip)
-        return lambda images: torch.cat([torch.full_like(images[:, :1], 150), images[:, :2]], 1)
-
-    return Row(name, Colours(), SIZE, "", "", predictor)
+    kind = {"UNET": ByClass, "CLIPSeg": ByText, "PointCLIP": ByClick}[name]
+    model = Reddish() if kind is ByClass else Colours()
+    return kind(name, model, torch.device("cpu"), SIZE, Colours.mean, Colours.std, PETS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,8 +148,9 @@ def test_a_click_on_the_view_finds_its_pixel_in_pictures_of_any_size(size):
 def test_only_models_with_a_checkpoint_are_offered_and_the_others_say_how_to_get_them(monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(demo, "load", lambda name: demo.load_row(name, demo.CHECKPOINTS, torch.device("cpu")))
-    offered, missing = demo.find_rows()
-    assert offered == ["CLIPSeg"]
+    demo.known_rows.cache_clear()
+    offered, missing = demo.offered_rows()
+    assert list(offered) == ["CLIPSeg"]
     assert "train_unet.py" in missing["UNET"] and "--PROMPT=point" in missing["PointCLIP"]
 
 

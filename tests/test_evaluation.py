@@ -6,17 +6,18 @@ import torch
 from torch import nn
 
 from utils.classes import VOID
-from utils.dataset import PetDataset, read_mask
-from utils.evaluation import evaluate, predictor, to_size
-from utils.metrics import scores
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.pictures import read_mask
+from utils.scoring.by_class import evaluate, predictor, to_size
+from utils.scoring.metrics import scores
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 @pytest.fixture
-def dataset(oxford_root) -> PetDataset:
-    return PetDataset(oxford_root, "test", 32)
+def dataset(oxford_root) -> SegmentationDataset:
+    return SegmentationDataset(oxford_root, "test", 32)
 
 
 def by_colour(images: torch.Tensor) -> torch.Tensor:
@@ -26,7 +27,7 @@ def by_colour(images: torch.Tensor) -> torch.Tensor:
 
 
 def test_every_pixel_that_is_not_void_is_counted_at_the_size_of_the_mask(dataset):
-    confusions = evaluate(by_colour, dataset, CPU)
+    confusions = evaluate(by_colour, dataset, CPU, 3)
     assert confusions.shape == (8, 3, 3) and confusions.dtype == torch.int64
     masks = [read_mask(sample) for sample in dataset.samples]
     assert len({mask.shape for mask in masks}) > 1
@@ -35,18 +36,23 @@ def test_every_pixel_that_is_not_void_is_counted_at_the_size_of_the_mask(dataset
 
 
 def test_a_model_that_knows_the_colours_is_nearly_perfect(dataset):
-    result = scores(evaluate(by_colour, dataset, CPU))
+    result = scores(evaluate(by_colour, dataset, CPU, 3), dataset.classes.names)
     assert result["miou"] > 0.9 and result["pixel_accuracy"] > 0.95
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_the_batch_size_changes_no_count(dataset, batch_size):
-    assert torch.equal(evaluate(by_colour, dataset, CPU, batch_size), evaluate(by_colour, dataset, CPU, 4))
+    assert torch.equal(evaluate(by_colour, dataset, CPU, 3, batch_size), evaluate(by_colour, dataset, CPU, 3, 4))
 
 
 def test_every_prediction_is_handed_over_once_at_the_size_of_its_mask(dataset):
     predictions = {}
-    confusions = evaluate(by_colour, dataset, CPU, 3, on_prediction=predictions.__setitem__)
+
+    def keep(index, ids, part):
+        assert part == ""
+        predictions[index] = ids
+
+    confusions = evaluate(by_colour, dataset, CPU, 3, 3, on_prediction=keep)
     assert sorted(predictions) == list(range(8))
     for index, sample in enumerate(dataset.samples):
         mask = read_mask(sample)

@@ -23,10 +23,12 @@ import train_unet
 from models.clip import ImageEncoder
 from utils import checkpoint
 from utils.classes import VOID
-from utils.dataset import PetDataset, Sample, list_samples, read_image, read_mask
 from utils.errors import UserError
-from utils.features import FeatureDataset
 from utils.files import read_csv, write_csv
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.features import FeatureDataset
+from utils.inputs.layouts import Sample, list_samples
+from utils.inputs.pictures import read_image, read_mask
 
 CPU = torch.device("cpu")
 
@@ -179,9 +181,9 @@ def test_a_csv_that_the_disk_cannot_hold_leaves_the_one_before(small_disk):
 def test_a_cache_that_the_disk_cannot_hold_is_refused_and_a_smaller_one_is_built(small_disk, oxford_root):
     root = shutil.copytree(oxford_root, small_disk / "pets", ignore=shutil.ignore_patterns(".cache"))
     with pytest.raises(UserError, match=r"0\.0 GB are free"):
-        PetDataset(root, "train", 256)
-    expected = PetDataset(oxford_root, "train", 16)[[0, 1]]
-    assert all(map(torch.equal, PetDataset(root, "train", 16)[[0, 1]], expected))
+        SegmentationDataset(root, "train", 256)
+    expected = SegmentationDataset(oxford_root, "train", 16)[[0, 1]]
+    assert all(map(torch.equal, SegmentationDataset(root, "train", 16)[[0, 1]], expected))
 
 
 # ------------------------------------------------------------------------------------------- killed work
@@ -253,14 +255,14 @@ def test_thirty_kills_change_no_number(oxford_root, tmp_path):
         else:
             killed += kill_again_and_again(features, 10, seconds / 2, 2)
         dataset = features()
-        arrays.append([*dataset.arrays.values(), *PetDataset(root, "train", 64).arrays.values()])
+        arrays.append([*dataset.arrays.values(), *SegmentationDataset(root, "train", 64).arrays.values()])
     assert len(arrays[0]) == 4 and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
 
     # Evaluation: a CSV is the old one or the new one.
     def evaluation(name: str) -> Callable[[], None]:
         out = [f"--{key}={tmp_path / name}" for key in ("RESULTS", "IMAGES")]
         options = [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path / 'whole'}", "--ROWS=UNET"]
-        return lambda: run(evaluate, *options, *out, f"--EXAMPLES={tmp_path / name / 'examples.png'}")
+        return lambda: run(evaluate, *options, *out, f"--EXAMPLES={tmp_path / name}")
 
     seconds = how_long(evaluation("once"))
     killed += kill_again_and_again(evaluation("often"), 10, seconds / 2, 3)

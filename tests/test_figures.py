@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from models.unet import UNet
-from utils.diagrams import DIAGRAMS, clip_boxes, u_net
-from utils.per_image import COLUMNS
+from utils.figures.diagrams import DIAGRAMS, clip_boxes, u_net
 
 
 def test_the_shapes_in_the_boxes_are_those_of_the_modules():
@@ -24,7 +23,7 @@ def test_the_shapes_in_the_boxes_are_those_of_the_modules():
 
 @pytest.mark.parametrize("name", DIAGRAMS)
 def test_no_two_boxes_of_a_diagram_overlap(name, monkeypatch, tmp_path):
-    from utils import diagrams
+    from utils.figures import diagrams
 
     drawn = []
     monkeypatch.setattr(diagrams, "draw", lambda boxes, *rest: drawn.extend(boxes.values()))
@@ -36,7 +35,7 @@ def test_no_two_boxes_of_a_diagram_overlap(name, monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_figures_are_drawn_from_what_is_there(run_script, oxford_root, tmp_path):
     def run(*options: str) -> str:
-        done = run_script("utils/figures.py", f"--DATA_ROOT={oxford_root}", *options)
+        done = run_script("utils/figures/__main__.py", f"--DATA_ROOT={oxford_root}", *options)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -45,14 +44,14 @@ def test_figures_are_drawn_from_what_is_there(run_script, oxford_root, tmp_path)
         picture = np.array(Image.open(tmp_path / "images" / f"{name}.png").convert("L"))
         assert picture.std() > 10, name
     assert "curves.png is left out: checkpoints holds no log.csv" in text
-    assert "breeds.png is left out" in text and "`python evaluate.py` makes it" in text
+    assert "breeds.png is left out" in text and "`python evaluate.py` makes them" in text
 
     tiny = "--IMAGE_SIZE=32 --SMALL_SIZE=32 --WIDTH=8 --DEPTH=3 --EPOCHS=2 --BATCH_SIZE=7".split()
     assert run_script("train_unet.py", f"--DATA_ROOT={oxford_root}", *tiny).returncode == 0
     assert run_script("evaluate.py", f"--DATA_ROOT={oxford_root}", "--ROWS=UNET").returncode == 0
     with open(tmp_path / "results" / "per_image.csv") as file:
         lines = list(csv.DictReader(file))
-    assert tuple(lines[0]) == COLUMNS and len(lines) == 8
+    assert lines[0]["data"] == "Oxford-IIIT Pet" and len(lines) == 8
     assert {line["breed"] for line in lines} == {"Birman_test", "pug_test"}
     assert "left out" not in run()
     assert (tmp_path / "predictions" / "extremes_unet.png").exists()

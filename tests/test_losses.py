@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from utils.classes import VOID
-from utils.losses import segmentation_loss, soft_dice_loss
+from utils.training.losses import segmentation_loss, soft_dice_loss
 
 
 def picture(rows: list[list[float]]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The metric: a case counted by hand, independent implementations, and what must not change a number."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,15 +9,12 @@ import torch
 from sklearn.metrics import f1_score, jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from utils.classes import VOID
-from utils.metrics import (
-    confusion_matrix,
-    dice_per_class,
-    iou_per_class,
-    mean_over_present,
-    pixel_accuracy,
-    scores,
-)
+from utils.classes import PETS, VOID
+from utils.scoring import metrics
+from utils.scoring.metrics import dice_per_class, iou_per_class, mean_over_present, miou_interval, pixel_accuracy
+
+confusion_matrix = partial(metrics.confusion_matrix, classes=3)
+scores = partial(metrics.scores, names=PETS.names)
 
 
 def grid(text: str) -> torch.Tensor:
@@ -148,3 +146,15 @@ def test_void_in_a_prediction_where_the_truth_is_known_raises():
 def test_shapes_that_differ_raise():
     with pytest.raises(ValueError, match="shape"):
         confusion_matrix(torch.zeros(2, 3).long(), torch.zeros(3, 2).long())
+
+
+def test_the_interval_is_that_of_resampled_pictures_and_shrinks_with_their_number(confusions):
+    few = torch.randint(0, 50, (40, 3, 3), generator=torch.Generator().manual_seed(0))
+    low, high = miou_interval(few)
+    assert (low, high) == miou_interval(few)
+    assert low < scores(few)["miou"] < high
+    by_hand = [scores(few[list(draw)])["miou"] for draw in np.random.default_rng(1).integers(0, 40, (2000, 40))]
+    assert (low, high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.004)
+    many_low, many_high = miou_interval(few.repeat(25, 1, 1))
+    assert 4.5 < (high - low) / (many_high - many_low) < 5.5  # the square root of 25
+    assert miou_interval(confusions[:1]) == pytest.approx((scores(confusions[:1])["miou"],) * 2)

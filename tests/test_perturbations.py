@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from utils.dataset import rng_of
-from utils.perturbations import (
+from utils.inputs.perturbations import (
     PERTURBATIONS,
     black_square,
     blur,
@@ -14,6 +13,7 @@ from utils.perturbations import (
     gaussian_noise,
     salt_and_pepper,
 )
+from utils.inputs.pictures import rng_of
 
 
 @pytest.fixture

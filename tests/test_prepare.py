@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import importlib.util
+import json
 import socket
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.dataset import list_samples, read_sample
+from data.drawing import dataset
+from data.drawing.pictures import ANIMALS
 from utils.errors import UserError
+from utils.inputs.layouts import list_samples
+from utils.inputs.pictures import read_sample
 
 SCRIPT = Path(__file__).parent.parent / "data" / "prepare.py"
 
@@ -114,14 +118,14 @@ def test_foreign_folder_is_refused_untouched(prepare, tmp_path):
 
 
 def test_interrupted_drawing_leaves_nothing_behind(prepare, tmp_path, monkeypatch):
-    draw, count = prepare.draw_picture, iter(range(3))
+    draw, count = dataset.draw_picture, iter(range(3))
 
     def stop_at_the_third(*args):
         if next(count) == 2:
             raise KeyboardInterrupt
         return draw(*args)
 
-    monkeypatch.setattr(prepare, "draw_picture", stop_at_the_third)
+    monkeypatch.setattr(dataset, "draw_picture", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         prepare.synthesise(tmp_path / "synthetic")
     assert not list(tmp_path.iterdir())
@@ -132,6 +136,94 @@ def test_senseless_constant_is_named(prepare, tmp_path, monkeypatch, name, value
     monkeypatch.setattr(prepare, name, value)
     with pytest.raises(UserError, match=name):
         prepare.synthesise(tmp_path / "synthetic")
+
+
+# ------------------------------------------------------------------------------ synthetic data, other classes
+
+
+@pytest.fixture(scope="module", params=["cat", "rabbit,cat", "cat,dog,bird,sheep,tortoise"])
+def classes_drawn(prepare, request, tmp_path_factory):
+    """(root, classes) of a data set of 2, 3 and 6 classes with background, 45 + 5 + 5 pictures."""
+    root, classes = tmp_path_factory.mktemp("classes") / "synthetic", tuple(request.param.split(","))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"CLASSES": classes, "TRAIN_PICTURES": 50, "TEST_PICTURES": 5, "SIDES": (64, 80)}.items():
+            patch.setattr(prepare, name, value)
+        prepare.synthesise(root)
+    return root, classes
+
+
+def test_same_seed_and_classes_draw_the_same_bytes(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "CLASSES", ("sheep", "rabbit", "tortoise", "bird"))
+    monkeypatch.setattr(prepare, "TRAIN_PICTURES", 4)
+    monkeypatch.setattr(prepare, "TEST_PICTURES", 2)
+    for name in "ab":
+        prepare.synthesise(tmp_path / name)
+    monkeypatch.setattr(prepare, "SEED", 1)
+    prepare.synthesise(tmp_path / "c")
+    first, second, other = (contents(tmp_path / name) for name in "abc")
+    assert first == second and len(first) == 14
+    assert all(first[name] != other[name] for name in first if name.endswith(("jpg", "png")))
+
+
+def test_masks_hold_ids_and_void_and_every_split_has_every_class(classes_drawn):
+    root, classes = classes_drawn
+    for split, count in (("train", 45), ("val", 5), ("test", 5)):
+        samples, seen = list_samples(root, split), set()
+        assert len(samples) == count
+        for sample in samples:
+            image, mask = Image.open(sample.image), Image.open(sample.mask)
+            assert image.size == mask.size and mask.mode == "P"
+            ids = set(np.unique(mask).tolist())
+            own = classes.index(sample.name.rpartition("_")[0]) + 1  # a picture is named after its first animal
+            assert {0, own, 255} <= ids <= {0, *range(1, len(classes) + 1), 255} and len(ids) <= 4, sample.name
+            assert 0.005 < (np.asarray(mask) == 255).mean() < 0.25, sample.name
+            seen |= ids
+        assert seen == {0, *range(1, len(classes) + 1), 255}
+
+
+def test_some_pictures_show_two_classes_and_most_show_one(classes_drawn):
+    root, classes = classes_drawn
+    masks = [np.unique(Image.open(sample.mask)) for sample in list_samples(root, "trainval")]
+    mixed = sum(len(ids) == 4 for ids in masks)
+    assert (1 <= mixed <= 15) if len(classes) > 1 else mixed == 0
+
+
+def test_classes_file_and_palette_agree(classes_drawn):
+    root, classes = classes_drawn
+    colours = ["0,0,0", "128,0,0", "0,128,0", "128,128,0", "0,0,128", "128,0,128"]  # PASCAL VOC's
+    names = ["background", *classes]
+    lines = [f"{name} {colour}" for name, colour in zip(names, colours, strict=False)]
+    assert (root / "classes.txt").read_text().splitlines() == lines
+    palette = np.array(Image.open(list_samples(root, "test")[0].mask).getpalette()).reshape(-1, 3)
+    assert [",".join(map(str, palette[index])) for index in range(len(names))] == colours[: len(names)]
+    assert palette[255].tolist() == [255, 255, 255]
+
+
+def test_record_has_the_name_first_and_the_constants(classes_drawn):
+    root, classes = classes_drawn
+    record = json.loads((root / "data.json").read_text())
+    assert list(record)[0] == "name" and record["name"] == "synthetic"
+    assert record["CLASSES"] == list(classes) and record["SIDES"] == [64, 80]
+
+
+@pytest.mark.parametrize(
+    "classes, message",
+    [
+        (("cat", "rabit"), "'rabit'; did you mean rabbit.*cat, dog, rabbit, bird"),
+        (("zeppelin",), "'zeppelin'; known are cat, dog"),
+        (("cat", "dog", "cat"), "cat occurs more than once"),
+        (("background", "cat"), "leave out background"),
+    ],
+)
+def test_class_that_cannot_be_drawn_is_named(prepare, tmp_path, monkeypatch, classes, message):
+    monkeypatch.setattr(prepare, "CLASSES", classes)
+    with pytest.raises(UserError, match=message):
+        prepare.synthesise(tmp_path / "synthetic")
+    assert not list(tmp_path.iterdir())
+
+
+def test_remark_behind_the_constant_lists_what_can_be_drawn():
+    assert f"any of {','.join(ANIMALS)}," in SCRIPT.read_text()
 
 
 @pytest.mark.slow

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from utils.dataset import PetDataset, list_samples, read_image, resize_image, rng_of
-from utils.perturbations import brightness
-from utils.robustness import PerturbedDataset
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
+from utils.inputs.perturbations import brightness
+from utils.inputs.pictures import read_image, resize_image, rng_of
+from utils.scoring.robustness import PerturbedDataset
 
 
 def test_a_perturbed_split_is_the_plain_one_at_level_zero_and_spoiled_before_resizing_else(oxford_root):
     samples = list_samples(oxford_root, "test")
-    plain = PetDataset(oxford_root, "test", 32)
+    plain = SegmentationDataset(oxford_root, "test", 32)
     same = PerturbedDataset(samples, 32, "Gaussian noise", 0)
     assert len(same) == len(plain) == 8 and torch.equal(same[[0, 5]][0], plain[[0, 5]][0])
     dark = PerturbedDataset(samples, 32, "brightness down", -45)[[3]][0][0].movedim(0, -1).numpy()

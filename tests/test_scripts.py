@@ -9,8 +9,9 @@ from conftest import REPOSITORY, script_environment
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
-from utils.classes import VOID, colourise
-from utils.dataset import list_samples, read_mask
+from utils.classes import PETS, VOID
+from utils.inputs.layouts import list_samples
+from utils.inputs.pictures import read_mask
 
 pytestmark = pytest.mark.slow
 
@@ -60,31 +61,36 @@ def test_course_and_oxford_layout_of_the_same_pictures_give_the_same_line(evalua
             (course / folder / kind).mkdir(parents=True)
         for sample in list_samples(oxford_root, split):
             shutil.copy(sample.image, course / folder / "color")
-            Image.fromarray(colourise(read_mask(sample))).save(course / folder / "label" / f"{sample.name}.png")
+            Image.fromarray(PETS.colourise(read_mask(sample))).save(course / folder / "label" / f"{sample.name}.png")
     _, oxford_lines = evaluate(oxford_root)
     _, course_lines = evaluate(course, "--BATCH_SIZE=3")
-    for lines in (oxford_lines, course_lines):
-        del lines[0]["images_per_second"]
-    assert oxford_lines == course_lines
+    assert [line["data"] for line in course_lines] == ["Oxford-IIIT Pet", "course"]  # other data, other lines
+    assert course_lines[0] == oxford_lines[0]
+    for line in course_lines:
+        del line["images_per_second"], line["data"]
+    assert course_lines[0] == course_lines[1]
 
 
 def test_lines_of_other_splits_are_kept_and_flip_has_a_line_of_its_own(evaluate, oxford_root):
     evaluate(oxford_root, "--SPLIT=val")
     stdout, lines = evaluate(oxford_root, "--FLIP=True")
-    assert [(line["model"], line["split"]) for line in lines] == [
-        ("UNET", "test"),
-        ("UNET", "val"),
-        ("UNET + flip", "test"),
+    assert [(line["model"], line["flip"], line["split"]) for line in lines] == [
+        ("UNET", "0", "test"),
+        ("UNET", "0", "val"),
+        ("UNET", "1", "test"),
     ]
-    assert "UNET + flip" in stdout
+    assert stdout.count("| UNET ") == 2 and "| flip |" in stdout
 
 
 def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results -->\nold\n<!-- /results -->\n<!-- errors -->\n<!-- /errors -->\nafter\n")
+    results, errors = "results Oxford-IIIT Pet", "errors Oxford-IIIT Pet"
+    readme.write_text(
+        f"before\n<!-- {results} -->\nold\n<!-- /{results} -->\n<!-- {errors} -->\n<!-- /{errors} -->\nafter\n"
+    )
     _, lines = evaluate(oxford_root, "--README=README.md")
     text = readme.read_text()
-    assert text.startswith("before\n<!-- results -->\n| model") and text.endswith("<!-- /errors -->\nafter\n")
+    assert text.startswith(f"before\n<!-- {results} -->\n| model") and text.endswith(f"<!-- /{errors} -->\nafter\n")
     assert lines[0]["miou"] in text and "old" not in text
     assert "| CLIPSeg     | " in text  # not asked for and not measured: it keeps its line
 
@@ -141,7 +147,10 @@ def test_predict_never_overwrites_an_input_nor_one_output_with_another(run_scrip
     assert done.returncode == 1 and "overwritten" in done.stderr and picture.read_bytes() == before
     Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg")
     done = run_script("predict.py", picture, tmp_path / "a.jpg", f"--CHECKPOINTS={trained}", "--OUT=other")
-    assert done.returncode == 1 and "would both become a.png" in done.stderr and not (tmp_path / "other").exists()
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "other" / "masks").iterdir()) == ["a.jpg.png", "a.png.png"]
+    done = run_script("predict.py", picture, tmp_path / "a.jpg", "b/a.jpg", f"--CHECKPOINTS={trained}", "--OUT=third")
+    assert done.returncode == 1 and "would both become a.jpg.png" in done.stderr and not (tmp_path / "third").exists()
 
 
 def test_predict_without_pictures_or_checkpoint_says_what_to_do(run_script, tmp_path):

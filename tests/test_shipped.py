@@ -11,9 +11,10 @@ from conftest import REPOSITORY
 from skimage.data import chelsea  # CC0: a cat's face, 300 x 451 pixels
 
 from utils import checkpoint
-from utils.classes import CLASSES
+from utils.classes import PETS
 from utils.errors import UserError
-from utils.rows import Row, load_row, segment
+from utils.rows import load_row
+from utils.scoring.row import Row
 
 CPU = torch.device("cpu")
 FOLDER = REPOSITORY / "checkpoints"
@@ -52,7 +53,7 @@ def test_the_checksum_file_names_every_checkpoint_and_its_content():
 def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_that_made_it(name, tmp_path):
     (tmp_path / "best.pt").write_bytes(committed(f"{name}/best.pt"))
     content = checkpoint.load(tmp_path / "best.pt")
-    assert content["model"] == name and content["classes"] == CLASSES
+    assert content["model"] == name and checkpoint.classes_of(content) == PETS
     floats = [value for value in content["weights"].values() if value.is_floating_point() and value.ndim > 1]
     assert {value.dtype for value in floats} == {torch.float16}
     texts = [str(value) for value in content["constants"].values()]
@@ -62,7 +63,7 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
 
 @pytest.mark.parametrize("name", ["UNET", "Autoencoder", "CLIP"])
 def test_the_cat_is_a_cat_where_it_is(name):
-    ids = segment(row(name), chelsea(), CPU)
+    ids = row(name).segment(chelsea()).ids
     shares = np.bincount(ids.ravel(), minlength=3) / ids.size
     assert shares[1] > 0.5 and shares[2] < 0.1
     assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
@@ -70,9 +71,7 @@ def test_the_cat_is_a_cat_where_it_is(name):
 
 
 def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
-    predictor = row("PointCLIP").predictor(False)
-    predictor.set_image(chelsea())
-    cat, _ = predictor.predict([(230, 170)], [1])
-    rest, _ = predictor.predict([(430, 60)], [1])
+    segment = row("PointCLIP").open(chelsea())
+    cat, rest = (segment([click], "").ids for click in ((230, 170, 1), (430, 60, 1)))
     assert cat[60:260, 140:320].mean() > 0.9 and cat[:, 410:].mean() < 0.1
     assert rest[:, 410:].mean() > 0.9 and rest[60:260, 140:320].mean() < 0.1

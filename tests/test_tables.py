@@ -20,12 +20,12 @@ def test_columns_are_aligned_and_what_a_line_lacks_is_a_dash():
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- x -->\nold\n<!-- /x -->\n<!-- y -->\nkept\n<!-- /y -->\n")
-    write_between_markers(path, "x", "new")
+    write_between_markers(path, {"x": "new", "gone": "?"})
     assert path.read_text() == "a\n<!-- x -->\nnew\n<!-- /x -->\n<!-- y -->\nkept\n<!-- /y -->\n"
     with pytest.raises(UserError, match="no lines <!-- z -->"):
-        write_between_markers(path, "z", "new")
+        write_between_markers(path, {"z": "new"})
     with pytest.raises(UserError, match="no lines"):
-        write_between_markers(tmp_path / "gone.md", "x", "new")
+        write_between_markers(tmp_path / "gone.md", {"x": "new"})
 
 
 def test_a_csv_comes_back_as_it_was_written_and_none_is_empty(tmp_path):

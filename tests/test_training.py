@@ -18,11 +18,15 @@ from torch import nn
 
 import train_unet
 from models.unet import UNet
-from utils import checkpoint, training
-from utils.dataset import PetDataset
+from utils import checkpoint
+from utils.classes import PETS
 from utils.errors import UserError
-from utils.evaluation import evaluate, predictor
-from utils.metrics import scores
+from utils.figures.plots import plot_curves
+from utils.inputs.dataset import SegmentationDataset
+from utils.rows import load_model
+from utils.scoring.by_class import evaluate, predictor
+from utils.scoring.metrics import scores
+from utils.training import fit as training
 
 CPU = torch.device("cpu")
 TINY = (
@@ -113,8 +117,10 @@ def test_the_rate_rises_during_warmup_and_ends_at_zero(train):
 
 def validation_score(model: nn.Module, content: dict, root: Path) -> float:
     """The mIoU of a model on the validation pictures; content: of its checkpoint."""
-    val = PetDataset(root, "val", content["image_size"])
-    return scores(evaluate(predictor(model.eval(), content["mean"], content["std"]), val, CPU))["miou"]
+    val = SegmentationDataset(root, "val", content["image_size"])
+    return scores(evaluate(predictor(model.eval(), content["mean"], content["std"]), val, CPU, 3), val.classes.names)[
+        "miou"
+    ]
 
 
 def averaged_model(folder: Path) -> tuple[UNet, dict]:
@@ -132,7 +138,7 @@ def test_the_averaged_weights_have_the_score_in_the_log(train, oxford_root):
 
 def test_the_best_checkpoint_has_its_score_but_for_rounding(train, oxford_root):
     folder = train("run")
-    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.pt", "unet", CPU)
     assert validation_score(model, content, oxford_root) == pytest.approx(content["score"], abs=0.005)
     assert content["score"] == max(line["score"] for line in log(folder))
     assert content["constants"]["WIDTH"] == 4 and content["epoch"] in (1, 2, 3)
@@ -155,7 +161,7 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
 # ------------------------------------------------------------------------------------------ stops and failures
 
 
-@pytest.mark.parametrize(("function", "call"), [("segmentation_loss", 3), ("segmentation_loss", 6), ("evaluate", 2)])
+@pytest.mark.parametrize(("function", "call"), [("segmentation_loss", 3), ("segmentation_loss", 6), ("validate", 2)])
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, function, call):
     whole = train("whole")
     with monkeypatch.context() as patch:
@@ -211,14 +217,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_can_be_resumed(train, mon
         with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2: lower LEARNING_RATE"):
             train("run")
     folder = tmp_path / "run" / "unet"
-    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.pt", "unet", CPU)
     assert content["epoch"] == 1
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert_same_run(train("run", "--RESUME=True"), train("whole"))
 
 
 def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(train, monkeypatch):
-    original = train_unet.evaluate
+    original = train_unet.validate
 
     def meanwhile(*args):
         with pytest.raises(UserError, match="another training is writing to .*run"):
@@ -228,7 +234,7 @@ def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(train, monk
 
     refused = []
     with monkeypatch.context() as patch:
-        patch.setattr(train_unet, "evaluate", meanwhile)
+        patch.setattr(train_unet, "validate", meanwhile)
         folder = train("run")
     assert len(refused) == 3
     alone = train("alone")
@@ -362,7 +368,8 @@ def fit_frozen(folder: Path, validate=lambda model: {"score": 0.0}, compute_loss
     constants = {name: getattr(train_unet, name) for name in names}
     constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
     about = {"arguments": {"freeze_encoder": True}}
-    training.fit(model, Pictures(), compute_loss, validate, folder, about, constants, CPU)
+    settings = {"folder": folder, "about": about, "classes": PETS, "constants": constants, "device": CPU}
+    training.fit(model, Pictures(), compute_loss, validate, **settings, draw=plot_curves)
     return model
 
 
@@ -499,18 +506,18 @@ EVALUATE = """
 import sys
 from pathlib import Path
 import torch
-from utils.checkpoint import load_model
-from utils.dataset import PetDataset
+from utils.rows import load_model
+from utils.inputs.dataset import SegmentationDataset
 from utils.distributed import distributed, rank
-from utils.evaluation import evaluate, predictor
+from utils.scoring.by_class import evaluate, predictor
 
 checkpoint, out, *roots = map(Path, sys.argv[1:])
 cpu = torch.device("cpu")
 with distributed(cpu):
     model, content = load_model(checkpoint, "unet", cpu)
     predict = predictor(model, content["mean"], content["std"], flip=True)
-    datasets = [PetDataset(root, split, 32) for root in roots for split in ("val", "test")]
-    torch.save([evaluate(predict, dataset, cpu, batch_size=2) for dataset in datasets], out / f"{rank()}.pt")
+    datasets = [SegmentationDataset(root, split, 32) for root in roots for split in ("val", "test")]
+    torch.save([evaluate(predict, dataset, cpu, 3, batch_size=2) for dataset in datasets], out / f"{rank()}.pt")
 """
 
 
@@ -528,11 +535,11 @@ def test_evaluation_under_several_processes_counts_what_one_process_counts(
     script.write_text(EVALUATE)
     torchrun(processes, script, folder / "best.pt", tmp_path, *roots)
 
-    model, content = checkpoint.load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.pt", "unet", CPU)
     predict = predictor(model, content["mean"], content["std"], flip=True)
-    datasets = [PetDataset(root, split, 32) for root in roots for split in ("val", "test")]
+    datasets = [SegmentationDataset(root, split, 32) for root in roots for split in ("val", "test")]
     assert [len(dataset) for dataset in datasets] == [3, 8, 1, 2]
-    expected = [evaluate(predict, dataset, CPU).tolist() for dataset in datasets]
+    expected = [evaluate(predict, dataset, CPU, 3).tolist() for dataset in datasets]
     assert all(torch.tensor(counts).sum((0, 1)).count_nonzero() > 1 for counts in expected[:2])  # not all background
     for rank in range(processes):
         assert [counts.tolist() for counts in torch.load(tmp_path / f"{rank}.pt")] == expected

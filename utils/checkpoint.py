@@ -5,22 +5,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.autoencoder import AutoencoderSegmenter
-from models.clip import CLIPCNN
-from models.pointclip import PointCLIP
-from models.unet import UNet
-from utils.classes import CLASSES
+from utils.classes import PETS, Classes, named
 from utils.errors import UserError
 from utils.files import replacing
 
 FORMAT = 1  # raised when a reader of the old files would misread new ones
-MODELS = {"unet": UNet, "autoencoder": AutoencoderSegmenter, "clip": CLIPCNN, "pointclip": PointCLIP}
 
 
 def save(content: dict, path: str | Path) -> None:
     """Write a checkpoint. Raises UserError, loses nothing."""
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, "classes": CLASSES, **content}, temporary)
+        torch.save({"format": FORMAT, **content}, temporary)
 
 
 def halve(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -56,19 +51,6 @@ def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = ""
         raise UserError(f"{path} holds another architecture: {odd}")
 
 
-def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Module, dict]:
-    """The trained model in a file, in evaluation mode, and the file's other content.
-
-    The model is rebuilt from the file alone. Raises UserError if it is not a `name`, one of MODELS.
-    """
-    content = load(path)
-    if content.get("model") != name:
-        raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
-    try:
-        model = MODELS[name](**content["arguments"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
-    except OSError as error:  # its pretrained encoder is not here
-        raise UserError(f"{path} needs its encoder: {error}") from error
-    load_state(model, content["weights"], path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
-    return model.to(device, memory_format=torch.channels_last).eval(), content
+def classes_of(content: dict) -> Classes:
+    """The classes that a checkpoint was trained on; files from before colours were kept have the usual ones."""
+    return named(content.get("classes", PETS.names), content.get("colours", ()))

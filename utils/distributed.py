@@ -1,14 +1,11 @@
-"""Devices and processes (torchrun): which one am I, and adding up what each of them counted."""
+"""Several processes (torchrun): which one am I, and adding up what each of them counted."""
 
-import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-
-from utils.errors import UserError
 
 
 @contextmanager
@@ -56,37 +53,3 @@ def copy_buffers(model: torch.nn.Module) -> None:
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
-
-
-def pick_device(name: str) -> torch.device:
-    """DEVICE constant -> device: "auto" is this process's GPU if there is one, else the CPU. Raises UserError."""
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    if name == "auto":
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"') from error
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
-        _keep_freed_memory()
-    return device
-
-
-def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """PRECISION constant -> context: "bf16", "fp32"; "auto" is bf16 where the hardware multiplies it."""
-    if precision == "auto":
-        on_gpu = device.type == "cuda"
-        fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        precision = "bf16" if fast else "fp32"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed blocks for the next step; handing them back and forth costs a tenth of the time."""
-    with suppress(OSError, AttributeError):  # another C library than Linux's usual one
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not given back

@@ -1,85 +1,143 @@
-"""The five rows of the table: where each one's weights are, and how each turns pictures into logits."""
+"""The rows of the table, each declared in one line, and checkpoints turned back into rows.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+A further model is a file in models/, a training script, and a line in ROWS (README, "Add a model").
+"""
+
+import importlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import nn
 
-from models.clipseg import HUB_ID, add_background
-from utils.checkpoint import load_model
-from utils.dataset import resize_image
-from utils.distributed import autocast
+from models.clipseg import HUB_ID
+from utils.checkpoint import classes_of, load, load_state
+from utils.classes import PETS, Classes
 from utils.errors import UserError
-from utils.evaluation import Predict, predictor, to_size
-from utils.pointing import PointPredictor
-from utils.zeroshot import class_prompts, load_clipseg, prompt_logits
-
-# row -> folder below checkpoints/ and name of the model, command that makes it
-ROWS = {
-    "UNET": ("unet", "python train_unet.py"),
-    "Autoencoder": ("autoencoder", "python train_autoencoder.py"),
-    "CLIP": ("clip", "python train_clip.py"),
-    "CLIPSeg": ("clipseg", "python evaluate.py --ROWS=CLIPSeg"),
-    "PointCLIP": ("pointclip", "python train_clip.py --PROMPT=point"),
-}
+from utils.scoring.by_class import ByClass
+from utils.scoring.by_click import ByClick
+from utils.scoring.by_text import ByText
+from utils.scoring.row import Row
 
 
-@dataclass
-class Row:
-    """A row of the table whose weights are at hand."""
+@dataclass(frozen=True)
+class Declared:
+    """What is known of a row before its weights are loaded."""
 
-    name: str
-    model: torch.nn.Module
-    image_size: int
-    encoder: str  # "" for a model without a pretrained encoder
-    checkpoint: str
-    # flip at test time -> (uint8 pictures -> logits), or PointCLIP's predictor
-    predictor: Callable[[bool], Predict | PointPredictor] = field(repr=False)
-    threshold: float = 0.3  # CLIPSeg's, until one is chosen on the validation split
+    name: str  # in tables and figures
+    file: str  # of its model in models/; also its folder below CHECKPOINTS, and "model" in its checkpoints
+    model_class: str  # in that file
+    kind: type[Row]  # ByClass, ByText, ByClick
+    command: str  # that makes its weights
+    colour: str = ""  # in figures
+    hub_id: str = ""  # of weights that are used as they are; "": a checkpoint of its own
+    own_folder: str = ""  # of a row of the user's own, instead of `file`
 
     @property
-    def params_m(self) -> float:
-        return sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+    def folder(self) -> str:
+        return self.own_folder or self.file
+
+    @property
+    def model(self) -> type[nn.Module]:
+        return getattr(importlib.import_module(f"models.{self.file}"), self.model_class)
 
 
-def load_row(name: str, checkpoints: str | Path, device: torch.device, clipseg: str = HUB_ID) -> Row:
-    """The row `name`, one of ROWS, rebuilt from its checkpoint. Raises UserError with the command that makes it.
+ROWS = (
+    Declared("UNET", "unet", "UNet", ByClass, "python train_unet.py", "#0072B2"),
+    Declared("Autoencoder", "autoencoder", "AutoencoderSegmenter", ByClass, "python train_autoencoder.py", "#E69F00"),
+    Declared("CLIP", "clip", "CLIPCNN", ByClass, "python train_clip.py", "#009E73"),
+    Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "python evaluate.py --ROWS=CLIPSeg", "#999999", HUB_ID),
+    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "python train_clip.py --PROMPT=point", "#CC79A7"),
+)
 
-    clipseg: hub id or folder of CLIPSeg's weights.
+
+def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
+    """Name -> row: those of ROWS, then the user's own that have a checkpoint (`train_clip.py --ROW=NAME`)."""
+    found = {row.name: row for row in ROWS}
+    models = {row.file: row for row in ROWS}
+    for path in sorted(Path(checkpoints).glob("*/best.pt")):
+        name = path.parent.name
+        if name in models or name in found:
+            continue
+        try:
+            base = models.get(load(path)["model"])
+        except (UserError, KeyError):  # not one of ours
+            continue
+        if base:
+            found[name] = replace(base, name=name, own_folder=name, command=f'{base.command} --ROW="{name}"', colour="")
+    return found
+
+
+def folder_of(row: str, model: str) -> str:
+    """Folder below CHECKPOINTS of a training's row: a new row's name is its folder's. Raises UserError.
+
+    row: the constant ROW, "" for the row that the script trains by itself; model: that row's file.
     """
-    model_name, command = ROWS[name]
-    if name == "CLIPSeg":
-        return _clipseg_row(clipseg, device)
-    path = Path(checkpoints) / model_name / "best.pt"
-    if not path.exists():
-        raise UserError(f"{path} is missing; `{command}` makes it")
-    model, content = load_model(path, model_name, device)
-    size, mean, std = content["image_size"], content["mean"], content["std"]
-
-    def predictor_of(flip: bool) -> Predict | PointPredictor:
-        if name == "PointCLIP":
-            return PointPredictor(model, size, mean, std, device, flip)
-        return predictor(model, mean, std, flip)
-
-    return Row(name, model, size, content.get("encoder", ""), str(path), predictor_of)
-
-
-@torch.inference_mode()
-def segment(row: Row, image: np.ndarray, device: torch.device, flip: bool = False) -> np.ndarray:
-    """Picture uint8 (H, W, 3) of any size -> class ids uint8 (H, W); for every row but PointCLIP."""
-    small = torch.from_numpy(resize_image(image, row.image_size)).movedim(-1, 0)[None].to(device)
-    with autocast(device):
-        logits = row.predictor(flip)(small)[0]
-    return to_size(logits, image.shape[:2]).byte().cpu().numpy()
-
-
-def _clipseg_row(name: str, device: torch.device) -> Row:
-    model = load_clipseg(name, device)
-
-    def predictor_of(flip: bool) -> Predict:
-        return lambda images: add_background(prompt_logits(model, class_prompts(), images, flip), row.threshold)
-
-    row = Row("CLIPSeg", model, model.image_size, "CLIP ViT-B/16", name, predictor_of)
+    own = next(declared for declared in ROWS if declared.file == model)
+    if row in ("", own.name):
+        return own.file
+    if not re.fullmatch(r"\w[\w .+-]*", row) or row.lower() in {x for d in ROWS for x in (d.name.lower(), d.file)}:
+        raise UserError(f"ROW = {row!r}: choose a name of letters, digits, spaces and .+- that no other row has")
     return row
+
+
+def load_row(
+    name: str, checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options: object
+) -> Row:
+    """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
+
+    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: hub_id, which
+    weights a row by text uses (id or folder), and its threshold; other kinds disregard them.
+    """
+    rows = find_rows(checkpoints)
+    if name not in rows:
+        raise UserError(f"there is no row {name!r} in {checkpoints}; there are {', '.join(rows)}")
+    row = rows[name]
+    folder = Path(checkpoints) / row.folder
+    if row.hub_id:
+        hub_id = str(options.pop("hub_id", row.hub_id))
+        try:
+            model = row.model.from_pretrained(hub_id).to(device)
+        except OSError as error:
+            raise UserError(str(error)) from error
+        about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
+        return row.kind(name, model, device, *about, folder=folder, **options)
+    path = folder / "best.pt"
+    if not path.exists():
+        raise UserError(f"{path} is missing; `{row.command}` makes it")
+    model, content = load_model(path, row.file, device)
+    about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
+    return row.kind(name, model, device, *about, str(path))
+
+
+def load_rows(
+    names: Collection[str], checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows whose weights are here, in the order of the table, and why the others are not."""
+    rows, missing = [], {}
+    for name in (name for name in find_rows(checkpoints) if name in names):
+        try:
+            rows.append(load_row(name, checkpoints, device, classes, **options))
+        except UserError as error:
+            missing[name] = str(error)
+    return rows, missing
+
+
+def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Module, dict]:
+    """The trained model in a file, in evaluation mode, and the file's other content.
+
+    The model is rebuilt from the file alone. Raises UserError if it is not a `name`, one of the files in ROWS.
+    """
+    content = load(path)
+    if content.get("model") != name:
+        raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
+    try:
+        model = next(row.model for row in ROWS if row.file == name)(**content["arguments"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
+    except OSError as error:  # its pretrained encoder is not here
+        raise UserError(f"{path} needs its encoder: {error}") from error
+    load_state(model, content["weights"], path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
+    return model.to(device, memory_format=torch.channels_last).eval(), content

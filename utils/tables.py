@@ -1,9 +1,15 @@
 """Markdown tables that read well in a terminal too, and their place in README.md."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import write_text
+
+
+def row_place(order: Sequence[str]) -> Callable[[dict[str, str]], tuple[int, str]]:
+    """Sort key of a line by its "model": the place in `order`; models that are not in it come last, by name."""
+    return lambda line: (order.index(line["model"]) if line["model"] in order else len(order), line["model"])
 
 
 def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_columns: int = 1) -> str:
@@ -22,12 +28,20 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
     return "\n".join(f"| {' | '.join(align(i, cell) for i, cell in enumerate(row))} |" for row in cells)
 
 
-def write_between_markers(path: str | Path, marker: str, text: str) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in a Markdown file."""
+def write_between_markers(path: str | Path, texts: dict[str, str]) -> None:
+    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in a Markdown file; texts: by marker.
+
+    A marker that the file lacks is left out. Raises UserError if it has none of them.
+    """
     path = Path(path)
-    start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if start not in content or end not in content:
-        raise UserError(f"README = {path} has no lines {start} and {end}")
-    before, after = content.partition(start)[0], content.partition(end)[2]
-    write_text(f"{before}{start}\n{text}\n{end}{after}", path)
+    found = 0
+    for marker, text in texts.items():
+        start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+        if start in content and end in content:
+            content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
+            found += 1
+    if not found:
+        wanted = " or ".join(f"<!-- {marker} --> and <!-- /{marker} -->" for marker in texts)
+        raise UserError(f"README = {path} has no lines {wanted}")
+    write_text(content, path)

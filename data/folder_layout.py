@@ -1,0 +1,154 @@
+"""Writing a data set in the folder layout, whole or not at all, and the report of what was left out.
+
+{train,val,test}/images/NAME.jpg, {train,val,test}/masks/NAME.png, classes.txt, data.json
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image
+from tqdm import tqdm
+
+from utils.classes import MOST, named, write_classes
+from utils.errors import UserError
+from utils.files import write_text
+
+SPLITS = {"train": "training", "val": "validation", "test": "testing"}
+
+
+class Fault(NamedTuple):
+    """One thing that was left out."""
+
+    noun: str  # "picture"
+    why: str  # "of another size than in the JSON"
+    where: str  # "pictures/a.jpg"
+
+
+# A job writes one task's picture and mask into the folder of a split: whether it did, and what it left out.
+Job = Callable[[Path, object], tuple[bool, list[Fault]]]
+
+
+# ------------------------------------------------------------------------------------ the target folder
+
+
+def occupied(target: Path) -> bool:
+    """Whether target is a file, or a folder that holds something."""
+    return target.is_file() or (target.is_dir() and any(target.iterdir()))
+
+
+def move_into_place(folder: Path, target: Path) -> None:
+    """Rename a finished folder to target, which may be there but empty."""
+    if target.exists():
+        target.rmdir()
+    folder.rename(target)
+
+
+def describe(name: str, **constants: object) -> str:
+    """The content of data.json: what the tables of results call the data set, and the constants that made it."""
+    return json.dumps({"name": name, "made by": "data/prepare.py", **constants}) + "\n"
+
+
+def holds(target: Path, record: str) -> bool:
+    """Whether target holds the data set of this data.json. Raises UserError if it holds anything else."""
+    if not occupied(target):
+        return False
+    file = target / "data.json"
+    if file.is_file() and file.read_bytes() == record.encode():
+        print(f"{target} holds this data set already: nothing to do")
+        return True
+    held = f"a data set made from other files or constants, see {file.name}" if file.is_file() else "something else"
+    raise UserError(f"{target} holds {held}: remove it, or choose another folder with --OUT=...")
+
+
+def write_data_set(
+    target: Path, record: str, names: list[str], tasks: dict[str, Sequence], job: Job, faults: Sequence[Fault] = ()
+) -> None:
+    """Write the tasks of every split with all processors, print what came of it. Raises UserError.
+
+    record: the content of data.json; names: the classes in the order of their ids; faults: what the report has
+    to name besides those of the job. An error leaves nothing behind.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    counts, faults = dict.fromkeys(tasks, 0), list(faults)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
+        whole = Path(folder) / "whole"
+        for split, written, left_out in _run(job, whole, tasks):
+            counts[split] += written
+            faults += left_out
+        for split, count in counts.items():
+            if not count:
+                raise UserError("\n".join([f"no picture is left for {SPLITS[split]}", *report(faults)]))
+        write_classes(names, whole)
+        write_text(record, whole / "data.json")
+        move_into_place(whole, target)
+    words = ", ".join(f"{count:,} pictures for {SPLITS[split]}" for split, count in counts.items())
+    print("\n".join([*report(faults), f"{target}: {words}; {len(names)} classes"]))
+
+
+def _run(job: Job, root: Path, tasks: dict[str, Sequence]) -> Iterator[tuple[str, bool, list[Fault]]]:
+    """Make the folders of every split and do its tasks; yields the split and what the job returned."""
+    # A Ctrl-C is for the process that waits, which then cancels the others.
+    with ProcessPoolExecutor(initializer=signal, initargs=(SIGINT, SIG_IGN)) as pool:
+        for split, own in tasks.items():
+            for kind in ("images", "masks"):
+                (root / split / kind).mkdir(parents=True)
+            results = pool.map(job, repeat(root / split), own, chunksize=8)
+            for written, faults in tqdm(results, split, len(own), leave=False, unit="img", disable=None):
+                yield split, written, faults
+
+
+def report(faults: list[Fault]) -> list[str]:
+    """A line per kind of thing left out: how many, and for every reason the first of them."""
+    lines = []
+    for noun in dict.fromkeys(fault.noun for fault in faults):
+        places = {}
+        for fault in faults:
+            if fault.noun == noun:
+                places.setdefault(fault.why, []).append(fault.where)
+        total = sum(map(len, places.values()))
+        reasons = [f"{len(where):,} {why} (first: {where[0]})" for why, where in places.items()]
+        lines.append(f"{total:,} {noun}{'s' * (total > 1)} left out: {', '.join(reasons)}")
+    return lines
+
+
+# ------------------------------------------------------------------------------------------ one picture
+
+
+@contextmanager
+def open_picture(file: Path) -> Iterator[Image.Image]:
+    """The picture in a file, not decoded yet. Raises UserError, also for damage found while it is open."""
+    try:
+        with Image.open(file) as image:
+            yield image
+    # What Pillow's decoders raise on damaged files.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file}: cannot be read as a picture ({error})") from error
+
+
+def displayed_size(file: Path) -> tuple[int, int]:
+    """Height and width of a picture as the loader will see it: turned as its EXIF entry says. Raises UserError."""
+    with open_picture(file) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return image.size if turned else image.size[::-1]
+
+
+def save_pair(picture: Path, mask: np.ndarray, folder: Path, name: str) -> None:
+    """Link or copy the picture file, and write its mask: uint8 (H, W) class ids as a PNG with a palette."""
+    link = folder / "images" / f"{name}{picture.suffix}"
+    try:
+        os.link(picture.resolve(), link)
+    except OSError:  # on another disk, or of another owner
+        shutil.copyfile(picture, link)
+    image = Image.fromarray(mask)
+    image.putpalette(named(range(MOST)).palette.tobytes())
+    image.save(folder / "masks" / f"{name}.png")

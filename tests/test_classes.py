@@ -1,0 +1,170 @@
+"""Classes come from the data: classes.txt, masks in its colours, and the whole road with two, three and six classes."""
+
+import importlib
+import json
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_here
+from PIL import Image
+
+import evaluate
+import predict
+import train_autoencoder
+import train_clip
+import train_unet
+from data import prepare
+from utils import checkpoint
+from utils.classes import PETS, VOID, named, read_classes, require_same, voc_colour
+from utils.errors import UserError
+from utils.files import read_csv
+from utils.inputs.layouts import Sample, data_name, list_samples
+from utils.inputs.pictures import read_mask
+
+
+def test_without_a_file_the_classes_are_those_of_the_pets(tmp_path):
+    assert read_classes(tmp_path) == PETS == named(("background", "cat", "dog"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)))
+
+
+def test_names_may_have_spaces_and_colours_are_optional(tmp_path):
+    (tmp_path / "classes.txt").write_text("background\n\npotted plant 10, 20,30 \nhare\n")
+    classes = read_classes(tmp_path)
+    assert classes.names == ("background", "potted plant", "hare") and classes.things == ("potted plant", "hare")
+    assert classes.colours == ((0, 0, 0), (10, 20, 30), (0, 128, 0))
+    assert classes.colourise(np.array([[1, 2, VOID]])).tolist() == [[[10, 20, 30], [0, 128, 0], [255, 255, 255]]]
+
+
+def test_colours_are_those_of_pascal_voc():
+    assert [voc_colour(index) for index in (3, 8, 12, 20)] == [(128, 128, 0), (64, 0, 0), (64, 0, 128), (0, 64, 128)]
+    assert len({voc_colour(index) for index in range(255)}) == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("background\n", "lists 1 classes"),
+        ("", "lists 0 classes"),
+        ("\n".join(f"c{i}" for i in range(256)), "lists 256 classes"),
+        ("background\ncat\ncat\n", "'cat': its name"),
+        ("background\na 1,2,3\nb 1,2,3\n", r"colour \(1, 2, 3\) is that of a class before"),
+        ("background\na 255,255,255\n", "white is the colour of void"),
+        ("background\na 300,0,0\n", "'a 300,0,0' is no class"),
+        ("background\n 0,0,7\n", "'0,0,7' is no class"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, message):
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_classes(tmp_path)
+    assert "classes.txt" in str(error.value)
+
+
+def test_masks_are_ids_palettes_or_the_colours_of_the_file(tmp_path):
+    classes = named([f"c{i}" for i in range(40)])
+    ids = np.array([[0, 38, 39], [5, VOID, 1]], np.uint8)
+    palette = Image.fromarray(ids)
+    palette.putpalette(classes.palette.flatten().tolist())
+    pictures = {"ids": Image.fromarray(ids), "palette": palette, "colours": Image.fromarray(classes.colourise(ids))}
+    for name, picture in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+        assert np.array_equal(read_mask(Sample(name, None, tmp_path / f"{name}.png", classes=classes)), ids)
+    few = named(("background", "a"))
+    with pytest.raises(UserError, match=r"ids.png: unknown mask values \[5, 38, 39\]; known are \[0, 1, 255\]"):
+        read_mask(Sample("ids", None, tmp_path / "ids.png", classes=few))
+    with pytest.raises(UserError, match=r"colours.png: .*0,128,192.* known are those of background, a"):
+        read_mask(Sample("colours", None, tmp_path / "colours.png", classes=few))
+
+
+def test_the_last_ids_are_classes_too(tmp_path):
+    classes = named([f"c{i}" for i in range(255)])
+    Image.fromarray(np.array([[254, 0, 255]], np.uint8)).save(tmp_path / "a.png")
+    assert read_mask(Sample("a", None, tmp_path / "a.png", classes=classes)).tolist() == [[254, 0, 255]]
+
+
+def test_a_data_set_is_called_what_its_record_says(oxford_root, tmp_path):
+    assert data_name(oxford_root) == "Oxford-IIIT Pet"
+    (tmp_path / "mine" / "train").mkdir(parents=True)
+    assert data_name(tmp_path / "mine") == "mine"
+    (tmp_path / "mine" / "data.json").write_text(json.dumps({"name": "VOC 2012"}))
+    assert data_name(tmp_path / "mine") == "VOC 2012"
+    (tmp_path / "mine" / "data.json").write_text("[]")
+    with pytest.raises(UserError, match="data.json"):
+        data_name(tmp_path / "mine")
+
+
+def test_species_need_three_classes(oxford_copy):
+    (oxford_copy / "classes.txt").write_text("background\nfox\n")
+    with pytest.raises(UserError, match="trimaps with species have three classes"):
+        list_samples(oxford_copy, "test")
+
+
+def test_checkpoints_keep_their_classes_and_older_ones_have_the_usual_colours():
+    assert checkpoint.classes_of({"classes": ("background", "cat", "dog")}) == PETS
+    foxes = named(("background", "fox"), ((0, 0, 0), (9, 9, 9)))
+    assert checkpoint.classes_of({"classes": foxes.names, "colours": foxes.colours}) == foxes
+    with pytest.raises(UserError, match="(?s)best.pt was trained on other.*background, fox.*background, cat, dog"):
+        require_same(foxes, PETS, "best.pt", "data/pets")
+    require_same(
+        named(PETS.names, ((0, 0, 0), (1, 1, 1), (2, 2, 2))), PETS, "best.pt", "data/pets"
+    )  # colours may differ
+
+
+# ------------------------------------------------------------------------------------------------ the whole road
+
+figures = importlib.import_module("utils.figures.__main__")
+UNET = ("--IMAGE_SIZE=64", "--SMALL_SIZE=64", "--WIDTH=8", "--DEPTH=4", "--EPOCHS=2", "--BATCH_SIZE=8")
+CLIP = ("--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--IMAGE_SIZE=64", "--WIDTHS=8,8,8,16", "--EPOCHS=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("things", [("bird",), ("cat", "dog"), ("cat", "dog", "rabbit", "bird", "sheep")])
+def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, capsys, things):
+    root, names = tmp_path / "drawn", ("background", *things)
+    monkeypatch.chdir(tmp_path)
+
+    def run(script: ModuleType, *options: object) -> str:
+        run_here(script, *map(str, options))
+        return capsys.readouterr().out
+
+    drawn = f"--CLASSES={','.join(things)}", f"--SYNTHETIC_ROOT={root}", "--TRAIN_PICTURES=30", "--TEST_PICTURES=10"
+    run(prepare, "--SYNTHETIC=True", *drawn)
+    data = f"--DATA_ROOT={root}"
+    line = run(train_unet, data, *UNET).splitlines()[0]
+    assert all(f"  {name} " in line for name in things)
+    run(train_autoencoder, data, *UNET, "--PRETRAIN_EPOCHS=1")
+    run(train_clip, data, *CLIP)
+    run(train_clip, data, *CLIP, "--PROMPT=point")
+
+    table = run(evaluate, data, "--SAVE_MASKS=masks", "--CLICKS=PointCLIP,UNET look-up,disk,everything")
+    assert all(f"IoU {name}" in table for name in names)
+    lines = read_csv("results/results.csv")
+    assert [line["model"] for line in lines] == ["UNET", "Autoencoder", "CLIP", "PointCLIP"]
+    assert [key for key in lines[0] if key[:4] == "iou_"] == [f"iou_{name}" for name in names]
+    assert {line["data"] for line in lines} == {"synthetic"} and lines[3]["iou_background"] == ""
+    assert all(0 <= float(line["miou_low"]) <= float(line["miou_high"]) <= 1 for line in lines)
+    pictures = [line for line in read_csv("results/per_image.csv") if line["model"] == "UNET"]
+    assert {line["class"] for line in pictures} <= set(things) and len(pictures) == 10
+    assert all(len(line["confusion"].split()) == len(names) ** 2 for line in pictures)
+    assert any(line["confused"] for line in pictures) == (len(things) > 1)
+    run(evaluate, data, "--ROBUSTNESS=True", "--PICTURES=3", "--LEVELS=0,9", "--PERTURB=blur,contrast up")
+    drawn = run(figures, data)
+    assert "wrote images/data.png" in drawn and "wrote predictions/extremes_unet.png" in drawn
+    assert "breeds.png is left out" in drawn
+    for name in ("results", "confusion", "clicks", "robustness", "data", "curves"):
+        assert np.array(Image.open(tmp_path / "images" / f"{name}.png").convert("L")).std() > 5, name
+
+    picture = next((root / "test" / "images").iterdir())
+    run(predict, picture)
+    mask = Image.open(tmp_path / "predictions" / "masks" / f"{picture.stem}.png")
+    assert mask.mode == "P" and set(np.unique(mask)) <= set(range(len(names)))
+    assert "expected IoU" in run(predict, picture, "--POINT=30,30")
+    content = torch.load(tmp_path / "checkpoints" / "unet" / "best.pt")
+    assert content["classes"] == names and content["colours"] == tuple(map(voc_colour, range(len(names))))
+
+    if names != PETS.names:
+        with pytest.raises(UserError, match="no row could be scored"):
+            run_here(evaluate, f"--DATA_ROOT={oxford_root}", "--ROWS=UNET")
+        printed = capsys.readouterr().out
+        assert str(named(names)) in printed and str(PETS) in printed

@@ -1,0 +1,534 @@
+"""data/prepare.py --COCO: polygons and run lengths to the pixel, the folder it writes, and damaged input."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_here
+from PIL import Image
+from pycocotools import mask as reference
+
+from data import coco, folder_layout, outlines, prepare
+from utils.errors import UserError
+
+HEIGHT, WIDTH = 30, 40  # of the drawn pictures
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools
+
+
+def square(x: float, y: float, side: float) -> list[float]:
+    return [x, y, x + side, y, x + side, y + side, x, y + side]
+
+
+def pixels(segmentation: list | dict, height: int, width: int) -> np.ndarray:
+    edges = outlines.object_edges(segmentation, height, width)
+    inside = outlines.filled(edges, 0, height * width).reshape(width, height).T
+    assert outlines.area(edges) == inside.sum()
+    return inside
+
+
+def uncompressed(mask: np.ndarray) -> list[int]:
+    """The run lengths of a mask (H, W), background first."""
+    values = np.concatenate([[0], mask.T.ravel()])
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(values)), [mask.size]])
+    return np.diff(starts).tolist()
+
+
+# ------------------------------------------------------------------------------------ outlines to pixels
+
+
+def draw_convex(rng):
+    angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 30)))
+    return rng.uniform(2, 40) * np.stack([np.cos(angles), np.sin(angles)], 1) + rng.uniform(0, 60, 2)
+
+
+POLYGONS = {
+    "convex": draw_convex,
+    "self-intersecting": lambda rng: rng.uniform(0, 60, (rng.integers(3, 15), 2)),
+    "tiny": lambda rng: rng.uniform(0, 3, (rng.integers(3, 8), 2)) + rng.uniform(0, 50, 2),
+    "beyond the border": lambda rng: rng.uniform(-200, 260, (rng.integers(3, 12), 2)),
+    "whole numbers": lambda rng: rng.integers(-4, 64, (rng.integers(3, 12), 2)),
+    "grid of the drawing": lambda rng: rng.integers(-50, 350, (rng.integers(3, 12), 2)) / rng.choice([2, 5, 10]),
+}
+
+
+@pytest.mark.parametrize("kind", POLYGONS)
+def test_polygons_have_the_pixels_of_pycocotools(kind):
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        height, width = rng.integers(1, 64, 2).tolist()
+        parts = [POLYGONS[kind](rng).ravel().tolist() for _ in range(rng.integers(1, 4))]
+        expected = reference.decode(reference.merge(reference.frPyObjects(parts, height, width)))
+        assert np.array_equal(pixels(parts, height, width), expected), (height, width, parts)
+
+
+def test_polygon_from_a_photo_far_larger_than_its_details():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        polygon = (draw_convex(rng) * rng.uniform(5, 40)).round(2).ravel().tolist()
+        expected = reference.decode(reference.frPyObjects([polygon], 1200, 1600))[..., 0]
+        assert np.array_equal(pixels([polygon], 1200, 1600), expected)
+
+
+def test_run_lengths_in_both_spellings_have_the_pixels_of_pycocotools():
+    rng = np.random.default_rng(0)
+    for number in range(400):
+        height, width = rng.integers(1, 200, 2).tolist()
+        mask = (rng.random((height, width)) < rng.choice([0, 0.001, 0.1, 0.5, 0.999, 1])).astype(np.uint8)
+        if number % 2:  # long runs
+            mask = mask.repeat(20, 0)[:height]
+        text = reference.encode(np.asfortranarray(mask))["counts"].decode()
+        counts = uncompressed(mask)
+        size = [height, width]
+        assert np.array_equal(reference.decode(reference.frPyObjects({"size": size, "counts": counts}, *size)), mask)
+        assert np.array_equal(pixels({"size": size, "counts": text}, *size), mask)
+        assert np.array_equal(pixels({"size": size, "counts": counts}, *size), mask)
+
+
+def test_parts_that_overlap_are_one_object():
+    both = pixels([square(2, 2, 10), square(6, 6, 10)], HEIGHT, WIDTH)
+    assert both.sum() == 100 + 100 - 36
+    assert outlines.area(outlines.union([np.array([5, 5]), np.array([0, 5])])) == 5
+
+
+@pytest.mark.parametrize(
+    "objects, expected",
+    [
+        ([(1, square(1, 1, 3))], ["......", ".111..", ".111..", ".111..", "......"]),
+        ([(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]),
+        ([(2, square(0, 0, 4)), (1, square(1, 1, 2))], ["2222..", "2112..", "2112..", "2222..", "......"]),
+        ([(1, square(0, 0, 2)), (2, square(1, 0, 2))], ["122...", "122...", "......", "......", "......"]),
+        ([(255, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2VV2..", "2VV2..", "2222..", "......"]),
+    ],
+)
+def test_smaller_object_lies_on_top_and_of_equal_ones_the_later(objects, expected):
+    objects = [(label, outlines.polygon_edges(polygon, 5, 6)) for label, polygon in objects]
+    assert rows(coco.paint(objects, 5, 6, 0)) == expected
+
+
+def test_border_of_void_goes_around_objects_but_not_over_smaller_ones():
+    objects = [(1, square(1, 1, 1)), (2, square(3, 2, 3))]
+    objects = [(label, outlines.polygon_edges(polygon, 7, 9)) for label, polygon in objects]
+    one = ["VVV......", "V1VVVVV..", "VVV222V..", "..V222V..", "..V222V..", "..VVVVV..", "........."]
+    two = [
+        "VVVVVVVV.",
+        "V1VVVVVV.",
+        "VVVV22VV.",
+        "VVVV22VV.",
+        ".VV222VV.",
+        ".VVVVVVV.",
+        ".VVVVVVV.",
+    ]
+    assert rows(coco.paint(objects, 7, 9, 1)) == one
+    assert rows(coco.paint(objects, 7, 9, 2)) == two
+
+
+def rows(mask: np.ndarray) -> list[str]:
+    assert mask.dtype == np.uint8
+    return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
+
+
+# ---------------------------------------------------------------------------------------- the data set
+
+
+@pytest.fixture
+def data(tmp_path) -> dict:
+    """The JSON of twelve pictures in tmp_path/pics: a cat in each (category 7), in every third also a dog (3)."""
+    folder = tmp_path / "pics"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(12):
+        name = f"{number:02d}.jpg"
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)).save(folder / name)
+        images.append({"id": 100 + number, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        for category, polygon in [(7, square(2, 2, 8)), (3, square(20, number, 10))][: 1 if number % 3 else 2]:
+            key = 1000 + len(annotations)
+            annotations.append(
+                {"id": key, "image_id": 100 + number, "category_id": category, "segmentation": [polygon], "iscrowd": 0}
+            )
+    categories = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 9, "name": "traffic  light"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def convert(tmp_path: Path, data: dict | bytes, *options: str, out: str = "mine") -> Path:
+    """Run prepare.py on the JSON; returns the folder OUT."""
+    file = tmp_path / "instances.json"
+    file.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
+    target = tmp_path / out
+    run_here(prepare, f"--COCO={file}", f"--PICTURES={tmp_path / 'pics'}", f"--OUT={target}", *options)
+    return target
+
+
+def names(target: Path, kind: str = "images") -> dict[str, list[str]]:
+    """The files of every split."""
+    splits = sorted(folder for folder in target.iterdir() if folder.is_dir())
+    return {split.name: sorted(file.stem for file in (split / kind).iterdir()) for split in splits}
+
+
+def find_mask(target: Path, name: str) -> np.ndarray:
+    (file,) = target.glob(f"*/masks/{name}.png")
+    return np.array(Image.open(file))
+
+
+def test_folder_layout_is_written_whole(tmp_path, data, capsys):
+    target = convert(tmp_path, data)
+    classes = "background 0,0,0\ndog 128,0,0\ncat 0,128,0\ntraffic light 128,128,0\n"  # by the ids of the JSON
+    assert (target / "classes.txt").read_text() == classes
+    about = json.loads((target / "data.json").read_text())
+    assert about["name"] == "mine" and about["made by"] == "data/prepare.py" and about["SPLIT"] == [0.8, 0.1, 0.1]
+    splits = names(target)
+    assert {split: len(files) for split, files in splits.items()} == {"train": 10, "val": 1, "test": 1}
+    assert splits == names(target, "masks")
+    assert sorted(sum(splits.values(), [])) == [f"{number:02d}" for number in range(12)]
+    for picture in target.glob("*/images/*"):
+        assert picture.read_bytes() == (tmp_path / "pics" / picture.name).read_bytes()
+    mask = find_mask(target, "03")
+    assert mask.shape == (HEIGHT, WIDTH) and set(np.unique(mask)) == {0, 1, 2}
+    assert (mask[2:10, 2:10] == 2).all() and (mask[3:13, 20:30] == 1).all() and (mask > 0).sum() == 164
+    output = capsys.readouterr().out
+    assert "10 pictures for training" in output and "4 classes" in output and "left out" not in output
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "mine", "pics"]
+
+
+def test_masks_carry_the_colours_of_classes_txt_and_white_for_void(tmp_path, data):
+    data["annotations"][0]["iscrowd"] = 1
+    file = next(convert(tmp_path, data).glob("*/masks/00.png"))
+    colours = np.array(Image.open(file).convert("RGB"))
+    assert Image.open(file).mode == "P"
+    assert [colours[y, x].tolist() for y, x in ((0, 0), (5, 25), (5, 5))] == [[0, 0, 0], [128, 0, 0], [255, 255, 255]]
+
+
+def test_categories_keep_their_order_and_their_pictures(tmp_path, data):
+    target = convert(tmp_path, data, "--CATEGORIES=dog", "--SPLIT=0.5,0.25,0.25")
+    assert (target / "classes.txt").read_text() == "background 0,0,0\ndog 128,0,0\n"
+    assert sorted(sum(names(target).values(), [])) == ["00", "03", "06", "09"]
+    assert set(np.unique(find_mask(target, "06"))) == {0, 1}
+    target = convert(tmp_path, data, "--CATEGORIES=cat,dog", out="both")
+    assert (target / "classes.txt").read_text() == "background 0,0,0\ncat 128,0,0\ndog 0,128,0\n"
+    assert len(sum(names(target).values(), [])) == 12 and find_mask(target, "00")[5, 5] == 1
+    assert len(prepare.list_samples(target, "trainval")) == 11
+
+
+def test_picture_whose_chosen_objects_have_no_pixel_is_not_kept(tmp_path, data):
+    data["annotations"][0]["segmentation"] = [square(200, 200, 5)]
+    target = convert(tmp_path, data, "--CATEGORIES=cat")
+    assert "00" not in sum(names(target).values(), [])
+
+
+def test_category_called_background_is_class_0(tmp_path, data):
+    data["categories"].append({"id": 0, "name": "Background"})
+    hole = {"id": 1, "image_id": 101, "category_id": 0, "segmentation": [square(4, 4, 2)]}
+    data["annotations"].append(hole)
+    target = convert(tmp_path, data)
+    assert len((target / "classes.txt").read_text().splitlines()) == 4
+    assert (find_mask(target, "01") > 0).sum() == 64 - 4
+
+
+def test_seed_decides_the_split_and_the_order_of_the_json_does_not(tmp_path, data):
+    first = names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", out="a"))
+    data["images"].reverse()
+    assert names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", out="b")) == first
+    assert names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", "--SEED=1", out="c")) != first
+
+
+def test_split_without_a_share_is_not_there(tmp_path, data):
+    splits = names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25"))
+    assert {split: len(files) for split, files in splits.items()} == {"test": 3, "train": 9}
+
+
+@pytest.mark.parametrize("roles", [("train", "test"), ("train", "val", "test")])
+def test_several_jsons_are_the_splits(tmp_path, data, roles):
+    files, folders = [], []
+    for number, role in enumerate(roles):
+        part = copy.deepcopy(data)
+        part["images"] = data["images"][number * 4 : number * 4 + 4]
+        ids = {image["id"] for image in part["images"]}
+        part["annotations"] = [entry for entry in data["annotations"] if entry["image_id"] in ids]
+        part["categories"] = [{**entry, "id": entry["id"] + number} for entry in data["categories"]]
+        for annotation in part["annotations"]:
+            annotation["category_id"] += number  # the ids of a category may differ
+        files.append(tmp_path / f"{role}.json")
+        files[-1].write_text(json.dumps(part))
+        folders.append(tmp_path / role)
+        folders[-1].mkdir()
+        for image in part["images"]:
+            (tmp_path / "pics" / image["file_name"]).rename(folders[-1] / image["file_name"])
+    target = tmp_path / "mine"
+    options = f"--COCO={','.join(map(str, files))}", f"--PICTURES={','.join(map(str, folders))}", f"--OUT={target}"
+    run_here(prepare, *options, "--NAME=My pets")
+    expected = {role: [f"{number * 4 + i:02d}" for i in range(4)] for number, role in enumerate(roles)}
+    assert names(target) == expected and find_mask(target, "04")[5, 5] == 2
+    about = json.loads((target / "data.json").read_text())
+    assert about["name"] == "My pets" and "SPLIT" not in about
+
+
+def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, data):
+    places = ["a/x.jpg", "b/x.jpg", "b/X.png", "x.jpg", "a_x.jpg"]
+    for image, place in zip(data["images"], places, strict=False):
+        file = tmp_path / "pics" / place
+        file.parent.mkdir(exist_ok=True)
+        (tmp_path / "pics" / image["file_name"]).rename(file)
+        image["file_name"] = place.replace("/", "\\")  # as Label Studio writes it on Windows
+    target = convert(tmp_path, data, "--SPLIT=1,0,0")
+    stems = names(target)["train"]
+    assert len({stem.lower() for stem in stems}) == 12
+    sources = {"a_x": "a/x.jpg", "a_x_2": "a_x.jpg", "b_X": "b/X.png", "b_x_2": "b/x.jpg", "x": "x.jpg"}
+    assert set(sources) <= set(stems)
+    for stem, source in sources.items():
+        copied = target / "train" / "images" / f"{stem}{Path(source).suffix}"
+        assert copied.read_bytes() == (tmp_path / "pics" / source).read_bytes()
+
+
+# -------------------------------------------------------------------------------- run again, break off
+
+
+def snapshot(root: Path) -> dict:
+    return {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in root.rglob("*") if file.is_file()}
+
+
+def test_second_run_does_nothing_and_other_data_are_refused_untouched(tmp_path, data, capsys):
+    before = snapshot(convert(tmp_path, data))
+    capsys.readouterr()
+    target = convert(tmp_path, data)
+    assert "nothing to do" in capsys.readouterr().out and snapshot(target) == before
+    with pytest.raises(UserError, match="other files or constants.*--OUT"):
+        convert(tmp_path, data, "--VOID=1")
+    data["annotations"].pop()
+    with pytest.raises(UserError, match="other files or constants.*--OUT"):
+        convert(tmp_path, data)
+    assert snapshot(target) == before
+
+
+def test_foreign_folder_is_refused_untouched(tmp_path, data):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="something else"):
+        convert(tmp_path, data)
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_error_after_the_masks_leaves_nothing_behind(tmp_path, data, monkeypatch):
+    def disk_full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(folder_layout, "write_text", disk_full)
+    with pytest.raises(UserError, match="no space left"):
+        convert(tmp_path, data)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
+
+
+# -------------------------------------------------------------------------------------- damaged input
+
+
+def change(key: str, number: int, **values):
+    """A fault: entries of the JSON with other values; None takes a value away."""
+
+    def apply(data: dict) -> None:
+        data[key][number] = {k: v for k, v in {**data[key][number], **values}.items() if v is not None}
+
+    return apply
+
+
+STRUCTURE = {
+    "empty": (lambda data: b"", "is no JSON"),
+    "cut off": (lambda data: json.dumps(data).encode()[:500], "is no JSON"),
+    "not text": (lambda data: b"\xff\xd8\xff\xe0 a picture", "is no JSON"),
+    "deep": (lambda data: b"[" * 100_000, "is no JSON"),
+    "another JSON": (lambda data: b'{"shapes": []}', 'no list "images"'),
+    "a list": (lambda data: b"[1, 2]", 'no list "images"'),
+    "no annotations": (lambda data: data.update(annotations=[]), 'no list "annotations"'),
+    "no categories": (lambda data: data.pop("categories"), 'no list "categories"'),
+    "numbers for pictures": (lambda data: data.update(images=[1]), 'no list "images"'),
+    "parent folder": (change("images", 3, file_name="a/../../secret.jpg"), "leads out of the folder"),
+    "absolute": (change("images", 3, file_name="/etc/passwd"), "leads out of the folder"),
+    "drive": (change("images", 3, file_name="C:\\x.jpg"), "leads out of the folder"),
+    "no file name": (change("images", 3, file_name=None), "103.*needs an id, a file_name"),
+    "no width": (change("images", 3, width=None), "103.*needs an id, a file_name"),
+    "zero height": (change("images", 3, height=0), "103.*needs an id, a file_name"),
+    "two pictures of an id": (change("images", 3, id=100), "2 images have the id 100"),
+    "a picture twice": (change("images", 3, file_name="./00.jpg"), "2 images have the file_name 00.jpg"),
+    "two categories of a name": (change("categories", 1, name="cat"), "2 categories have the name cat"),
+    "category without name": (change("categories", 1, name=" "), "needs a whole number as id, and a name"),
+    "category without id": (change("categories", 1, id=None), "needs a whole number as id, and a name"),
+    "255 categories": (
+        lambda data: data.update(categories=[{"id": n, "name": f"class {n}"} for n in range(255)]),
+        "255 categories, a mask holds 254.*--CATEGORIES",
+    ),
+    "no picture": (
+        lambda data: [image.update(file_name=f"no/{image['id']}.jpg") for image in data["images"]],
+        "12 pic",
+    ),
+    "ids of another type": (
+        lambda data: [image.update(id=str(image["id"])) for image in data["images"]],
+        "has an annotation that can be used\n16 annotations left out: 16 of no picture in the JSON",
+    ),
+    "boxes only": (
+        lambda data: [entry.pop("segmentation") for entry in data["annotations"]],
+        "has an annotation that can be used\n12 pictures left out: 12 with an annotation that has no outline",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", STRUCTURE)
+def test_json_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path, data, fault):
+    apply, message = STRUCTURE[fault]
+    damaged = apply(data)
+    with pytest.raises(UserError, match=message) as caught:
+        convert(tmp_path, damaged if isinstance(damaged, bytes) else data)
+    assert "instances.json" in str(caught.value)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
+
+
+def test_254_categories_fit(tmp_path, data):
+    data["categories"] = [{"id": number, "name": f"class {number}"} for number in range(254)]
+    assert len((convert(tmp_path, data) / "classes.txt").read_text().splitlines()) == 255
+
+
+def test_huge_json_is_not_read(tmp_path):
+    with open(tmp_path / "huge.json", "wb") as file:
+        file.truncate(coco.LARGEST + 1)
+    with pytest.raises(UserError, match="huge.json has 1.0 GB"):
+        coco.read(tmp_path / "huge.json")
+    with pytest.raises(UserError, match="absent.json"):
+        coco.read(tmp_path / "absent.json")
+
+
+def rle(counts, size=(HEIGHT, WIDTH)):
+    return change("annotations", 0, segmentation={"size": list(size), "counts": counts})
+
+
+# fault -> what is changed, a line of the report, and how many of the twelve pictures are left
+COUNTED = {
+    "picture missing": (change("images", 0, file_name="x.jpg"), "1 picture left out: 1 missing .*x.jpg", 11),
+    "another size": (change("images", 0, width=41), "1 of another size .*00.jpg is 40 x 30, not 41 x 30", 11),
+    "no category": (change("annotations", 0, category_id=None), "1 with an annotation of no known category", 11),
+    "unknown category": (change("annotations", 0, category_id=77), "no known category .*annotation 1000 in inst", 11),
+    "list for a category": (change("annotations", 0, category_id=[7]), "1 with an annotation of no known category", 11),
+    "unknown picture": (change("annotations", 0, image_id=5), "1 annotation left out: 1 of no picture in the JSON", 12),
+    "no picture id": (change("annotations", 0, image_id=None), "1 annotation left out: 1 of no picture", 12),
+    "two points": (
+        change("annotations", 0, segmentation=[[1, 1, 9, 9]]),
+        "1 polygon left out: 1 of fewer than three points .*annotation 1000 in instances.json",
+        12,
+    ),
+    "a part of two points": (
+        change("annotations", 0, segmentation=[[1, 1, 9, 9], [], square(2, 2, 8)]),
+        "2 polygons left out: 2 of fewer than three points",
+        12,
+    ),
+    "zero area": (change("annotations", 0, segmentation=[[5] * 8]), "1 annotation left out: 1 without a pixel", 12),
+    "outside": (change("annotations", 0, segmentation=[square(90, 90, 9)]), "1 without a pixel in the picture", 12),
+    "no outline": (change("annotations", 0, segmentation=[]), "1 with an annotation that has no outline", 11),
+    "a word": (change("annotations", 0, segmentation="cat"), "1 with an annotation that has no outline", 11),
+    "odd coordinates": (change("annotations", 0, segmentation=[[1] * 7]), "coordinates are no pairs of numbers", 11),
+    "NaN": (change("annotations", 0, segmentation=[[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
+    "endless": (change("annotations", 0, segmentation=[[1e300] * 6]), "coordinates are no pairs of numbers", 11),
+    "endless whole number": (change("annotations", 0, segmentation=[[10**400] * 6]), "are no pairs of numbers", 11),
+    "words": (change("annotations", 0, segmentation=[["1"] * 6]), "coordinates are no pairs of numbers", 11),
+    "flat list": (change("annotations", 0, segmentation=square(2, 2, 8)), "coordinates are no pairs of numbers", 11),
+    "RLE too short": (rle([10, 20]), "that do not add up to the picture", 11),
+    "RLE too long": (rle([1200, 1]), "that do not add up to the picture", 11),
+    "RLE negative": (rle([1300, -100]), "that are no numbers of pixels", 11),
+    "RLE of words": (rle(["1200"]), "that are no numbers of pixels", 11),
+    "RLE absent": (rle(None), "that do not add up to the picture", 11),
+    "RLE of another size": (rle([1200], (40, 30)), "of another size than the picture", 11),
+    "RLE string damaged": (rle("\u00e9\ud800"), "in an unknown or damaged encoding", 11),
+    "RLE string empty": (rle(""), "in an unknown or damaged encoding", 11),
+    "RLE string cut off": (rle("PPPP"), "in an unknown or damaged encoding", 11),
+    "RLE string too short": (rle("12"), "that do not add up to the picture", 11),
+}
+
+
+@pytest.mark.parametrize("fault", COUNTED)
+def test_fault_of_one_entry_is_counted_and_the_rest_is_written(tmp_path, data, capsys, fault):
+    apply, line, left = COUNTED[fault]
+    apply(data)
+    target = convert(tmp_path, data)
+    output = capsys.readouterr().out
+    assert re.search(line, output), output
+    assert sum(map(len, names(target).values())) == sum(map(len, names(target, "masks").values())) == left
+
+
+def test_faults_are_reported_by_kind_and_reason(tmp_path, data, capsys):
+    for number in (0, 1):
+        change("annotations", number, segmentation=[[1, 1, 9, 9]])(data)
+    change("images", 5, file_name="x.jpg")(data)
+    change("images", 6, width=41)(data)
+    convert(tmp_path, data)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 polygons left out: 2 of fewer than three points (first: annotation 1000 in instances.json)"
+    assert re.fullmatch(r"2 pictures left out: 1 missing \(first: .*x.jpg\), 1 of another size .*", lines[1])
+
+
+def test_damaged_picture_is_counted(tmp_path, data, capsys):
+    (tmp_path / "pics" / "00.jpg").write_bytes(b"no picture")
+    (tmp_path / "pics" / "01.jpg").rename(tmp_path / "pics" / "01.raw")
+    data["images"][1]["file_name"] = "01.raw"
+    convert(tmp_path, data)
+    output = capsys.readouterr().out
+    assert "1 unreadable" in output and "1 with a name that does not end in one of .jpg .jpeg" in output
+
+
+@pytest.mark.parametrize("width, height, kept", [(HEIGHT, WIDTH, True), (WIDTH, HEIGHT, False)])
+def test_photo_turned_by_exif_has_the_size_that_one_sees(tmp_path, data, capsys, width, height, kept):
+    file = tmp_path / "pics" / "00.jpg"
+    image = Image.open(file)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(file, exif=exif)
+    data["images"][0].update(width=width, height=height)
+    stems = sum(names(convert(tmp_path, data)).values(), [])
+    assert ("00" in stems) == kept and ("turned by EXIF" in capsys.readouterr().out) != kept
+
+
+def test_split_of_which_no_picture_is_left_is_an_error(tmp_path, data):
+    for number in range(1, 12):
+        data["images"][number]["width"] += 1
+    with pytest.raises(UserError, match=r"no picture is left for \w+\n11 pictures left out: 11 of another size"):
+        convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25")
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--SPLIT=0.5,0.5", "SPLIT = 0.5,0.5: must be the shares"),
+        ("--SPLIT=0.5,0.1,0.1", "SPLIT = 0.5,0.1,0.1: must be the shares"),
+        ("--SPLIT=1.2,-0.1,-0.1", "SPLIT = .*: must be the shares"),
+        ("--SPLIT=0,0.5,0.5", "SPLIT = .*: must be the shares"),
+        ("--SPLIT=nan,0.5,0.5", "SPLIT = .*: must be the shares"),
+        ("--SPLIT=0.98,0.01,0.01", "too few for SPLIT"),
+        ("--SEED=-1", "SEED = -1"),
+        ("--VOID=-1", "VOID = -1"),
+        ("--CATEGORIES=cat,bird", "CATEGORIES = cat,bird: .*dog, cat, traffic light"),
+        ("--CATEGORIES=cat,cat", "CATEGORIES = cat,cat"),
+        ("--PICTURES=a,b", "PICTURES names 2 folders"),
+        ("--PICTURES=", "PICTURES names 0 folders"),
+        ("--COCO=a,b,c,d", "COCO names 4 files"),
+        ("--OUT=", "--OUT=data/mine"),
+        ("--VOC=2012", "SYNTHETIC, COCO and VOC"),
+    ],
+)
+def test_senseless_constant_is_named(tmp_path, data, option, message):
+    with pytest.raises(UserError, match=message):
+        convert(tmp_path, data, option)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
+
+
+def test_jsons_of_other_categories_are_refused(tmp_path, data):
+    file = tmp_path / "test.json"
+    file.write_text(json.dumps({**data, "categories": data["categories"][:2]}))
+    with pytest.raises(UserError, match="test.json has other categories than .*instances.json: cat, dog; not cat, dog"):
+        convert(tmp_path, data, f"--COCO={tmp_path / 'instances.json'},{file}")
+
+
+def test_the_road_goes_on_with_training_scoring_and_predicting(tmp_path, data, train_and_use):
+    target = convert(tmp_path, data, "--CATEGORIES=dog,cat", "--SPLIT=0.5,0.25,0.25", "--VOID=1")
+    line, text = train_and_use(target)
+    assert line["data"] == "mine" and line["split"] == "test"
+    assert [key for key in line if key[:4] == "iou_"] == ["iou_background", "iou_dog", "iou_cat"]
+    assert " -> predictions/masks/" in text

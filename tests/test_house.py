@@ -1,0 +1,66 @@
+"""The house: which way imports run, that nobody asks a row for its name, and that rooms are small."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from utils.rows import ROWS
+
+SOURCES = sorted(
+    path
+    for pattern in ("*.py", "models/*.py", "utils/**/*.py", "data/*.py", "data/drawing/*.py")
+    for path in REPOSITORY.glob(pattern)
+)
+WINGS = {"inputs": set(), "training": {"inputs"}, "scoring": {"inputs"}, "figures": {"inputs", "scoring"}}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_imports_run_one_way(wing):
+    files = list((REPOSITORY / "utils" / wing).glob("*.py"))
+    assert len(files) > 3
+    for path in files:
+        wings = {name.split(".")[1] for name in imports_of(path) if name.startswith("utils.")} & WINGS.keys()
+        assert wings <= WINGS[wing] | {wing}, path
+
+
+def test_models_are_imported_by_the_rows_alone_and_import_nothing_of_the_project():
+    for path in SOURCES:
+        names, place = imports_of(path), path.relative_to(REPOSITORY).parts
+        if place[0] == "models":
+            assert not any(name.startswith(("utils", "data")) for name in names), path
+        if place[0] == "utils" and place[1] != "rows.py":
+            assert not any(name.split(".")[0] == "models" for name in names), path
+
+
+def test_nobody_compares_the_name_of_a_row():
+    names = {name for row in ROWS for name in (row.name, row.file)}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                values = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+                assert not values & names, f"{path}:{node.lineno}"
+
+
+def test_no_source_file_is_longer_than_350_lines():
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {path: length for path, length in lengths.items() if length > 350} == {}
+
+
+def test_the_map_names_every_room():
+    text = (REPOSITORY / "utils" / "__init__.py").read_text()
+    rooms = [path.stem for path in (REPOSITORY / "utils").rglob("*.py") if not path.stem.startswith("__")]
+    assert [room for room in rooms if not re.search(rf"\b{room}\b", text)] == []

@@ -1,0 +1,195 @@
+"""The figures that belong to no single script: the data, the models' diagrams, training curves, IoU per breed.
+
+    python -m utils.figures                  # all that can be drawn from what is here, into images/
+    python -m utils.figures --ROW=CLIP       # the best, median and worst test pictures of another row
+
+What is missing (the data, the logs of a training, results/per_image.csv) is reported, and its figure left as it is.
+The pictures of a row's best and worst go to predictions/, for they show photos.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from utils.classes import VOID
+from utils.config import require_choice, run_script
+from utils.device import pick_device
+from utils.errors import UserError
+from utils.figures.diagrams import DIAGRAMS
+from utils.figures.grids import centre_of_thing, draw_corrupted, draw_prediction
+from utils.figures.looks import class_colours, looks
+from utils.figures.plots import plot_examples, save_figure
+from utils.files import read_csv
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import data_name, list_samples
+from utils.inputs.perturbations import PERTURBATIONS
+from utils.inputs.pictures import read_sample
+from utils.rows import find_rows, load_row, load_rows
+
+DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+CHECKPOINTS = "checkpoints"  # the logs of the trainings
+RESULTS = "results"  # per_image.csv
+IMAGES = "images"
+ROW = "UNET"  # whose best, median and worst test pictures are drawn
+EXAMPLES = "predictions"  # folder for them
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+
+
+def main() -> None:
+    require_choice("ROW", ROW, tuple(find_rows(CHECKPOINTS)))
+    figures: dict[str, Callable[[Path], None]] = {f"{IMAGES}/{name}.png": draw for name, draw in DIAGRAMS.items()}
+    figures[f"{IMAGES}/data.png"] = draw_data
+    figures[f"{IMAGES}/curves.png"] = draw_curves
+    figures[f"{IMAGES}/breeds.png"] = draw_breeds
+    figures[f"{IMAGES}/cat.png"] = draw_cat
+    figures[f"{EXAMPLES}/extremes_{ROW.lower()}.png"] = draw_extremes
+    for path, draw in figures.items():
+        try:
+            draw(Path(path))
+            print(f"wrote {path}", flush=True)
+        except UserError as error:
+            print(f"{path} is left out: {error}", flush=True)
+
+
+def draw_data(path: Path) -> None:
+    """Pictures per class (and breed), share of the pixels, and where each thing lies in an average picture."""
+    train = SegmentationDataset(DATA_ROOT, "trainval", 128)
+    masks, classes = np.array(train.arrays["masks"]), train.classes
+    colours = class_colours(classes)
+    main_class = np.array([s.species or _main_class(mask) for s, mask in zip(train.samples, masks, strict=True)])
+    breeds = Counter(sample.breed for sample in train.samples if sample.breed)
+    shown = classes.things[:6]  # more would be too small to see
+    rows = [["pictures", "pixels", *shown], *([["breeds"] * (2 + len(shown))] if breeds else [])]
+    ratios = (1, 0.9)[: len(rows)]
+    figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2 * len(rows)))
+    panels = figure.subplot_mosaic(rows, height_ratios=ratios)
+
+    counts = {name: int((main_class == index).sum()) for index, name in enumerate(classes.names) if index}
+    bars = panels["pictures"].bar(list(counts), list(counts.values()), color=[colours[name] for name in counts])
+    panels["pictures"].bar_label(bars)
+    panels["pictures"].set_title(f"pictures of trainval, {len(train)}")
+    shares = np.array([(masks == index).mean() for index in (*range(len(classes)), VOID)])
+    names = [*classes.names, "void"]
+    bars = panels["pixels"].bar(names, shares, color=[colours.get(name, "#BBBBBB") for name in names])
+    panels["pixels"].bar_label(bars, [f"{share:.0%}" for share in shares])
+    panels["pixels"].set_title("share of the pixels")
+    for name in ("pictures", "pixels"):
+        panels[name].tick_params(axis="x", labelsize=8, rotation=90 if len(classes) > 4 else 0)
+        panels[name].grid(axis="x", visible=False)
+    for index, name in enumerate(shown, 1):
+        # a thing's pixels of all pictures that show mostly it, at one place of the squashed picture
+        mean = (masks[main_class == index] == index).mean(0) if counts[name] else np.zeros((128, 128))
+        drawn = panels[name].imshow(mean, cmap="magma", vmin=0, vmax=1)
+        panels[name].set(title=f"where a {name} is", xticks=[], yticks=[])
+        panels[name].grid(visible=False)
+    figure.colorbar(drawn, ax=panels[shown[-1]], label="share of the pictures")
+
+    if breeds:
+        kinds = {s.breed: classes.names[kind] for s, kind in zip(train.samples, main_class, strict=True)}
+        heights = [breeds[breed] for breed in breeds]
+        panels["breeds"].bar(range(len(breeds)), heights, color=[colours[kinds[breed]] for breed in breeds])
+        titles = [breed.replace("_", " ") for breed in breeds]
+        panels["breeds"].set_xticks(range(len(titles)), titles, rotation=90, fontsize=7)
+        panels["breeds"].set(title="pictures per breed", xlim=(-0.6, len(titles) - 0.4))
+        panels["breeds"].grid(axis="x", visible=False)
+    save_figure(figure, path)
+
+
+def _main_class(mask: np.ndarray) -> int:
+    """The thing that covers most of a mask; 0 if there is none."""
+    ids, counts = np.unique(mask[(mask != 0) & (mask != VOID)], return_counts=True)
+    return int(ids[counts.argmax()]) if len(ids) else 0
+
+
+def draw_curves(path: Path) -> None:
+    """Validation score of every row against the time that its training took, the autoencoder's stage 1 included."""
+    folders = {name: Path(CHECKPOINTS) / row.folder for name, row in find_rows(CHECKPOINTS).items()}
+    logs = {name: log for name, folder in folders.items() if (log := read_csv(folder / "log.csv"))}
+    if not logs:
+        raise UserError(f"{CHECKPOINTS} holds no log.csv: the training scripts write one")
+    figure, axes = plt.subplots(figsize=(8, 3.6))
+    for name, look in looks(logs).items():
+        log, before = logs[name], read_csv(folders[name] / "pretraining" / "log.csv")
+        seconds = np.cumsum([float(line["seconds"]) for line in [*before, *log]])
+        minutes = seconds[len(before) :] / 60
+        values = [float(line["score"]) for line in log]
+        marker = look.marker if len(log) < 20 else None
+        axes.plot(minutes, values, color=look.colour, label=name, marker=marker)
+    axes.set(xscale="log", xlabel="minutes of training", ylabel="validation mIoU", ylim=(None, 1))
+    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+    axes.minorticks_off()
+    axes.legend()
+    save_figure(figure, path)
+
+
+def per_image() -> list[dict[str, str]]:
+    """The lines of results/per_image.csv for this data's test split. Raises UserError if there are none."""
+    path, data = Path(RESULTS) / "per_image.csv", data_name(DATA_ROOT)
+    lines = [line for line in read_csv(path) if (line.get("data"), line.get("split")) == (data, "test")]
+    if not lines:
+        raise UserError(f"{path} has no line of {data}, test split; `python evaluate.py` makes them")
+    return lines
+
+
+def draw_breeds(path: Path) -> None:
+    """Mean of the test pictures' mIoU, a line of dots per breed, the hardest for the first row on the left."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for line in per_image():
+        if line["breed"]:
+            values.setdefault(line["model"], {}).setdefault(line["breed"], []).append(float(line["miou"]))
+    if not values:
+        raise UserError(f"{DATA_ROOT} has no breeds: they belong to the Oxford layout")
+    means = {model: {breed: float(np.nanmean(x)) for breed, x in of.items()} for model, of in values.items()}
+    first = next(iter(means.values()))
+    breeds = sorted(first, key=first.get)
+    figure, axes = plt.subplots(figsize=(11, 4))
+    for model, look in looks(means).items():
+        heights = [means[model].get(breed, np.nan) for breed in breeds]
+        axes.plot(range(len(breeds)), heights, look.marker, color=look.colour, label=model, markersize=5)
+    axes.set_xticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds], rotation=90, fontsize=8)
+    axes.set(ylabel="mIoU, mean over pictures", xlim=(-0.6, len(breeds) - 0.4))
+    figure.legend(loc="outside right upper")
+    save_figure(figure, path)
+
+
+def draw_cat(path: Path) -> None:
+    """A free photo of a cat (CC0), as it is and corrupted in eight ways, and what every row makes of it."""
+    try:
+        from skimage.data import chelsea
+    except ImportError as error:
+        raise UserError("the photo comes with scikit-image, `pip install -r requirements-test.txt`") from error
+    rows, missing = load_rows(find_rows(CHECKPOINTS), CHECKPOINTS, pick_device(DEVICE))
+    for name, reason in missing.items():
+        print(f"{path}: without {name}, {reason}", flush=True)
+    rows = [row for row in rows if row.prompt or "cat" in row.classes.names]
+    draw_corrupted(rows, chelsea(), (230, 170), 1, tuple(PERTURBATIONS), path)
+
+
+def draw_extremes(path: Path, count: int = 4) -> None:
+    """The best, median and worst test pictures of ROW: pairs of truth and prediction."""
+    of_row = sorted((line for line in per_image() if line["model"] == ROW), key=lambda line: -float(line["miou"]))
+    if not of_row:
+        raise UserError(f"{RESULTS}/per_image.csv has no line of {ROW}; `python evaluate.py --ROWS={ROW}` makes them")
+    samples = {sample.name: sample for sample in list_samples(DATA_ROOT, "test")}
+    classes = next(iter(samples.values())).classes
+    row = load_row(ROW, CHECKPOINTS, pick_device(DEVICE), classes)
+    middle = max(len(of_row) // 2 - count // 2, 0)
+    chosen = {"best": of_row[:count], "median": of_row[middle : middle + count], "worst": of_row[-count:]}
+    columns = {}
+    for title, lines in chosen.items():
+        truths, predictions = columns.setdefault(f"{title}: truth", []), columns.setdefault(f"{title}: {ROW}", [])
+        for line in lines:
+            if line["image"] not in samples:
+                raise UserError(f"{RESULTS}/per_image.csv is of another data set than DATA_ROOT = {DATA_ROOT}")
+            image, mask = read_sample(samples[line["image"]])
+            truths.append(classes.colourise(mask))
+            predictions.append(draw_prediction(row, image, *centre_of_thing(mask)))
+    plot_examples(columns, path)
+
+
+if __name__ == "__main__":
+    run_script(main)

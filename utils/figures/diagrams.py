@@ -1,0 +1,185 @@
+"""Block diagrams of the models, drawn by code: the shapes in the boxes are those that the modules return."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.patches import FancyBboxPatch
+from torch import nn
+
+from utils.figures.plots import save_figure
+from utils.rows import ROWS
+
+COLOURS = {"data": "#E8E8E8", "trained": "#CFE3F3", "frozen": "#F6E3B5", "result": "#D3EBD3"}
+SIZE = 160  # pixels a side of the U-Net's picture
+CLIP_SIZE, PATCH, TOKEN_CHANNELS = 256, 16, 3 * 768  # three layers of CLIP ViT-B/16
+MODELS = {row.file: row.model for row in ROWS}
+
+
+@dataclass
+class Box:
+    """One step: where its centre is, what stands in it, and what kind it is (a key of COLOURS)."""
+
+    x: float
+    y: float
+    text: str
+    kind: str = "trained"
+
+
+def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], path: Path, size: tuple[float, float]) -> None:
+    """Boxes and the arrows between them; a dashed arrow where a name begins with "~". size: in inches."""
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    width, height = 1.7, 0.62
+    for box in boxes.values():
+        corner = (box.x - width / 2, box.y - height / 2)
+        style = {
+            "boxstyle": "round,pad=0.02,rounding_size=0.08",
+            "facecolor": COLOURS[box.kind],
+            "edgecolor": "#555555",
+        }
+        axes.add_patch(FancyBboxPatch(corner, width, height, **style))
+        axes.text(box.x, box.y, box.text, ha="center", va="center", fontsize=8, color="black")
+    for start, end in arrows:
+        dashed = start.startswith("~")
+        a, b = boxes[start.lstrip("~")], boxes[end]
+        if a.x == b.x or abs(a.y - b.y) > abs(a.x - b.x):
+            up = 1 if b.y > a.y else -1
+            points = (a.x, a.y + up * height / 2), (b.x, b.y - up * height / 2)
+        else:
+            right = 1 if b.x > a.x else -1
+            points = (a.x + right * width / 2, a.y), (b.x - right * width / 2, b.y)
+        style = {"arrowstyle": "-|>", "color": "#333333", "linestyle": "--" if dashed else "-"}
+        axes.annotate("", points[1], points[0], arrowprops={**style, "shrinkA": 1, "shrinkB": 1})
+    places = [(box.x, box.y) for box in boxes.values()]
+    axes.set_xlim(min(x for x, _ in places) - 1, max(x for x, _ in places) + 1)
+    axes.set_ylim(min(y for _, y in places) - 0.5, max(y for _, y in places) + 0.5)
+    axes.axis("off")
+    save_figure(figure, path)
+
+
+def shape(tensor: torch.Tensor) -> str:
+    """(1, C, H, W) -> "C x H x W"."""
+    return " × ".join(map(str, tensor.shape[1:]))
+
+
+@torch.inference_mode()
+def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
+    """Shapes of what a decoder's levels return, coarsest first."""
+    found = []
+    hooks = [layer.register_forward_hook(lambda *call: found.append(shape(call[-1]))) for layer in decoder.merge]
+    decoder(features)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@torch.inference_mode()
+def u_net(model: nn.Module, first: str, last: str, x: float = 0.0) -> tuple[dict[str, Box], list[tuple[str, str]]]:
+    """Boxes and arrows of a U-Net with its left edge at x; first and last: texts of what goes in and comes out."""
+    features = model.eval().encoder(torch.zeros(1, 3, SIZE, SIZE))
+    ups = merged(model.decoder, features)[::-1]  # finest first
+    depth = len(features)
+    right = x + depth + 1.2  # the way up: mirrored, with room for the skip connections
+    boxes = {f"{x}in": Box(x, 1, f"{first}\n3 × {SIZE} × {SIZE}", "data")}
+    for level, feature in enumerate(features):
+        boxes[f"{x}down{level}"] = Box(x + 0.5 * level, -level, f"residual\n{shape(feature)}")
+    for level, up in enumerate(ups):
+        boxes[f"{x}up{level}"] = Box(right - 0.5 * level, -level, f"join + residual\n{up}")
+    logits = model(torch.zeros(1, 3, SIZE, SIZE))
+    boxes[f"{x}out"] = Box(right, 1, f"{last}\n{shape(logits)}", "result")
+    arrows = [(f"{x}in", f"{x}down0"), (f"{x}up0", f"{x}out"), (f"{x}down{depth - 1}", f"{x}up{depth - 2}")]
+    arrows += [(f"{x}down{level}", f"{x}down{level + 1}") for level in range(depth - 1)]
+    arrows += [(f"{x}up{level + 1}", f"{x}up{level}") for level in range(depth - 2)]
+    arrows += [(f"~{x}down{level}", f"{x}up{level}") for level in range(depth - 1)]
+    return boxes, arrows
+
+
+def draw_unet(path: Path) -> None:
+    draw(*u_net(MODELS["unet"](), "picture", "logits"), path, (7.6, 5))
+
+
+def draw_autoencoder(path: Path) -> None:
+    model = MODELS["autoencoder"]()  # both stages have its shapes: three colours there, three classes here
+    boxes, arrows = u_net(model, "hidden patches", "rebuilt picture")
+    right, more = u_net(model, "picture", "logits", x=8.8)
+    boxes |= right | {"note": Box(7.5, -4, "all but the last\nlayer goes on", "result")}
+    boxes["1"], boxes["2"] = Box(3.1, 1, "stage 1", "data"), Box(11.9, 1, "stage 2", "data")
+    arrows += [*more, ("0.0up3", "note"), ("note", "8.8down3")]
+    draw(boxes, arrows, path, (13.6, 5))
+
+
+@torch.inference_mode()
+def clip_boxes() -> tuple[dict[str, Box], list[tuple[str, str]]]:
+    """CLIP encoder + CNN; PointCLIP adds its own."""
+    tiny = MODELS["clip"]("tiny", freeze_encoder=False)
+    decoder = type(tiny.decoder)(TOKEN_CHANNELS, (16, 48, 96, 192), 0.0).eval()  # as on a large encoder
+    tokens = torch.zeros(1, TOKEN_CHANNELS, CLIP_SIZE // PATCH, CLIP_SIZE // PATCH)
+    features = decoder.features(torch.zeros(1, 3, CLIP_SIZE, CLIP_SIZE), tokens)
+    ups = merged(decoder.decoder, features)[::-1]
+    boxes = {"in": Box(0, 0, f"picture\n3 × {CLIP_SIZE} × {CLIP_SIZE}", "data")}
+    boxes["vit"] = Box(0, -3, "vision transformer\nblocks 4, 8, 12", "frozen")
+    boxes["tokens"] = Box(2.4, -3, f"patch tokens\n{shape(tokens)}", "frozen")
+    boxes["project"] = Box(4.8, -3, f"self-attention\n{shape(features[-1])}")
+    for level, feature in enumerate(features[:-1]):
+        boxes[f"stem{level}"] = Box(2.4, -level, f"stem\n{shape(feature)}")
+        boxes[f"up{level}"] = Box(7.2, -level, f"join + residual\n{ups[level]}")
+    arrows = [("in", "vit"), ("vit", "tokens"), ("tokens", "project"), ("project", "up2"), ("in", "stem0")]
+    arrows += [("stem0", "stem1"), ("stem1", "stem2"), ("up2", "up1"), ("up1", "up0")]
+    arrows += [(f"~stem{level}", f"up{level}") for level in range(3)]
+    return boxes, arrows
+
+
+def draw_clip(path: Path) -> None:
+    boxes, arrows = clip_boxes()
+    boxes["out"] = Box(9.6, 0, f"logits\n3 × {CLIP_SIZE // 2} × {CLIP_SIZE // 2}", "result")
+    draw(boxes, [*arrows, ("up0", "out")], path, (9.6, 3.8))
+
+
+@torch.inference_mode()
+def draw_pointclip(path: Path) -> None:
+    boxes, arrows = clip_boxes()
+    model = MODELS["pointclip"]("tiny", freeze_encoder=False).eval()
+    half = CLIP_SIZE // 2
+    prompts = model.prompt_stem(torch.zeros(1, 3, half, half))
+    projected = [layer(prompt) for layer, prompt in zip(model.prompts, prompts, strict=True)]
+    boxes["clicks"] = Box(12, 0, f"clicks +, clicks –,\nmask so far\n3 × {half} × {half}", "data")
+    for level, prompt in enumerate(projected):
+        boxes[f"prompt{level}"] = Box(9.6, -1 - level, f"prompt stem\n{shape(prompt)}")
+    arrows += [("clicks", "prompt0"), ("prompt0", "prompt1"), ("prompt1", "prompt2")]
+    arrows += [("~prompt0", "up1"), ("~prompt1", "up2")]
+    boxes["compare"] = Box(7.2, -3, f"compare with tokens\nunder the clicks\n{shape(projected[-1])}")
+    arrows.remove(("project", "up2"))
+    arrows += [("project", "compare"), ("~prompt2", "compare"), ("compare", "up2")]
+    boxes["out"] = Box(9.6, 0, f"weights by click\n1 × {half} × {half}", "result")
+    draw(boxes, [*arrows, ("up0", "out"), ("~clicks", "out")], path, (12, 3.9))
+
+
+def draw_flow(path: Path) -> None:
+    """The data's way from the files to the table."""
+    steps = {
+        "files": ("files\npictures, masks", "data"),
+        "cache": ("Dataset\nuint8, decoded once", "data"),
+        "augment": ("augmentation\nwhole batches", "trained"),
+        "model": ("model\nlogits", "trained"),
+        "loss": ("cross-entropy\n+ soft Dice", "trained"),
+        "weights": ("checkpoint\nEMA, best on val", "result"),
+    }
+    boxes = {name: Box(2.4 * i, 0, *step) for i, (name, step) in enumerate(steps.items())}
+    boxes["test"] = Box(12, -1.2, "test split, logits at\nthe masks' own size", "trained")
+    boxes["matrix"] = Box(9.6, -1.2, "confusion matrix\nof all pixels", "result")
+    boxes["table"] = Box(7.2, -1.2, "CSV → table,\nfigures", "result")
+    names = list(steps)
+    arrows = list(zip(names, names[1:], strict=False))
+    arrows += [("weights", "test"), ("test", "matrix"), ("matrix", "table")]
+    draw(boxes, arrows, path, (12, 2.3))
+
+
+# name of the file -> what draws it
+DIAGRAMS = {
+    "flow": draw_flow,
+    "model_unet": draw_unet,
+    "model_autoencoder": draw_autoencoder,
+    "model_clip": draw_clip,
+    "model_pointclip": draw_pointclip,
+}

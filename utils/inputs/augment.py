@@ -1,0 +1,101 @@
+"""Augmentation of whole batches on the device they lie on: geometry for pictures and masks alike, then colour."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from utils.classes import VOID
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pictures in 0..1, RGB
+
+
+def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """uint8 in 0..255 or float in 0..1, (N, 3, H, W) -> float32, (value - mean) / std per channel."""
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    mean_, std_ = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std))
+    return ((images - mean_) / std_).contiguous(memory_format=torch.channels_last)
+
+
+def augment(
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    generator: torch.Generator,
+    size: int,
+    scale: tuple[float, float] = (1.0, 1.0),
+    rotation: float = 0.0,
+    colour: float = 0.0,
+    erase: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random scale, crop, aspect, rotation and horizontal flip of pictures and masks, then colour of pictures.
+
+    images: uint8 (N, 3, H, W), masks: uint8 (N, H, W); generator: a CPU generator, so that a seed means the
+    same on every device. Returns float32 (N, 3, size, size) in 0..1 and int64 (N, size, size). What comes
+    from outside a picture is grey, and VOID in its mask. scale: magnification of the animal, 1 keeps it;
+    rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle.
+    """
+    grid = F.affine_grid(_affine(len(images), generator, scale, rotation), (len(images), 3, size, size), False)
+    grid = grid.to(images.device)
+    # Shifted so that the zeros outside of the picture are grey, and void in the mask.
+    images = F.grid_sample(images.float() / 255 - 0.5, grid, "bilinear", "zeros", False) + 0.5
+    masks = F.grid_sample(masks[:, None].float() - VOID, grid, "nearest", "zeros", False)[:, 0] + VOID
+    if colour:
+        images = jitter_colour(images, generator, colour)
+    if erase:
+        images = erase_rectangle(images, generator, erase)
+    return images, masks.long()
+
+
+def jitter_colour(images: torch.Tensor, generator: torch.Generator, strength: float) -> torch.Tensor:
+    """Random brightness, contrast, saturation and hue, each its own per picture. (N, 3, H, W) float in 0..1."""
+    count = len(images)
+
+    def factor(spread: float) -> torch.Tensor:
+        return torch.exp(_uniform(count, generator, -spread, spread) * strength)
+
+    brightness, contrast, saturation = factor(0.4), factor(0.4), factor(0.7)
+    hue = _uniform(count, generator, -0.35, 0.35) * strength  # radians
+    saturation = saturation.where(torch.rand(count, generator=generator) > 0.1 * strength, 0.0)  # some grey pictures
+    # In YIQ, saturation scales and hue turns the two colour axes: one 3 x 3 matrix per picture does both.
+    to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    turn = torch.zeros(count, 3, 3)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = saturation * hue.cos()
+    turn[:, 1, 2] = -saturation * hue.sin()
+    turn[:, 2, 1] = saturation * hue.sin()
+    matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq * (brightness * contrast)[:, None, None]
+    matrix, contrast, brightness = (x.to(images.device) for x in (matrix, contrast, brightness))
+    grey = images.mean((1, 2, 3)) * brightness * (1 - contrast)  # contrast about the picture's mean
+    return (torch.einsum("nij,njhw->nihw", matrix, images) + grey.view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def erase_rectangle(images: torch.Tensor, generator: torch.Generator, chance: float) -> torch.Tensor:
+    """Fill one random rectangle of some pictures with grey (random erasing, Zhong et al., AAAI 2020)."""
+    count, _, height, width = images.shape
+    half = _uniform(2 * count, generator, 0.05, 0.25).view(2, count, 1)
+    centre = torch.rand(2, count, 1, generator=generator)
+    chosen = torch.rand(count, 1, generator=generator) < chance
+    rows = ((torch.arange(height) / height - centre[0]).abs() < half[0]) & chosen  # (N, H)
+    columns = (torch.arange(width) / width - centre[1]).abs() < half[1]  # (N, W)
+    inside = (rows[:, :, None] & columns[:, None, :])[:, None]  # (N, 1, H, W)
+    return images.masked_fill(inside.to(images.device), 0.5)
+
+
+def _affine(count: int, generator: torch.Generator, scale: tuple[float, float], rotation: float) -> torch.Tensor:
+    """Random maps from output to input coordinates in -1..1, (N, 2, 3), as F.affine_grid takes them."""
+    zoom = torch.exp(_uniform(count, generator, math.log(scale[0]), math.log(scale[1])))
+    aspect = torch.exp(_uniform(count, generator, -0.15, 0.15) * (scale[0] != scale[1]))
+    angle = torch.deg2rad(_uniform(count, generator, -rotation, rotation))
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    across, down = aspect / zoom, 1 / (aspect * zoom)  # half the width and height of the window, 1 = the picture
+    shift = _uniform(2 * count, generator, -1, 1).view(2, count)
+    # A window smaller than the picture stays inside of it; a larger one keeps the picture inside.
+    shift = shift * torch.stack([(1 - across).abs(), (1 - down).abs()])
+    rows = [across * angle.cos() * flip, -down * angle.sin(), shift[0]]
+    columns = [across * angle.sin() * flip, down * angle.cos(), shift[1]]
+    return torch.stack([torch.stack(rows, 1), torch.stack(columns, 1)], 1)
+
+
+def _uniform(count: int, generator: torch.Generator, low: float, high: float) -> torch.Tensor:
+    return torch.rand(count, generator=generator) * (high - low) + low

@@ -1,0 +1,62 @@
+"""Clicks: where a person would put them, in training and in evaluation.
+
+A click is (x, y) in pixels of the picture as given, x to the right, and a label: 1 on the thing, 0 on the rest.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from utils.classes import VOID
+
+Click = tuple[int, int, int]  # x, y, label
+
+
+def thing_mask(mask: np.ndarray, thing: int) -> np.ndarray:
+    """Mask (H, W) with class ids -> 1 for the class `thing`, 0 for the rest, VOID."""
+    return np.where(mask == VOID, VOID, mask == thing).astype(np.uint8)
+
+
+def random_click(mask: np.ndarray, animal: bool, rng: np.random.Generator) -> tuple[Click, int] | None:
+    """A click anywhere on the animals (or the background), near their edges too, and the class under it.
+
+    None if there is no such pixel.
+    """
+    places = np.flatnonzero((mask != VOID) & ((mask != 0) == animal))
+    if not len(places):
+        return None
+    y, x = divmod(int(rng.choice(places)), mask.shape[1])
+    return (x, y, 1), int(mask[y, x])
+
+
+def next_click(truth: np.ndarray, predicted: np.ndarray, rng: np.random.Generator | None = None) -> Click | None:
+    """A click on the largest wrong region, on its pixel that is farthest from its edge; None if nothing is wrong.
+
+    truth: (H, W) with 1, 0, VOID; predicted: bool. The picture's border is an edge, of equally far pixels the
+    middle one is clicked. With rng it is any pixel of the region's inner half, as a person would click.
+    """
+    best = 0, None, 0
+    for label, wrong in ((1, (truth == 1) & ~predicted), (0, (truth == 0) & predicted)):
+        regions, count = ndimage.label(wrong)
+        if count:
+            sizes = np.bincount(regions.ravel())[1:]
+            largest = int(sizes.argmax())
+            if sizes[largest] > best[0]:
+                best = sizes[largest], regions == largest + 1, label
+    _, region, label = best
+    if region is None:
+        return None
+    rows, columns = ndimage.find_objects(region.astype(np.uint8))[0]
+    distance = ndimage.distance_transform_edt(np.pad(region[rows, columns], 1))[1:-1, 1:-1]
+    places = np.flatnonzero(distance >= distance.max() * (1.0 if rng is None else 0.5))
+    place = places[len(places) // 2] if rng is None else rng.choice(places)
+    y, x = divmod(int(place), distance.shape[1])
+    return columns.start + x, rows.start + y, label
+
+
+def to_tensor(clicks: Sequence[Click], size: tuple[int, int]) -> torch.Tensor:
+    """Clicks in pixels of a picture of size (H, W) -> (K, 3) as models.pointclip takes them."""
+    height, width = size
+    return torch.tensor([[(x + 0.5) / width, (y + 0.5) / height, label] for x, y, label in clicks])

@@ -1,0 +1,56 @@
+"""One split of a data set as uint8 tensors, squashed to a square, from a memory-mapped cache."""
+
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from utils.inputs.cache import cache_folder, cached_arrays
+from utils.inputs.layouts import Sample, list_samples
+from utils.inputs.pictures import WORKERS, read_sample, resize_image
+
+
+class SegmentationDataset(torch.utils.data.Dataset):
+    """The pictures of a split, squashed to size x size, as uint8 tensors from a memory-mapped cache.
+
+    dataset[i] is (image (3, size, size), mask (size, size)); dataset[[i, j, ...]] is a batch of them in one
+    read, which is what the training loop uses. A model sees the squashed picture; evaluation resizes its
+    logits to the mask's own size, which undoes the squashing exactly. keep: names of the pictures, None: all.
+    """
+
+    def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
+        self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
+        self.classes = self.samples[0].classes
+        self.size = size
+        count = len(self.samples)
+        self.cache = cache_folder(root)
+        self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
+        specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
+        self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
+
+    def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+            image, mask = read_sample(sample)
+            small = Image.fromarray(mask).resize((self.size, self.size), Image.Resampling.NEAREST)
+            return resize_image(image, self.size), np.array(small)
+
+        with ThreadPoolExecutor(WORKERS) as pool:  # Pillow decodes and resizes outside of Python's lock
+            images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
+        return {"images": np.stack(images), "masks": np.stack(masks)}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int | Sequence[int]) -> tuple[torch.Tensor, ...]:
+        images = torch.from_numpy(np.array(self.arrays["images"][index]))
+        return images.movedim(-1, -3), torch.from_numpy(np.array(self.arrays["masks"][index]))
+
+
+def _fingerprint(sample: Sample) -> list:
+    """What changes when a source file changes."""
+    stats = (os.stat(sample.image), os.stat(sample.mask))
+    return [str(sample.image.resolve()), sample.species, *((s.st_size, s.st_mtime_ns) for s in stats)]

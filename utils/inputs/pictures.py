@@ -1,0 +1,124 @@
+"""Reading one picture or one mask from disk, as arrays."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from utils.classes import PETS, VOID
+from utils.errors import UserError
+from utils.inputs.layouts import Sample
+
+warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; in one place, as threads share the filters
+
+WORKERS = os.cpu_count() or 1
+_GREY = {38: 1, 75: 2}  # what the colours of cat and dog are in the course's grey label files
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Any picture file as RGB: uint8 (H, W, 3), turned as its EXIF entry says, the first frame of several.
+
+    Raises UserError naming the file if it is no picture, is cut off, or is absurdly large.
+    """
+    return np.array(_open(path, lambda image: _to_rgb(ImageOps.exif_transpose(image))))
+
+
+def read_mask(sample: Sample) -> np.ndarray:
+    """The mask of a sample: uint8 (H, W) with class ids and VOID. Raises UserError naming the file."""
+    if sample.species:
+        values = _open(sample.mask, np.array)
+        table = {1: sample.species, 2: 0, 3: VOID}
+    else:
+        values = _open(sample.mask, lambda image: _class_values(image, sample))
+        table = {index: index for index in (*range(len(sample.classes)), VOID)}
+        if sample.classes == PETS:
+            table |= _GREY
+    known = np.zeros(256, bool)
+    known[list(table)] = True
+    lookup = np.zeros(256, np.uint8)
+    lookup[list(table)] = list(table.values())
+    if values.ndim != 2 or values.dtype != np.uint8:
+        odd = [f"{values.dtype} {values.shape}"]
+    elif known[values].all():
+        return lookup[values]
+    else:
+        odd = np.unique(values[~known[values]]).tolist()[:5]
+    raise UserError(
+        f"{sample.mask}: unknown mask values {odd}; known are {sorted(table)}"
+        + (" (a trimap's)" if sample.species else f" and the colours of {sample.classes}")
+    )
+
+
+def read_sample(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Picture (H, W, 3) and mask (H, W) of one size. Raises UserError if the sizes differ."""
+    image, mask = read_image(sample.image), read_mask(sample)
+    if image.shape[:2] != mask.shape:
+        sizes = "{1} x {0}".format(*image.shape), "{1} x {0}".format(*mask.shape)
+        raise UserError(f"{sample.mask} is {sizes[1]}, but its picture {sample.image} is {sizes[0]}")
+    return image, mask
+
+
+def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
+    """Names of the samples whose picture or mask cannot be read, and why."""
+
+    def reason(sample: Sample) -> str:
+        try:
+            read_sample(sample)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        reasons = list(pool.map(reason, samples))
+    return {sample.name: why for sample, why in zip(samples, reasons, strict=True) if why}
+
+
+def resize_image(image: np.ndarray, size: int) -> np.ndarray:
+    """(H, W, 3) -> (size, size, 3), squashed, with antialiasing."""
+    return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _open(path: str | Path, convert):
+    try:
+        with Image.open(path) as image:
+            return convert(image)
+    # What Pillow's decoders raise on damaged files.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # 16 bits: convert() would clip at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        image = Image.fromarray((255 * values / max(values.max(), 255)).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _class_values(image: Image.Image, sample: Sample) -> np.ndarray:
+    """An index, grey, palette or colour mask as ids or grey values, uint8 (H, W). UserError for other colours."""
+    if image.mode == "L":
+        return np.array(image)
+    classes = sample.classes
+    colours = np.array(image.convert("RGB")).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    codes = classes.palette[[*range(len(classes)), VOID]].astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    order = np.argsort(codes)
+    places = order[np.searchsorted(codes[order], colours).clip(max=len(codes) - 1)]  # into codes
+    unknown = codes[places] != colours
+    if not unknown.any():
+        return np.where(places == len(classes), VOID, places).astype(np.uint8)
+    if image.mode == "P":
+        return np.array(image)  # indices under a palette of somebody's own
+    odd = [f"{code >> 16},{code >> 8 & 255},{code & 255}" for code in np.unique(colours[unknown])[:5].tolist()]
+    raise UserError(f"{sample.mask}: unknown mask values, the colours {'; '.join(odd)}; known are those of {classes}")
+
+
+def rng_of(name: str) -> np.random.Generator:
+    """Random numbers that depend on a picture's file name only: the same on every machine and for every model."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))

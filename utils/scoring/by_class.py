@@ -1,0 +1,126 @@
+"""Rows by class: every pixel gets one of the classes that the model was trained on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from utils.device import autocast
+from utils.distributed import is_main, rank, sum_over_processes, world_size
+from utils.inputs.augment import normalise
+from utils.inputs.clicks import Click
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.pictures import WORKERS, read_mask, resize_image
+from utils.scoring.metrics import confusion_matrix, scores
+from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
+
+# uint8 pictures (N, 3, S, S) on the device, and whatever else a data set holds -> logits (N, C, h, w)
+Predict = Callable[..., torch.Tensor]
+
+
+class ByClass(Row):
+    """A model that maps normalised pictures (N, 3, S, S) to logits (N, C, h, w)."""
+
+    def score(
+        self,
+        dataset: SegmentationDataset,
+        flip: bool = False,
+        on_prediction: OnPrediction | None = None,
+        batch_size: int = 16,
+    ) -> torch.Tensor:
+        predict = predictor(self.model, self.mean, self.std, flip)
+        return evaluate(predict, dataset, self.device, len(self.classes), batch_size, self.name, on_prediction)
+
+    @torch.inference_mode()
+    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
+        with autocast(self.device):
+            logits = predictor(self.model, self.mean, self.std, flip)(squash(image, self.image_size, self.device))[0]
+        found = Segmentation(to_size(logits, image.shape[:2]).byte().cpu().numpy(), self.classes)
+
+        def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
+            return found
+
+        return segment
+
+
+def predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float], flip: bool = False) -> Predict:
+    """Wrap a model for evaluation: normalises, and with `flip` averages the softmax over picture and mirror image.
+
+    Features of the pictures that are already known are handed on to the model, as float32; not with flip.
+    """
+
+    def predict(images: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
+        images = normalise(images, mean, std)
+        if not flip:
+            return model(images, *(x.float() for x in features))
+        mirrored = model(images.flip(-1)).flip(-1)
+        # Resizing a logarithm of 0 would make NaN of it.
+        return (model(images).float().softmax(1) + mirrored.float().softmax(1)).clamp(min=1e-30).log()
+
+    return predict
+
+
+def validate(
+    model: nn.Module,
+    dataset: SegmentationDataset,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> dict[str, float]:
+    """mIoU ("score") and IoU per thing, exactly as evaluate.py measures them."""
+    confusions = evaluate(predictor(model, mean, std), dataset, device, len(dataset.classes))
+    result = scores(confusions, dataset.classes.names)
+    return {"score": result["miou"], **{name: result[f"iou_{name}"] for name in dataset.classes.things}}
+
+
+@torch.inference_mode()
+def evaluate(
+    predict: Predict,
+    dataset: SegmentationDataset,
+    device: torch.device,
+    classes: int,
+    batch_size: int = 16,
+    label: str = "evaluating",
+    on_prediction: OnPrediction | None = None,
+) -> torch.Tensor:
+    """Confusion matrices of all pictures, int64 (N, C, C), the same in every process."""
+    confusions = torch.zeros(len(dataset), classes, classes, dtype=torch.int64)
+    for index, mask, logits in predict_split(predict, dataset, device, batch_size, label):
+        prediction = to_size(logits, mask.shape).cpu()
+        confusions[index] = confusion_matrix(torch.from_numpy(mask), prediction, classes)
+        if on_prediction:
+            on_prediction(index, prediction.byte().numpy(), "")
+    return sum_over_processes(confusions.to(device)).cpu()
+
+
+@torch.inference_mode()
+def predict_split(
+    predict: Predict, dataset: SegmentationDataset, device: torch.device, batch_size: int = 16, label: str = ""
+) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
+    """Yield (index, mask (H, W) uint8 as on disk, logits (C, h, w)) for this process's share of the pictures."""
+    indices = list(range(rank(), len(dataset), world_size()))
+    bar = tqdm(total=len(indices), desc=label, unit="img", leave=False, disable=None if is_main() else True)
+    with ThreadPoolExecutor(WORKERS) as pool, bar:
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            masks = pool.map(read_mask, [dataset.samples[i] for i in batch])  # decoded while the model runs
+            images, _, *features = dataset[batch]
+            with autocast(device):
+                logits = predict(*(x.to(device) for x in (images, *features)))
+            yield from zip(batch, masks, logits, strict=True)
+            bar.update(len(batch))
+
+
+def to_size(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Logits (C, h, w) -> class ids (H, W), resized before argmax: this undoes the squashing of the picture."""
+    logits = F.interpolate(logits[None].float(), size=size, mode="bilinear", align_corners=False)
+    return logits[0].max(0).indices  # what argmax gives, 25 times faster on a CPU
+
+
+def squash(image: np.ndarray, size: int, device: torch.device) -> torch.Tensor:
+    """Picture uint8 (H, W, 3) -> (1, 3, size, size), as data sets hold it."""
+    return torch.from_numpy(resize_image(image, size)).movedim(-1, 0)[None].to(device)

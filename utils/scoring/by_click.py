@@ -1,0 +1,105 @@
+"""Rows by click: the thing under a click, against the rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils.classes import named
+from utils.distributed import is_main, rank, sum_over_processes, world_size
+from utils.inputs.clicks import Click, next_click, random_click, thing_mask
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.pictures import read_mask, rng_of
+from utils.scoring.click_predictor import PointPredictor
+from utils.scoring.metrics import confusion_matrix, scores
+from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
+
+CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
+
+
+@dataclass(eq=False)
+class ByClick(Row):
+    """A model of pictures and clicks, models.pointclip for example.
+
+    zoom: open() and segment() look closer at what is small in the picture (click_predictor.py); score() does not, it
+    sees the whole picture once, as the other rows do.
+    """
+
+    zoom: bool = True
+
+    prompt: ClassVar[str] = "click"
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        return ("rest", "thing")
+
+    def score(
+        self,
+        dataset: SegmentationDataset,
+        flip: bool = False,
+        on_prediction: OnPrediction | None = None,
+        batch_size: int = 16,
+        clicks: int = 1,
+    ) -> torch.Tensor:
+        """One click on the animal and one on the background of every picture, each at random by the file's name.
+
+        Returns confusion matrices int64 (N, 2, 2) of rest and clicked thing. clicks: so many in all, every further one
+        at the centre of the largest wrong region.
+        """
+        confusions = torch.zeros(len(dataset), 2, 2, dtype=torch.int64)
+        for index in my_pictures(len(dataset), self.name):
+            mask, rng = read_mask(dataset.samples[index]), rng_of(dataset.samples[index].name)
+            segment = self._open_sample(dataset, index, mask.shape, flip)
+            for part in ("animal", "background"):
+                found = random_click(mask, part == "animal", rng)
+                if not found:
+                    continue
+                given, truth = [found[0]], thing_mask(mask, found[1])
+                predicted = segment(given, "").ids
+                while len(given) < clicks and (correction := next_click(truth, predicted > 0)):
+                    given.append(correction)
+                    predicted = segment(given, "").ids
+                confusions[index] += confusion_matrix(torch.from_numpy(truth), torch.from_numpy(predicted), 2)
+                if on_prediction:
+                    on_prediction(index, predicted, part)
+        return sum_over_processes(confusions.to(self.device)).cpu()
+
+    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
+        predictor = self._predictor(flip, self.zoom)
+        predictor.set_image(image)
+        return answers_of(predictor)
+
+    def _open_sample(self, dataset: SegmentationDataset, index: int, size: tuple[int, int], flip: bool) -> Segment:
+        """A picture of a split, whose mask is of size (H, W), as score() looks at it."""
+        predictor = self._predictor(flip, zoom=False)
+        image, _, *tokens = dataset[[index]]
+        predictor.set_tensors(image, size, *tokens)
+        return answers_of(predictor)
+
+    def _predictor(self, flip: bool, zoom: bool) -> PointPredictor:
+        return PointPredictor(self.model, self.image_size, self.mean, self.std, self.device, flip, zoom)
+
+
+def answers_of(predictor: PointPredictor) -> Segment:
+    """The predictor's picture as a row's open() returns it."""
+
+    def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
+        mask, expected_iou = predictor.predict([click[:2] for click in clicks], [click[2] for click in clicks])
+        return Segmentation(mask.astype(np.uint8), CLICKED, expected_iou)
+
+    return segment
+
+
+def validate_clicks(row: ByClick, dataset: SegmentationDataset) -> dict[str, float]:
+    """The mean of the mIoU after one click and after three ("score"), and both."""
+    one, three = (scores(row.score(dataset, clicks=clicks), row.counted)["miou"] for clicks in (1, 3))
+    return {"score": (one + three) / 2, "one_click": one, "three_clicks": three}
+
+
+def my_pictures(count: int, label: str) -> tqdm:
+    """The indices of this process, with a progress bar."""
+    hidden = None if is_main() else True
+    return tqdm(range(rank(), count, world_size()), label, unit="img", leave=False, disable=hidden)

@@ -1,0 +1,70 @@
+"""Error analysis: what went wrong in which picture, from the confusion matrices of a split."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from utils.inputs.layouts import Sample
+from utils.scoring.metrics import iou_per_class, mean_over_present
+
+
+def per_image_lines(
+    model: str, counted: Sequence[str], samples: Sequence[Sample], confusions: torch.Tensor, **about: str
+) -> list[dict[str, str]]:
+    """Lines of results/per_image.csv; confusions: int64 (N, C, C), counted: names of the C classes.
+
+    confused: share of the things' pixels that were predicted as another thing (empty where only one is counted);
+    missed: predicted as background; false_positive: share of the background's pixels predicted as a thing. class: of
+    the thing that covers most of the mask. confusion: the matrix, row by row. about: first columns of every line.
+    """
+    lines = []
+    means = mean_over_present(iou_per_class(confusions))
+    for sample, counts, miou in zip(samples, confusions, means, strict=True):
+        things, background = counts[1:].double(), counts[0].double()
+        shares = {
+            "confused": (things[:, 1:].sum() - things[:, 1:].trace()) / things.sum() if len(things) > 1 else math.nan,
+            "missed": things[:, 0].sum() / things.sum(),
+            "false_positive": background[1:].sum() / background.sum(),
+        }
+        line = {**about, "image": sample.name, "class": _main_class(counted, sample, counts), "breed": sample.breed}
+        line |= {"model": model, "miou": f"{miou:.4f}"}
+        # empty where there is no such pixel
+        line |= {key: "" if math.isnan(share) else f"{share:.4f}" for key, share in shares.items()}
+        lines.append(line | {"confusion": " ".join(map(str, counts.flatten().tolist()))})
+    return lines
+
+
+def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) -> str:
+    """The animal of an Oxford picture; else the thing that covers most of the mask, if the matrix tells."""
+    if sample.species:
+        return sample.classes.names[sample.species]
+    return counted[1 + int(counts[1:].sum(1).argmax())] if counted == sample.classes.names else ""
+
+
+def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Titles and lines of README's table: per row the pictures' mean shares, and where the worst tenth comes from."""
+    titles = {
+        "model": "model",
+        "miou": "mIoU per image",
+        "confused": "another class",
+        "missed": "missed",
+        "false_positive": "false positive",
+        "bad": "pictures below .75",
+        "swapped": "of these, class swapped",
+    }
+    table = []
+    for model in dict.fromkeys(line["model"] for line in lines):
+        mine = [line for line in lines if line["model"] == model]
+        row = {"model": model}
+        for key in ("miou", "confused", "missed", "false_positive"):
+            values = np.array([float(line[key] or "nan") for line in mine])
+            if not np.isnan(values).all():
+                row[key] = f"{np.nanmean(values):.4f}" if key == "miou" else f"{np.nanmean(values):.2%}"
+        bad = [line for line in mine if float(line["miou"]) < 0.75]
+        row["bad"] = str(len(bad))
+        if any(line["confused"] for line in mine):
+            row["swapped"] = str(sum(float(line["confused"] or 0) > 0.5 for line in bad))
+        table.append(row)
+    return titles, table

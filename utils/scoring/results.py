@@ -1,0 +1,82 @@
+"""results/results.csv: a line per row, flip, data set and split, and the table that shows it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from utils.files import read_csv, write_csv
+from utils.scoring.metrics import miou_interval, scores
+from utils.scoring.row import Row
+from utils.tables import row_place
+
+_LAST = ("miou_per_image", "params_m", "images_per_second")  # columns behind those of the classes
+_DIGITS = {"params_m": ".2f", "images_per_second": ".1f"}
+KEY = ("model", "flip", "data", "split")  # of a line
+
+
+def result_line(
+    row: Row, flip: bool, data: str, split: str, images: str, confusions: torch.Tensor, seconds: float
+) -> dict[str, str]:
+    """A line of results.csv, as text; confusions: int64 (N, C, C) of row.counted.
+
+    The numbers of single classes are empty where the row counts others than the data's.
+    """
+    found = scores(confusions, row.counted)
+    low, high = miou_interval(confusions)
+    if row.counted != row.classes.names:
+        found = {key: value for key, value in found.items() if not key.startswith(("iou_", "dice_"))}
+        found |= {f"{kind}_{name}": "" for kind in ("iou", "dice") for name in row.classes.names}
+    numbers = {"miou": found.pop("miou"), "miou_low": low, "miou_high": high, **found}
+    numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
+    line = {"model": row.name, "flip": str(int(flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
+    line |= {"data": data, "split": split, "images": images}
+    texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
+    return line | texts
+
+
+def merge_lines(
+    lines: Sequence[dict[str, str]], path: Path, order: Sequence[str], key: Sequence[str] = KEY
+) -> list[dict[str, str]]:
+    """Replace the lines of a CSV that agree with one of the new ones in `key`, keep the others; returns all.
+
+    order: of the models, in the file and in what is returned.
+    """
+    new = {tuple(line[name] for name in key) for line in lines}
+    kept = [line for line in read_csv(path) if tuple(line.get(name, "") for name in key) not in new]
+    place = row_place(order)
+    merged = sorted([*kept, *lines], key=lambda line: (*place(line), *(line.get(name, "") for name in key)))
+    merged = same_columns(merged)
+    write_csv(merged, path)
+    return merged
+
+
+def same_columns(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The lines with the columns of all of them: those of classes (other data may have others) before _LAST."""
+    names = dict.fromkeys(key for line in lines for key in line)
+    place = {name: 3 for name in _LAST}
+    place |= {name: 1 + name.startswith("dice_") for name in names if name.startswith(("iou_", "dice_"))}
+    columns = sorted(names, key=lambda name: place.get(name, 0))
+    return [{column: line.get(column, "") for column in columns} for line in lines]
+
+
+def titles_of(lines: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Columns of the table on screen and in README, with the classes that these lines have; more are in the CSV."""
+    classes = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
+    titles = {"model": "model", "flip": "flip", "encoder": "encoder", "images": "images", "miou": "mIoU"}
+    titles |= {"interval": "95 %", "mdice": "mDice", "pixel_accuracy": "accuracy"}
+    titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in classes}
+    return titles | {"params_m": "params (M)", "images_per_second": "img/s"}
+
+
+def interval_of(line: dict[str, str]) -> str:
+    """ ".8912–.8975" of a line of results.csv; empty where it was not measured."""
+    return f"{line['miou_low'][1:]}–{line['miou_high'][1:]}" if line["miou_low"] else ""
+
+
+def table_lines(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Lines of results.csv as the table shows them: flip in a word, the interval in one cell."""
+    return [
+        line | {"flip": "flip" * (line["flip"] == "1"), "interval": interval_of(line)}
+        for line in lines
+    ]

@@ -1,0 +1,96 @@
+"""A row of the table: one face for models by class, by text and by click."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.classes import Classes
+from utils.inputs.clicks import Click
+from utils.inputs.dataset import SegmentationDataset
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a row makes of a picture."""
+
+    ids: np.ndarray  # uint8 (H, W), at the picture's own size
+    classes: Classes  # of the ids
+    expected_iou: float | None = None  # by click: the IoU that the model itself expects
+    heat: np.ndarray | None = None  # by text: the text's score at every pixel, float32 (H, W) in 0..1
+
+    def describe(self) -> str:
+        """The share of the picture that each thing covers, in words."""
+        shares = {name: float((self.ids == index).mean()) for index, name in enumerate(self.classes.things, 1)}
+        text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0.001) or "nothing found"
+        return text if self.expected_iou is None else f"{text}; expected IoU {self.expected_iou:.2f}"
+
+
+# index of a picture, ids (H, W), and which of its predictions: "animal" or "background" by click, else ""
+OnPrediction = Callable[[int, np.ndarray, str], None]
+# clicks and text -> what is asked for in a picture that is already open
+Segment = Callable[[Sequence[Click], str], Segmentation]
+
+
+@dataclass(eq=False)
+class Row:
+    """A model whose weights are at hand. ByClass, ByText and ByClick are its kinds."""
+
+    name: str
+    model: nn.Module
+    device: torch.device
+    image_size: int  # pixels a side of the squares that the model sees
+    mean: tuple[float, ...]  # of the pictures that it sees, 0..1 RGB
+    std: tuple[float, ...]
+    classes: Classes
+    encoder: str = ""  # its title; "" for a model without a pretrained encoder
+    checkpoint: str = ""
+
+    prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Names of the classes that the confusion matrices of score() count."""
+        return self.classes.names
+
+    @property
+    def params_m(self) -> float:
+        return sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+
+    def prepare(self, root: str | Path, flip: bool = False, batch_size: int = 16) -> None:
+        """Choose what has to be chosen on the validation split of root before score(); most rows need nothing."""
+
+    def score(
+        self,
+        dataset: SegmentationDataset,
+        flip: bool = False,
+        on_prediction: OnPrediction | None = None,
+        batch_size: int = 16,
+    ) -> torch.Tensor:
+        """Confusion matrices of all pictures, int64 (N, C, C) of `counted`, the same in every process.
+
+        flip: average over the picture and its mirror image. on_prediction: called with every prediction at the
+        mask's own size.
+        """
+        raise NotImplementedError
+
+    def write_details(self, folder: str | Path, flip: bool, **about: str) -> list[Path]:
+        """Write what the last score() found beyond the confusion matrices; returns the files.
+
+        about: further columns of the lines, for example the split.
+        """
+        return []
+
+    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
+        """A picture uint8 (H, W, 3) of any size, to be asked one or more times; what can be computed once is."""
+        raise NotImplementedError
+
+    def segment(
+        self, image: np.ndarray, clicks: Sequence[Click] = (), text: str = "", flip: bool = False
+    ) -> Segmentation:
+        """One picture uint8 (H, W, 3). clicks and text: for a row with that prompt; the others disregard them."""
+        return self.open(image, flip)(clicks, text)

@@ -1,0 +1,45 @@
+"""How fast a row is scored, beside the plain way."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from utils.inputs.augment import normalise
+from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.pictures import read_mask
+from utils.inputs.plain import draw_photos
+from utils.scoring.by_class import to_size
+from utils.scoring.metrics import confusion_matrix
+from utils.scoring.row import Row
+from utils.timing import Race
+
+
+def evaluation_race(
+    device: torch.device,
+    pictures: int,
+    side: int,
+    make: Callable[[torch.device, int], Row],
+    ask: Callable[[nn.Module, torch.Tensor], list[torch.Tensor]],
+) -> Race:
+    """A row over a split, from the files on; plain: a picture at a time with PIL, in fp32, all of it for every click.
+
+    ask: a picture's logits (C, h, w), once for every answer that is scored.
+    """
+    folder = draw_photos(pictures)
+    dataset = SegmentationDataset(folder.name, "test", side)
+    some = dataset.samples[:50]
+    row = make(device, side)
+
+    @torch.inference_mode()
+    def plain(folder=folder) -> None:  # the folder lives as long as what reads it
+        for sample in some:
+            image = Image.open(sample.image).convert("RGB").resize((side, side))
+            image = torch.from_numpy(np.array(image)).movedim(-1, 0)[None].to(device)
+            mask = torch.from_numpy(read_mask(sample))
+            for logits in ask(row.model, normalise(image, row.mean, row.std)):
+                confusion_matrix(mask, to_size(logits, mask.shape).cpu(), 3)
+
+    return Race("pictures/s", "bf16 against fp32", pictures, lambda: row.score(dataset), plain, len(some))

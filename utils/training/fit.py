@@ -1,0 +1,276 @@
+"""The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+from tqdm import tqdm
+
+from utils import checkpoint
+from utils.classes import Classes
+from utils.config import require_between, require_choice, require_positive
+from utils.device import autocast
+from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, world_size
+from utils.errors import UserError
+from utils.files import write_csv
+
+# (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
+ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    compute_loss: ComputeLoss,
+    validate: Callable[[nn.Module], dict[str, float]],
+    *,
+    folder: str | Path,
+    about: dict,
+    classes: Classes,
+    constants: dict,
+    device: torch.device,
+    draw: Callable[[list[dict], Path], None],
+    parameter_groups: list[dict] | None = None,
+) -> Path:
+    """Train `model` and return the path of its best checkpoint, folder/best.pt.
+
+    dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
+    validate: called with the averaged model (EMA) after every epoch; of its "score", higher is better.
+    about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
+        weights of model.encoder do not. classes: so do their names and colours.
+    constants: of the script, saved in the checkpoints; read here are EPOCHS, BATCH_SIZE (of all processes
+        together), MICRO_BATCH (the most pictures that one process takes at once, 0 = no limit), LEARNING_RATE,
+        WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, PRECISION, SEED, RESUME.
+    draw: called in the main process after every epoch, with the log, a line per epoch, and folder/curves.png.
+    parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
+
+    An epoch is the unit of resuming: order, augmentation and every other random number follow from SEED and
+    the epoch, so an interrupted epoch is run again with the same losses. A non-finite loss raises UserError
+    and leaves the checkpoints of the epochs before.
+    """
+    require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM")
+    require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
+    require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
+    require_choice("PRECISION", constants["PRECISION"], ("auto", "bf16", "fp32"))
+    folder = Path(folder)
+    about = {**about, "classes": classes.names, "colours": classes.colours}
+    with ExitStack() as stack:
+        if is_main():
+            stack.enter_context(_only_run_in(folder))
+            for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
+                file.unlink()
+        run = _start(model, len(dataset), constants, device, parameter_groups)
+        if constants["RESUME"]:
+            _resume(run, folder / "last.pt", constants["EPOCHS"])
+        elif is_main():
+            _set_aside(folder)
+        wrapped = DistributedDataParallel(model) if world_size() > 1 else model
+
+        while run.epoch < constants["EPOCHS"]:
+            started = time.perf_counter()
+            loss = _train_epoch(run, wrapped, dataset, compute_loss, constants, device)
+            seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
+            copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
+            run.ema.eval()
+            metrics = validate(run.ema.module)
+            run.epoch += 1
+            run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
+            if is_main():
+                _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
+                draw(run.log, folder / "curves.png")
+        if is_main():
+            print(f"best score {run.best:.4f}; checkpoint: {folder / 'best.pt'}, curves: {folder / 'curves.png'}")
+    return folder / "best.pt"
+
+
+@dataclass
+class _Run:
+    """All that changes in the course of a training."""
+
+    model: nn.Module
+    ema: AveragedModel
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    epoch: int = 0  # epochs done
+    best: float = -math.inf
+    log: list[dict] = field(default_factory=list)  # a line per epoch
+
+
+def _start(model: nn.Module, pictures: int, constants: dict, device: torch.device, groups: list[dict] | None) -> _Run:
+    model.to(device, memory_format=torch.channels_last)
+    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(constants["EMA_DECAY"]), use_buffers=True)
+    optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], constants)
+    steps = constants["EPOCHS"] * max(pictures // constants["BATCH_SIZE"], 1)
+    return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, constants["WARMUP"]))
+
+
+def _train_epoch(
+    run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, constants: dict, device: torch.device
+) -> float:
+    """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
+    seed, epochs = constants["SEED"], constants["EPOCHS"]
+    torch.manual_seed(_mix(seed, run.epoch, rank()))
+    precision = autocast(device, constants["PRECISION"])
+    loader = _batches(dataset, constants["BATCH_SIZE"], _mix(seed, run.epoch), device)
+    title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
+    bar = tqdm(loader, title, unit_scale=constants["BATCH_SIZE"], unit="img", leave=False, disable=hidden)
+    model.train()
+    losses = torch.zeros((), device=device)
+    for step, batch in enumerate(bar):
+        generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
+        progress = (run.epoch + step / len(loader)) / epochs
+        batch = tuple(x.to(device, non_blocking=True) for x in batch)
+        at_once = constants["MICRO_BATCH"] or len(batch[0])
+        losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
+        nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        run.schedule.step()
+        run.ema.update_parameters(run.model)
+        if step % 20 == 0 or step + 1 == len(loader):  # reading a number waits for the device
+            mean = losses.item() / (step + 1)
+            bar.set_postfix(loss=f"{mean:.4f}")
+            if not math.isfinite(mean):
+                raise UserError(
+                    f"the loss became {mean} in epoch {run.epoch + 1}: lower LEARNING_RATE (now "
+                    f"{constants['LEARNING_RATE']}); the checkpoints of the epochs before are untouched"
+                )
+    return (sum_over_processes(losses) / world_size() / len(loader)).item()
+
+
+# --------------------------------------------------------------------------------------------- one step
+
+
+def _backward(model, batch, compute_loss, generator, progress, micro_batch, precision) -> torch.Tensor:
+    """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
+    count = len(batch[0])
+    pieces = list(zip(*(x.split(micro_batch) for x in batch), strict=True))
+    total = torch.zeros((), device=batch[0].device)
+    for number, piece in enumerate(pieces, 1):
+        share = len(piece[0]) / count
+        with ExitStack() as stack:
+            if number < len(pieces) and isinstance(model, DistributedDataParallel):
+                stack.enter_context(model.no_sync())  # gradients travel once, with the last piece
+            with precision:
+                loss = compute_loss(model, piece, generator, progress)
+            (loss * share).backward()
+        total += loss.detach() * share
+    return total
+
+
+def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
+    """This process's share of every shuffled global batch, a batch at a time; an incomplete last one is dropped."""
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
+    whole = BatchSampler(order, min(batch_size, len(order)), drop_last=True)
+    mine = [batch[rank() :: world_size()] for batch in whole]
+    if not mine[0]:
+        raise UserError(f"BATCH_SIZE = {batch_size} leaves nothing for some of {world_size()} processes: raise it")
+    on_gpu = device.type == "cuda"  # there, reading and copying run beside the training step
+    return DataLoader(dataset, batch_size=None, sampler=mine, num_workers=2 if on_gpu else 0, pin_memory=on_gpu)
+
+
+def _mix(*numbers: int) -> int:
+    """One well-mixed seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _adamw(groups: list[dict], constants: dict) -> torch.optim.AdamW:
+    """AdamW; biases and norms (one-dimensional parameters) do not decay."""
+    split = []
+    for group in groups:
+        rate = group.get("lr", 1.0) * constants["LEARNING_RATE"]
+        for decays in (True, False):
+            chosen = [p for p in group["params"] if (p.ndim > 1) == decays]
+            decay = constants["WEIGHT_DECAY"] if decays else 0.0
+            split.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    return torch.optim.AdamW(split, fused=True)  # one pass over the weights
+
+
+def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """Linear rise during the first `warmup` share of the steps, then half a cosine down to 0."""
+
+    def factor(step: int) -> float:
+        rise = warmup * steps
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+# ---------------------------------------------------------------------------------------- files of a run
+
+
+def _only_run_in(folder: Path) -> FileLock:
+    """A lock that a second training in the same folder does not get. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"another training is writing to {folder}; wait for it or change CHECKPOINTS") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error}; change CHECKPOINTS") from error
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep the last run's files when a new one starts in its folder."""
+    old = [folder / name for name in ("best.pt", "last.pt", "log.csv", "curves.png") if (folder / name).exists()]
+    if old:
+        previous = folder / "previous"
+        previous.mkdir(exist_ok=True)
+        for file in old:
+            file.replace(previous / file.name)
+        print(f"a new run; the files of the last one are now in {previous}")
+
+
+def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
+    """The weights without those of a frozen pretrained encoder: a checkpoint holds its id only."""
+    left_out = "encoder." if about.get("arguments", {}).get("freeze_encoder") else ()
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(left_out)}
+
+
+def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
+    """After an epoch: print its line, write best.pt if it is the best one, last.pt and log.csv."""
+    line = run.log[-1]
+    numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
+    print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
+    averaged = _own_weights(run.ema.module, about)
+    if score > run.best:
+        run.best = score
+        checkpoint.save({**about, "weights": checkpoint.halve(averaged), "score": score}, folder / "best.pt")
+    everything = {
+        "weights": _own_weights(run.model, about),
+        "ema": averaged,
+        "ema_updates": run.ema.n_averaged,
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        "best": run.best,
+        "log": run.log,
+    }
+    checkpoint.save({**about, **everything}, folder / "last.pt")
+    write_csv(run.log, folder / "log.csv")
+
+
+def _resume(run: _Run, path: Path, epochs: int) -> None:
+    """Restore everything from last.pt. Raises UserError."""
+    if not path.exists():
+        raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
+    saved = checkpoint.load(path)
+    if saved["constants"]["EPOCHS"] != epochs:
+        raise UserError(f"{path} belongs to a run of EPOCHS = {saved['constants']['EPOCHS']}, now it is {epochs}")
+    checkpoint.load_state(run.model, saved["weights"], path, ignore="encoder.")
+    checkpoint.load_state(run.ema.module, saved["ema"], path, ignore="encoder.")
+    run.ema.n_averaged.copy_(saved["ema_updates"])
+    run.optimizer.load_state_dict(saved["optimizer"])
+    run.schedule.load_state_dict(saved["schedule"])
+    run.epoch, run.best, run.log = saved["epoch"], saved["best"], saved["log"]
