@@ -21,7 +21,7 @@ import torch
 
 from models.clipseg import HUB_ID
 from utils.classes import require_same
-from utils.config import require_between, require_choice, require_positive, run_script
+from utils.config import parse_numbers, require_between, require_choice, require_positive, run_script
 from utils.device import pick_device
 from utils.distributed import distributed, is_main
 from utils.errors import UserError
@@ -48,6 +48,7 @@ SKIP_BAD = False  # True leaves out pictures that cannot be read; the table then
 # what
 ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that are declared in utils/rows.py or have a checkpoint
 FLIP = False  # a second line per row: averaged over the picture and its mirror image
+SCALES = "own"  # at which rows by class see a picture, of their training's size: "1", "1,1.4"; own: as in utils/rows.py
 CLIPSEG = HUB_ID  # hub id or folder of its weights; its prompts are in utils/scoring/by_text.py
 CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture; takes many minutes
 # instead: the rows on corrupted pictures, results/robustness.csv; goes on where it was stopped
@@ -116,7 +117,8 @@ def check_constants() -> None:
 def rows_for(samples: Sequence[Sample], device: torch.device) -> tuple[list[Row], dict[str, str]]:
     """The rows of ROWS that know the data's classes and whose weights are here, and why the others are left out."""
     classes = samples[0].classes
-    loaded, missing = load_rows(ROWS or find_rows(CHECKPOINTS), CHECKPOINTS, device, classes, hub_id=CLIPSEG)
+    options = {"scales": () if SCALES == "own" else parse_numbers("SCALES", SCALES), "hub_id": CLIPSEG}
+    loaded, missing = load_rows(ROWS or find_rows(CHECKPOINTS), CHECKPOINTS, device, classes, **options)
     rows = []
     for row in loaded:
         try:
@@ -130,7 +132,7 @@ def rows_for(samples: Sequence[Sample], device: torch.device) -> tuple[list[Row]
 def score(row: Row, flip: bool, samples: Sequence[Sample], left_out: int) -> tuple[dict[str, str], torch.Tensor]:
     """One line of results.csv, and the confusion matrices of all pictures."""
     names = {sample.name for sample in samples}
-    dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.image_size, keep=names if left_out else None)
+    dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size, keep=names if left_out else None)
     folder = Path(SAVE_MASKS) / f"{row.name}{'_flip' * flip}" if SAVE_MASKS else None
 
     def on_prediction(index: int, ids: np.ndarray, part: str) -> None:

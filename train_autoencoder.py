@@ -38,7 +38,7 @@ from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
 from utils.figures.plots import plot_curves, plot_examples
 from utils.files import replacing
-from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
 from utils.scoring.by_class import validate
@@ -73,6 +73,9 @@ SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
 COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle, in stage 2
+EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
+PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
+ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
 # optimisation, of both stages
 PRETRAIN_EPOCHS = 20
 EPOCHS = 50
@@ -100,10 +103,11 @@ def main() -> None:
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     sizes = ("IMAGE_SIZE", "SMALL_SIZE", "PATCH", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
     require_positive(constants, *sizes, "ENCODER_RATE", "PICTURE_EVERY", "LABELS_PERCENT")
-    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "ROUGH")
     require_between(constants, 0, 0.95, "MASK_RATIO")
     require_between(constants, 0, 100, "LABELS_PERCENT")
     require_range("SCALE", SCALE)
+    require_choice("EDGE", EDGE, EDGES)
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
     if FINETUNE == "scratch" and STAGE == 1:
@@ -208,7 +212,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):
         size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
-        images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE)
+        images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
     # 4. Train, validated exactly as evaluate.py does it; a run that was interrupted in stage 1 begins stage 2 anew.

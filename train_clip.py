@@ -6,6 +6,7 @@
     python train_clip.py --ENCODER=facebook/dinov2-small --IMAGE_SIZE=252 --ROW=DINOv2   # as a row beside CLIP's
     python train_clip.py --AUGMENT_FEATURES=False                     # encode augmented pictures in every step
     python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False   # fine-tune the encoder too
+    python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False --START=checkpoints/clip/best.pt --ROW=Tuned
 
 The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
 cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/, or ROW/) {best.pt, last.pt,
@@ -14,6 +15,7 @@ what to expect.
 """
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ import torch
 
 from models.clip import CLIPCNN
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import load
+from utils.checkpoint import load, load_state
 from utils.classes import read_classes
 from utils.config import (
     require_between,
@@ -36,7 +38,7 @@ from utils.device import pick_device
 from utils.distributed import distributed
 from utils.errors import UserError
 from utils.figures.plots import plot_curves
-from utils.inputs.augment import augment, jitter_colour, normalise
+from utils.inputs.augment import EDGES, augment, jitter_colour, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.features import FeatureDataset, encoder_key
 from utils.rows import folder_of
@@ -55,6 +57,7 @@ CORRECTIONS = 4  # simulated clicks after the first one, at most
 EDITED = 0.5  # share of the corrected pictures of which a part is to be left out, or something beside the animal kept
 WARM_START = "CLIP"  # row whose decoder to begin with, if it was trained on the same encoder; empty: none
 WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
+START = ""  # a checkpoint by class to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -64,6 +67,7 @@ ENCODER = "openai/clip-vit-base-patch16"  # hub id or folder of CLIP, SigLIP, DI
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it; needs AUGMENT_FEATURES = False
 ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
+RATE_DECAY = 1.0  # per block, from the last to the first: below 1 the first blocks, which are general, change less
 FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch; for trying things out
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
@@ -73,6 +77,9 @@ AUGMENT_FEATURES = True  # keep the features of pictures and mirror images; Fals
 SCALE = (0.7, 1.8)  # magnification, for encoded pictures
 ROTATION = 15.0  # degrees at most, for encoded pictures
 COLOUR = 0.5  # 0 none, 1 strong; with kept features only the stem's picture is changed
+EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
+PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
+ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
 # optimisation
 EPOCHS = 5  # with kept features an epoch is every picture and its mirror image
 BATCH_SIZE = 16  # of all processes together
@@ -97,8 +104,9 @@ def main() -> None:
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "ENCODER_RATE", "WARM_RATE")
     require_between(constants, 0, 19, "CORRECTIONS")
-    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED")
+    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED", "PASTE", "ROUGH", "RATE_DECAY")
     require_range("SCALE", SCALE)
+    require_choice("EDGE", EDGE, EDGES)
     name, train = ("pointclip", train_by_click) if PROMPT == "point" else ("clip", train_by_class)
     folder = Path(CHECKPOINTS) / folder_of(ROW, name)
     device = pick_device(DEVICE)
@@ -112,6 +120,8 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
     # 1. Model: encoder and decoder.
     classes = read_classes(DATA_ROOT)
     model, arguments = build_model(CLIPCNN, {"classes": len(classes)})
+    if START:
+        load_state(model, load(START)["weights"], START, ignore="encoder.")
 
     # 2. Data: with the features of the frozen encoder, or as pictures alone.
     data = open_data(model, arguments, device)
@@ -208,7 +218,9 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
         return normalise(images, mean, std), masks.long(), tokens.float()
 
     def augment_pictures(batch, generator):
-        images, masks = augment(*batch, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR)
+        images, masks = augment(
+            *batch, generator, IMAGE_SIZE, SCALE, ROTATION, COLOUR, edge=EDGE, paste=PASTE, rough=ROUGH
+        )
         images = normalise(images, mean, std)
         return images, masks, encoder(images) if frozen else None
 
@@ -279,14 +291,22 @@ def encoder_title(arguments: dict) -> str:
 
 
 def parameter_groups(model: CLIPCNN | PointCLIP, arguments: dict, warm: bool) -> list[dict]:
-    """All at LEARNING_RATE; times ENCODER_RATE the encoder, if it is trained, and times WARM_RATE a warm decoder."""
-    rates = {"encoder.": 1.0 if arguments["encoder"] == "tiny" else ENCODER_RATE}  # random weights: nothing to lose
-    rates["decoder."] = WARM_RATE if warm else 1.0
-    groups = {rate: [] for rate in (1.0, *rates.values())}
+    """All at LEARNING_RATE; times ENCODER_RATE the encoder, if it is trained, and times WARM_RATE a warm decoder.
+
+    The encoder's rate falls by RATE_DECAY per block towards its input.
+    """
+    encoder_rate = 1.0 if arguments["encoder"] == "tiny" else ENCODER_RATE  # random weights have nothing to lose
+    depth = model.encoder.vit.config.num_hidden_layers if model.encoder else 0
+    groups = {}
     for name, parameter in model.named_parameters():
+        rate = WARM_RATE if warm and name.startswith("decoder.") else 1.0
+        if name.startswith("encoder."):
+            block = re.search(r"layers?\.(\d+)\.", name)
+            below = depth - 1 - int(block[1]) if block else depth if "embeddings" in name else 0
+            rate = encoder_rate * RATE_DECAY**below
         if parameter.requires_grad:
-            groups[next((rate for part, rate in rates.items() if name.startswith(part)), 1.0)].append(parameter)
-    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items() if parameters]
+            groups.setdefault(rate, []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
 
 if __name__ == "__main__":

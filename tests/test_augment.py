@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from utils.classes import VOID
 from utils.inputs.augment import augment, erase_rectangle, jitter_colour, normalise
+from utils.inputs.degrade import _jpeg, degrade
+from utils.inputs.paste import compose, cut_out, fill_animals
 
 PURE = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0]], dtype=torch.uint8)  # class id -> colour
 STRONG = {"scale": (0.5, 2.0), "rotation": 30.0}
@@ -153,3 +156,112 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_every_chan
     expected = torch.tensor([-2.0, 1.0, 0.5]).view(1, 3, 1, 1)
     torch.testing.assert_close(normalise(images, mean, std), expected)
     torch.testing.assert_close(normalise(images.float() / 255, mean, std), expected)
+
+
+# ------------------------------------------------------------------- animals cut out, on other backgrounds
+
+
+def animals(count: int = 6, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures of an animal in its class's colour and with a void rim on a blue background, and their masks."""
+    masks = torch.zeros(count, side, side, dtype=torch.uint8)
+    for index in range(count):
+        top, left = 8 + 3 * index, 30 - 4 * index
+        masks[index, top - 3 : top + 27, left - 3 : left + 21] = VOID
+        masks[index, top : top + 24, left : left + 18] = 1 + index % 2
+    return coloured(torch.where(masks == VOID, 0, masks)), masks
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pasted_pixels_carry_the_label_of_their_animal(seed):
+    images, masks = compose(*animals(), seeded(seed), 80, 12, share=(0.05, 0.5), plain=0.0, hide=0.0)
+    values, strongest = images.movedim(1, -1).max(-1)
+    sure = (values > 0.999) & (images.sum(1) < 1.001) & (masks != VOID)
+    assert sure.float().mean() > 0.3
+    assert torch.equal(masks[sure].long(), torch.tensor([1, 2, 0])[strongest][sure])
+    assert {1, 2} <= set(masks[sure].unique().tolist())
+
+
+def test_the_rim_of_a_pasted_animal_stays_void():
+    _, masks = compose(*animals(), seeded(), 80, 12, share=(0.2, 0.5), animals=1, plain=0.0, hide=0.0)
+    animal, background = (masks > 0) & (masks != VOID), masks == 0
+    beside = F.max_pool2d(animal[:, None].float(), 3, 1, 1)[:, 0] > 0
+    assert (masks == VOID).any((1, 2)).all()
+    assert not (beside & background).any()
+
+
+def test_an_animal_takes_the_share_of_the_picture_that_was_asked_for():
+    _, masks = compose(*animals(), seeded(), 200, 12, share=(0.04, 0.04), animals=1, plain=0.0, hide=0.0)
+    shares = ((masks > 0) & (masks != VOID)).float().mean((1, 2))
+    assert shares.max() < 0.042 and shares.min() > 0.018  # at least half of its box, turned, is inside
+
+
+def test_what_lies_over_an_animal_is_background():
+    _, free = compose(*animals(), seeded(), 80, 12, share=(0.5, 0.5), plain=0.0, hide=0.0)
+    _, hidden = compose(*animals(), seeded(), 80, 12, share=(0.5, 0.5), plain=0.0, hide=1.0)
+    changed = free != hidden
+    assert changed.any((1, 2)).sum() > 6
+    assert (hidden[changed] == 0).all()
+
+
+def test_without_an_animal_a_composition_is_background():
+    images, masks = animals()
+    composed, labels = compose(images, torch.zeros_like(masks), seeded(), 40, 5)
+    assert composed.shape == (5, 3, 40, 40) and composed.isfinite().all()
+    assert (labels == 0).all()
+
+
+def test_a_filled_picture_has_the_background_s_colours_and_keeps_what_was_background():
+    images, masks = animals()
+    filled = fill_animals(images.float() / 255, masks[:, None].float())
+    blue = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(filled, blue.expand_as(filled), atol=1e-3, rtol=0)
+    everywhere = fill_animals(images.float() / 255, torch.ones(6, 1, 64, 64))
+    assert everywhere.isfinite().all()  # nothing is known
+
+
+def test_a_cut_out_is_opaque_inside_half_in_the_void_beside_it_and_clear_elsewhere():
+    _, masks = animals()
+    alpha = cut_out(masks[:, None].float())[:, 0]
+    inside = -F.max_pool2d(-((masks == 1) | (masks == 2))[:, None].float(), 3, 1, 1)[:, 0] > 0
+    outside = F.max_pool2d((masks != 0)[:, None].float(), 3, 1, 1)[:, 0] == 0
+    torch.testing.assert_close(alpha[inside], torch.ones_like(alpha[inside]))
+    torch.testing.assert_close(alpha[outside], torch.zeros_like(alpha[outside]))
+    assert 0.2 < alpha[masks == VOID].mean() < 0.8
+
+
+def test_a_mirrored_edge_continues_picture_and_mask_alike(masks):
+    images, moved = augment(coloured(masks), masks, seeded(), 80, scale=(0.5, 0.5), edge="mirror")
+    assert (moved != VOID).all()
+    values, strongest = images.movedim(1, -1).max(-1)
+    sure = (values > 0.999) & (images.sum(1) < 1.001)
+    assert sure.float().mean() > 0.6
+    assert torch.equal(moved[sure], torch.tensor([1, 2, 0])[strongest][sure])
+
+
+def test_pasting_replaces_its_share_of_the_batch_and_follows_the_seed(masks):
+    options = {"scale": (0.7, 1.8), "paste": 0.5, "rough": 0.5, "colour": 1.0, "edge": "mirror"}
+    one, same, other = (augment(coloured(masks), masks, seeded(s), 40, **options) for s in (7, 7, 8))
+    assert torch.equal(one[0], same[0]) and torch.equal(one[1], same[1])
+    assert not torch.equal(one[0], other[0])
+    assert one[0].min() >= 0 and one[0].max() <= 1 and one[1].dtype == torch.int64
+    assert set(one[1].unique().tolist()) <= {0, 1, 2, VOID}
+
+
+def test_degrading_by_chance_changes_some_pictures_and_keeps_the_range():
+    images = torch.rand(32, 3, 41, 41, generator=seeded())
+    assert torch.equal(degrade(images, seeded(), 0.0), images)
+    rough = degrade(images, seeded(), 0.2)
+    changed = (rough != images).flatten(1).any(1)
+    assert 0 < changed.sum() < 32
+    assert rough.min() >= 0 and rough.max() <= 1
+
+
+def test_coarse_blocks_keep_what_is_flat_and_lose_faint_detail():
+    flat = torch.full((2, 3, 19, 16), 0.4)
+    faint = flat + 0.02 * torch.rand(flat.shape, generator=seeded())
+    step = torch.tensor([0.2, 0.0]).view(2, 1, 1, 1)
+    coded = _jpeg(faint, step)
+    assert (coded[0, :, :16] - 0.4).abs().max() < 0.02  # a step of 0.2 over the 8 x 8 pixels of the mean
+    assert coded[0, :, :8, :8].flatten(1).std(1).max() < 1e-5
+    assert torch.equal(coded[0, :, 16:], faint[0, :, 16:])  # no whole block
+    assert torch.equal(coded[1], faint[1])

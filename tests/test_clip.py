@@ -227,3 +227,15 @@ def test_a_pretrained_encoder_is_trained_slowly_whatever_the_fallback_is(monkeyp
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert {rates[id(parameter)] for parameter in model.encoder.parameters()} == {rate}
     assert {rates[id(parameter)] for parameter in model.head.parameters()} == {1.0}
+
+
+def test_the_first_blocks_of_an_encoder_change_least(monkeypatch):
+    monkeypatch.setattr(train_clip, "RATE_DECAY", 0.5)
+    monkeypatch.setattr(train_clip, "ENCODER_RATE", 0.1)
+    model = CLIPCNN("tiny", freeze_encoder=False)
+    groups = train_clip.parameter_groups(model, {"encoder": "some/vit"}, warm=False)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    names = {name: rates[id(parameter)] for name, parameter in model.encoder.named_parameters()}
+    blocks = [{rate for name, rate in names.items() if f"layers.{block}." in name} for block in range(3)]
+    assert blocks == [{0.025}, {0.05}, {0.1}]
+    assert {rate for name, rate in names.items() if "embeddings" in name} == {0.0125}

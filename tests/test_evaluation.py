@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from utils.classes import VOID
+from utils.classes import PETS, VOID
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
-from utils.scoring.by_class import evaluate, predictor, to_size
+from utils.scoring.by_class import ByClass, evaluate, predictor, to_size
 from utils.scoring.metrics import scores
 
 CPU = torch.device("cpu")
@@ -94,3 +94,33 @@ def test_a_model_that_is_certain_stays_so_when_its_logits_are_resized():
     logits = predictor(Certain(), MEAN, STD, flip=True)(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
     assert logits.isfinite().all()
     assert (to_size(logits[0], (9, 7)) == 0).all()
+
+
+class Thirds(nn.Module):
+    """Knows nothing but the size of what it sees: small pictures are a cat, large ones a dog, the left less surely."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(0, 1, images.shape[-1]).expand_as(images[:, 0])
+        large = images.shape[-1] > 32
+        return torch.stack([-ramp, ramp if not large else -ramp, ramp if large else -ramp], 1)
+
+
+def test_scales_average_the_softmax_and_the_second_sees_the_mirror_image():
+    images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    logits = predictor(Thirds(), MEAN, STD, sizes=(32, 48))(images)
+    assert logits.shape == (2, 3, 48, 48)
+    cat, dog = logits[0, 1:, 0].exp()
+    assert cat[0] < cat[-1] and dog[0] > dog[-1]  # the dog was seen in the mirror
+    both = predictor(Thirds(), MEAN, STD, flip=True, sizes=(32, 48))(images)
+    torch.testing.assert_close(both, both.flip(-1))
+    one = predictor(Thirds(), MEAN, STD, sizes=(48,))(images)
+    torch.testing.assert_close(one, Thirds()(images / 255))
+
+
+def test_a_row_at_two_scales_takes_pictures_of_the_larger_one(oxford_root):
+    row = ByClass("thirds", Thirds(), CPU, 32, MEAN, STD, PETS, scales=(1, 1.4))
+    assert row.sizes == [32, 48] and row.view_size == 48
+    with pytest.raises(ValueError, match="48"):
+        row.score(SegmentationDataset(oxford_root, "test", 32))
+    assert row.score(SegmentationDataset(oxford_root, "test", 48)).sum() > 0
+    assert row.segment(np.zeros((20, 30, 3), np.uint8)).ids.shape == (20, 30)

@@ -19,6 +19,7 @@ inputs/           from files to batches
     cache         arrays that are computed once and kept on disk
     features      the same for the tokens of a frozen encoder
     augment       augmentation of whole batches
+    geometry, paste, degrade   its parts: scale and turn, cut out and paste, blur and noise
     perturbations eight ways to corrupt a picture
     clicks        where a person would click
     plain         the usual way to load pictures, to measure the loader against

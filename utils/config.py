@@ -101,6 +101,17 @@ def require_range(name: str, values: tuple[float, ...]) -> None:
         raise UserError(f"{name} = {','.join(map(str, values))}: must be two positive numbers, the smaller one first")
 
 
+def parse_numbers(name: str, text: str) -> tuple[float, ...]:
+    """ "1,1.4" -> (1.0, 1.4). Raises UserError unless they are positive numbers."""
+    try:
+        numbers = tuple(map(float, text.split(",")))
+    except ValueError:
+        numbers = (0.0,)
+    if min(numbers) <= 0:
+        raise UserError(f"{name} = {text}: must be positive numbers with commas between them")
+    return numbers
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UserError unless the constant's value is one of choices."""
     if value not in choices:

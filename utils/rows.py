@@ -30,10 +30,15 @@ class Declared:
     file: str  # of its model in models/; also its folder below CHECKPOINTS, and "model" in its checkpoints
     model_class: str  # in that file
     kind: type[Row]  # ByClass, ByText, ByClick
-    command: str  # that makes its weights
+    script: str  # that makes its weights, with its options
     colour: str = ""  # in figures
+    scales: tuple[float, ...] = (1.0,)  # of its training's size, at which a picture is seen
     hub_id: str = ""  # of weights that are used as they are; "": a checkpoint of its own
     own_folder: str = ""  # of a row of the user's own, instead of `file`
+
+    @property
+    def command(self) -> str:
+        return f"python {self.script}"
 
     @property
     def folder(self) -> str:
@@ -44,12 +49,14 @@ class Declared:
         return getattr(importlib.import_module(f"models.{self.file}"), self.model_class)
 
 
+TWO = (1.0, 1.4)  # scales; a convolutional encoder finds more of what is small or large at the other one
+
 ROWS = (
-    Declared("UNET", "unet", "UNet", ByClass, "python train_unet.py", "#0072B2"),
-    Declared("Autoencoder", "autoencoder", "AutoencoderSegmenter", ByClass, "python train_autoencoder.py", "#E69F00"),
-    Declared("CLIP", "clip", "CLIPCNN", ByClass, "python train_clip.py", "#009E73"),
-    Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "python evaluate.py --ROWS=CLIPSeg", "#999999", HUB_ID),
-    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "python train_clip.py --PROMPT=point", "#CC79A7"),
+    Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),
+    Declared("Autoencoder", "autoencoder", "AutoencoderSegmenter", ByClass, "train_autoencoder.py", "#E69F00", TWO),
+    Declared("CLIP", "clip", "CLIPCNN", ByClass, "train_clip.py", "#009E73"),
+    Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "evaluate.py --ROWS=CLIPSeg", "#999999", hub_id=HUB_ID),
+    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "train_clip.py --PROMPT=point", "#CC79A7"),
 )
 
 
@@ -66,7 +73,7 @@ def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
         except (UserError, KeyError):  # not one of ours
             continue
         if base:
-            found[name] = replace(base, name=name, own_folder=name, command=f'{base.command} --ROW="{name}"', colour="")
+            found[name] = replace(base, name=name, own_folder=name, script=f'{base.script} --ROW="{name}"', colour="")
     return found
 
 
@@ -84,12 +91,19 @@ def folder_of(row: str, model: str) -> str:
 
 
 def load_row(
-    name: str, checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options: object
+    name: str,
+    checkpoints: str | Path,
+    device: torch.device,
+    classes: Classes | None = None,
+    *,
+    scales: Collection[float] = (),
+    hub_id: str = "",
+    threshold: float = 0.3,
 ) -> Row:
     """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
 
-    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: hub_id, which
-    weights a row by text uses (id or folder), and its threshold; other kinds disregard them.
+    scales: of a row by class, instead of its own. Of a row by text: classes: those of the data, its prompts (None:
+    background, cat and dog); hub_id: its weights, by id or folder, instead of its own; threshold: of its scores.
     """
     rows = find_rows(checkpoints)
     if name not in rows:
@@ -97,25 +111,28 @@ def load_row(
     row = rows[name]
     folder = Path(checkpoints) / row.folder
     if row.hub_id:
-        hub_id = str(options.pop("hub_id", row.hub_id))
+        hub_id = hub_id or row.hub_id
         try:
             model = row.model.from_pretrained(hub_id).to(device)
         except OSError as error:
             raise UserError(str(error)) from error
         about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
-        return row.kind(name, model, device, *about, folder=folder, **options)
+        return row.kind(name, model, device, *about, folder=folder, threshold=threshold)
     path = folder / "best.pt"
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
-    return row.kind(name, model, device, *about, str(path))
+    return row.kind(name, model, device, *about, str(path), tuple(scales or row.scales))
 
 
 def load_rows(
     names: Collection[str], checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options
 ) -> tuple[list[Row], dict[str, str]]:
-    """The rows whose weights are here, in the order of the table, and why the others are not."""
+    """The rows whose weights are here, in the order of the table, and why the others are not.
+
+    options: as of load_row().
+    """
     rows, missing = [], {}
     for name in (name for name in find_rows(checkpoints) if name in names):
         try:

@@ -1,12 +1,14 @@
 """Augmentation of whole batches on the device they lie on: geometry for pictures and masks alike, then colour."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
+from utils.inputs.degrade import degrade
+from utils.inputs.geometry import random_affine, sample, uniform
+from utils.inputs.paste import compose
 
+EDGES = ("grey", "mirror")  # what lies beyond a picture's edge
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pictures in 0..1, RGB
 
 
@@ -27,19 +29,32 @@ def augment(
     rotation: float = 0.0,
     colour: float = 0.0,
     erase: float = 0.0,
+    edge: str = "grey",
+    paste: float = 0.0,
+    rough: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random scale, crop, aspect, rotation and horizontal flip of pictures and masks, then colour of pictures.
 
     images: uint8 (N, 3, H, W), masks: uint8 (N, H, W); generator: a CPU generator, so that a seed means the
     same on every device. Returns float32 (N, 3, size, size) in 0..1 and int64 (N, size, size). What comes
     from outside a picture is grey, and VOID in its mask. scale: magnification of the animal, 1 keeps it;
-    rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle.
+    rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle; edge: "mirror"
+    goes on with the mirrored picture and mask in place of grey and VOID; paste: share of the batch that becomes
+    compose()'s pictures; rough: chance of each change of degrade().
     """
-    grid = F.affine_grid(_affine(len(images), generator, scale, rotation), (len(images), 3, size, size), False)
-    grid = grid.to(images.device)
+    batch = images, masks
+    theta = random_affine(len(images), generator, scale, rotation)
+    grid = F.affine_grid(theta, (len(images), 3, size, size), False).to(images.device)
+    padding = "reflection" if edge == "mirror" else "zeros"
     # Shifted so that the zeros outside of the picture are grey, and void in the mask.
-    images = F.grid_sample(images.float() / 255 - 0.5, grid, "bilinear", "zeros", False) + 0.5
-    masks = F.grid_sample(masks[:, None].float() - VOID, grid, "nearest", "zeros", False)[:, 0] + VOID
+    images = sample(images.float() / 255 - 0.5, grid, theta, padding) + 0.5
+    masks = F.grid_sample(masks[:, None].float() - VOID, grid, "nearest", padding, False)[:, 0] + VOID
+    if paste:
+        pasted = torch.rand(len(images), generator=generator) < paste
+        if pasted.any():
+            images[pasted], masks[pasted] = compose(*batch, generator, size, int(pasted.sum()))
+    if rough:
+        images = degrade(images, generator, rough)
     if colour:
         images = jitter_colour(images, generator, colour)
     if erase:
@@ -52,10 +67,10 @@ def jitter_colour(images: torch.Tensor, generator: torch.Generator, strength: fl
     count = len(images)
 
     def factor(spread: float) -> torch.Tensor:
-        return torch.exp(_uniform(count, generator, -spread, spread) * strength)
+        return torch.exp(uniform(count, generator, -spread, spread) * strength)
 
     brightness, contrast, saturation = factor(0.4), factor(0.4), factor(0.7)
-    hue = _uniform(count, generator, -0.35, 0.35) * strength  # radians
+    hue = uniform(count, generator, -0.35, 0.35) * strength  # radians
     saturation = saturation.where(torch.rand(count, generator=generator) > 0.1 * strength, 0.0)  # some grey pictures
     # In YIQ, saturation scales and hue turns the two colour axes: one 3 x 3 matrix per picture does both.
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -73,29 +88,10 @@ def jitter_colour(images: torch.Tensor, generator: torch.Generator, strength: fl
 def erase_rectangle(images: torch.Tensor, generator: torch.Generator, chance: float) -> torch.Tensor:
     """Fill one random rectangle of some pictures with grey (random erasing, Zhong et al., AAAI 2020)."""
     count, _, height, width = images.shape
-    half = _uniform(2 * count, generator, 0.05, 0.25).view(2, count, 1)
+    half = uniform(2 * count, generator, 0.05, 0.25).view(2, count, 1)
     centre = torch.rand(2, count, 1, generator=generator)
     chosen = torch.rand(count, 1, generator=generator) < chance
     rows = ((torch.arange(height) / height - centre[0]).abs() < half[0]) & chosen  # (N, H)
     columns = (torch.arange(width) / width - centre[1]).abs() < half[1]  # (N, W)
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]  # (N, 1, H, W)
     return images.masked_fill(inside.to(images.device), 0.5)
-
-
-def _affine(count: int, generator: torch.Generator, scale: tuple[float, float], rotation: float) -> torch.Tensor:
-    """Random maps from output to input coordinates in -1..1, (N, 2, 3), as F.affine_grid takes them."""
-    zoom = torch.exp(_uniform(count, generator, math.log(scale[0]), math.log(scale[1])))
-    aspect = torch.exp(_uniform(count, generator, -0.15, 0.15) * (scale[0] != scale[1]))
-    angle = torch.deg2rad(_uniform(count, generator, -rotation, rotation))
-    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    across, down = aspect / zoom, 1 / (aspect * zoom)  # half the width and height of the window, 1 = the picture
-    shift = _uniform(2 * count, generator, -1, 1).view(2, count)
-    # A window smaller than the picture stays inside of it; a larger one keeps the picture inside.
-    shift = shift * torch.stack([(1 - across).abs(), (1 - down).abs()])
-    rows = [across * angle.cos() * flip, -down * angle.sin(), shift[0]]
-    columns = [across * angle.sin() * flip, down * angle.cos(), shift[1]]
-    return torch.stack([torch.stack(rows, 1), torch.stack(columns, 1)], 1)
-
-
-def _uniform(count: int, generator: torch.Generator, low: float, high: float) -> torch.Tensor:
-    return torch.rand(count, generator=generator) * (high - low) + low

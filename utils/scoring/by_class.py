@@ -32,13 +32,16 @@ class ByClass(Row):
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
     ) -> torch.Tensor:
-        predict = predictor(self.model, self.mean, self.std, flip)
+        if dataset.size != self.view_size:
+            raise ValueError(f"{self.name} takes pictures of {self.view_size} px (view_size), not of {dataset.size}")
+        predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
         return evaluate(predict, dataset, self.device, len(self.classes), batch_size, self.name, on_prediction)
 
     @torch.inference_mode()
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         with autocast(self.device):
-            logits = predictor(self.model, self.mean, self.std, flip)(squash(image, self.image_size, self.device))[0]
+            predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
+            logits = predict(squash(image, self.view_size, self.device))[0]
         found = Segmentation(to_size(logits, image.shape[:2]).byte().cpu().numpy(), self.classes)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
@@ -47,21 +50,39 @@ class ByClass(Row):
         return segment
 
 
-def predictor(model: nn.Module, mean: Sequence[float], std: Sequence[float], flip: bool = False) -> Predict:
-    """Wrap a model for evaluation: normalises, and with `flip` averages the softmax over picture and mirror image.
+def predictor(
+    model: nn.Module, mean: Sequence[float], std: Sequence[float], flip: bool = False, sizes: Sequence[int] = ()
+) -> Predict:
+    """Wrap a model for evaluation: normalises, and averages the softmax over views of a picture if there are several.
 
-    Features of the pictures that are already known are handed on to the model, as float32; not with flip.
+    flip: the picture and its mirror image are views. sizes: the picture is seen at these, in pixels a side; without
+    flip every second one sees the mirror image, which costs nothing; none: as it is. Features of the pictures that are
+    already known are handed on to the model, as float32; not with several views.
     """
 
     def predict(images: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
-        images = normalise(images, mean, std)
-        if not flip:
-            return model(images, *(x.float() for x in features))
-        mirrored = model(images.flip(-1)).flip(-1)
+        if len(sizes) < 2 and not flip:
+            return model(normalise(images, mean, std), *(x.float() for x in features))
+        found = []
+        for number, size in enumerate(sizes or (None,)):
+            view = normalise(_resized(images, (size, size)) if size else images, mean, std)
+            for mirror in (False, True) if flip else (number % 2 == 1,):
+                logits = model(view.flip(-1)).flip(-1) if mirror else model(view)
+                found.append(logits.float().softmax(1))
+        largest = max((p.shape[-2:] for p in found), key=max)
         # Resizing a logarithm of 0 would make NaN of it.
-        return (model(images).float().softmax(1) + mirrored.float().softmax(1)).clamp(min=1e-30).log()
+        return sum(_resized(p, largest) for p in found).clamp(min=1e-30).log()
 
     return predict
+
+
+def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(N, C, H, W) at another size: uint8 pictures become float32 in 0..1, with antialiasing."""
+    if images.shape[-2:] == torch.Size(size):
+        return images
+    if images.dtype != torch.uint8:
+        return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(images.float() / 255, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def validate(

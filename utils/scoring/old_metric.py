@@ -37,7 +37,7 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 def main() -> None:
     require_positive(globals(), "BATCH")
     device = pick_device(DEVICE)
-    lines = [line_of(load_row(name, CHECKPOINTS, device)) for name in ROWS]
+    lines = [line_of(load_row(name, CHECKPOINTS, device, scales=(1.0,))) for name in ROWS]
     write_csv(lines, Path(RESULTS) / "old_metric.csv")
     table = markdown_table({key: "mIoU" if key == "miou" else key for key in lines[0]}, lines)
     print(table)
@@ -49,7 +49,7 @@ def line_of(row: Row) -> dict[str, str]:
     """A line of results/old_metric.csv."""
     if row.prompt:
         raise UserError(f"ROWS: {row.name} needs a {row.prompt}; the old metric is one of rows by class")
-    dataset, classes = SegmentationDataset(DATA_ROOT, SPLIT, row.image_size), len(row.classes)
+    dataset, classes = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size), len(row.classes)
     with_outline = np.zeros((len(dataset), classes + 1, classes), np.int64)
 
     def count(index: int, prediction: np.ndarray, part: str) -> None:

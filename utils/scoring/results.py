@@ -10,7 +10,7 @@ from utils.scoring.metrics import miou_interval, scores
 from utils.scoring.row import Row
 from utils.tables import row_place
 
-_LAST = ("miou_per_image", "params_m", "images_per_second")  # columns behind those of the classes
+_LAST = ("miou_per_image", "params_m", "images_per_second", "scales")  # columns behind those of the classes
 _DIGITS = {"params_m": ".2f", "images_per_second": ".1f"}
 KEY = ("model", "flip", "data", "split")  # of a line
 
@@ -31,8 +31,9 @@ def result_line(
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
     line = {"model": row.name, "flip": str(int(flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
     line |= {"data": data, "split": split, "images": images}
+    scales = {"scales": " ".join(f"{scale:g}" for scale in row.scales)}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
-    return line | texts
+    return line | texts | scales
 
 
 def merge_lines(
@@ -63,8 +64,8 @@ def same_columns(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 def titles_of(lines: Sequence[dict[str, str]]) -> dict[str, str]:
     """Columns of the table on screen and in README, with the classes that these lines have; more are in the CSV."""
     classes = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
-    titles = {"model": "model", "flip": "flip", "encoder": "encoder", "images": "images", "miou": "mIoU"}
-    titles |= {"interval": "95 %", "mdice": "mDice", "pixel_accuracy": "accuracy"}
+    titles = {"model": "model", "flip": "flip", "scales": "scales", "encoder": "encoder", "images": "images"}
+    titles |= {"miou": "mIoU", "interval": "95 %", "mdice": "mDice", "pixel_accuracy": "accuracy"}
     titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in classes}
     return titles | {"params_m": "params (M)", "images_per_second": "img/s"}
 
@@ -76,7 +77,4 @@ def interval_of(line: dict[str, str]) -> str:
 
 def table_lines(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """Lines of results.csv as the table shows them: flip in a word, the interval in one cell."""
-    return [
-        line | {"flip": "flip" * (line["flip"] == "1"), "interval": interval_of(line)}
-        for line in lines
-    ]
+    return [line | {"flip": "flip" * (line["flip"] == "1"), "interval": interval_of(line)} for line in lines]

@@ -67,7 +67,7 @@ def score_robustness(
         if same:
             result = {key: same[key] for key in ("miou", "mdice")}
         else:
-            dataset = PerturbedDataset(samples, row.image_size, name, level)
+            dataset = PerturbedDataset(samples, row.view_size, name, level)
             found = scores(row.score(dataset, batch_size=batch_size), row.counted)
             result = {key: f"{found[key]:.4f}" for key in ("miou", "mdice")}
         line = {"model": row.name, "data": data, "perturbation": name, "level": str(level), **result}

@@ -49,6 +49,7 @@ class Row:
     classes: Classes
     encoder: str = ""  # its title; "" for a model without a pretrained encoder
     checkpoint: str = ""
+    scales: tuple[float, ...] = (1.0,)  # by class: it sees a picture at these multiples of image_size
 
     prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
 
@@ -56,6 +57,19 @@ class Row:
     def counted(self) -> tuple[str, ...]:
         """Names of the classes that the confusion matrices of score() count."""
         return self.classes.names
+
+    @property
+    def view_size(self) -> int:
+        """Pixels a side of the squashed pictures that score() takes: image_size, or the largest of the scales."""
+        return max(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """image_size at every scale, as a multiple of the encoder's patch size."""
+        patch = getattr(getattr(self.model, "encoder", None), "patch_size", 16)
+        return [
+            self.image_size if scale == 1 else round(self.image_size * scale / patch) * patch for scale in self.scales
+        ]
 
     @property
     def params_m(self) -> float:

@@ -1,0 +1,133 @@
+"""Animals cut out and pasted on the backgrounds of other pictures: small, partly hidden, several, of both species."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from utils.classes import VOID
+from utils.inputs.geometry import random_affine, sample, uniform
+
+
+def compose(
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    generator: torch.Generator,
+    size: int,
+    count: int,
+    share: tuple[float, float] = (0.01, 1.5),
+    animals: int = 3,
+    plain: float = 0.15,
+    hide: float = 0.3,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Animals cut out and pasted on the backgrounds of other pictures (simple copy-paste, Ghiasi et al., CVPR 2021).
+
+    images: uint8 (N, 3, H, W), masks: uint8 (N, H, W). Returns `count` new pictures, float32 (count, 3, size, size)
+    in 0..1, and their masks, float32 (count, size, size). share: of the picture that an animal's box takes, drawn
+    evenly on a logarithmic scale; one to `animals` animals, each of any picture, the last one on top; plain: share
+    of colour gradients with noise as background; hide: chance that a blob of background lies over the animals.
+    """
+    device = images.device
+    images, masks = images.float() / 255, masks[:, None].float()
+    plates = fill_animals(images, masks)
+    canvas = _background(plates, generator, size, count, plain)
+    target = torch.zeros(count, 1, size, size, device=device)
+    layers = torch.cat([images - 0.5, cut_out(masks)], 1)  # (N, 4, H, W); zeros outside are grey
+    boxes = _boxes(masks[:, 0]).cpu()  # (N, 4)
+    number = torch.randint(1, animals + 1, (count,), generator=generator)
+    for animal in range(animals):
+        chosen = torch.randint(len(images), (count,), generator=generator)
+        there = ((number > animal) & (boxes[chosen, 2] > 0)).float().to(device).view(-1, 1, 1, 1)
+        theta = _place(boxes[chosen], generator, share)
+        grid = F.affine_grid(theta, (count, 4, size, size), False).to(device)
+        moved = sample(layers[chosen], grid, theta)
+        canvas = canvas + moved[:, 3:] * there * (moved[:, :3] + 0.5 - canvas)
+        label = F.grid_sample(masks[chosen], grid, "nearest", "zeros", False)
+        target = torch.where((label > 0) & (there > 0), label, target)
+    if hide:
+        over = _blob(count, generator, size, hide).to(device)
+        texture = _background(plates, generator, size, count, plain)
+        canvas = canvas + over * (texture - canvas)
+        target = torch.where(over > 0.5, 0.0, target)
+    return canvas.clamp(0, 1), target[:, 0]
+
+
+def fill_animals(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Backgrounds alone: what is no background is filled with the colours around it, the finest that are known.
+
+    images: float (N, 3, H, W), masks: (N, 1, H, W). Pull-push of Gortler et al., The Lumigraph, SIGGRAPH 1996.
+    """
+    known = 1 - F.max_pool2d((masks != 0).float(), 7, 1, 3)  # without the soft edge of the fur
+    levels = [(images * known, known)]
+    while min(levels[-1][0].shape[-2:]) > 1:
+        levels.append(tuple(F.avg_pool2d(x, 2, ceil_mode=True) for x in levels[-1]))
+    filled = levels[-1][0] / levels[-1][1].clamp(min=1e-4)
+    for colour, weight in reversed(levels[:-1]):
+        filled = F.interpolate(filled, size=colour.shape[-2:], mode="bilinear", align_corners=False)
+        sure = (4 * weight).clamp(max=1)
+        filled = sure * colour / weight.clamp(min=1e-4) + (1 - sure) * filled
+    return filled.clamp(0, 1)
+
+
+def cut_out(masks: torch.Tensor) -> torch.Tensor:
+    """Opacity of the animals, 0..1, soft at their edges: (N, 1, H, W) -> the same. The boundary, void, is half in."""
+    inside = ((masks > 0) & (masks != VOID)).float()
+    near = F.max_pool2d(inside, 9, 1, 4)
+    return F.avg_pool2d(F.pad(inside + 0.6 * (masks == VOID) * near, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def _background(plates: torch.Tensor, generator: torch.Generator, size: int, count: int, plain: float) -> torch.Tensor:
+    """Backgrounds at random scales, mirrored at their edges, or plain gradients: (count, 3, size, size) in 0..1."""
+    chosen = torch.randint(len(plates), (count,), generator=generator)
+    grid = F.affine_grid(random_affine(count, generator, (0.5, 3.0), 15.0), (count, 3, size, size), False).to(
+        plates.device
+    )
+    textures = F.grid_sample(plates[chosen], grid, "bilinear", "reflection", False)
+    coarse = torch.rand(count, 3, 2, 2, generator=generator)
+    noise = torch.randn(count, 1, size, size, generator=generator) * uniform(count, generator, 0, 0.1).view(-1, 1, 1, 1)
+    gradients = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True) + noise
+    is_plain = (torch.rand(count, generator=generator) < plain).view(-1, 1, 1, 1)
+    return torch.where(is_plain.to(plates.device), gradients.clamp(0, 1).to(plates.device), textures)
+
+
+def _boxes(masks: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) -> the animals' box in -1..1, (N, 4): centre across and down, half width and height; 0 for none."""
+    inside = (masks > 0) & (masks != VOID)
+    sides = []
+    for axis in (1, 2):  # columns, rows
+        hit = inside.any(axis).float()  # (N, length)
+        length = hit.shape[1]
+        low, high = hit.argmax(1), length - hit.flip(1).argmax(1)
+        sides.append(((low + high) / length - 1, (high - low) / length * hit.amax(1)))
+    return torch.stack([sides[0][0], sides[1][0], sides[0][1], sides[1][1]], 1)
+
+
+def _place(boxes: torch.Tensor, generator: torch.Generator, share: tuple[float, float]) -> torch.Tensor:
+    """Random maps from output to input coordinates that put a box anywhere, at least half of it inside. (N, 2, 3)."""
+    count = len(boxes)
+    centre, half = boxes[:, :2], boxes[:, 2:].clamp(min=0.05)
+    area = torch.exp(uniform(count, generator, math.log(share[0]), math.log(share[1])))
+    zoom = (area / half.prod(1)).sqrt()
+    aspect = torch.exp(uniform(count, generator, -0.25, 0.25))
+    scale = torch.stack([zoom * aspect, zoom / aspect], 1)  # output over input, across and down
+    angle = torch.deg2rad(uniform(count, generator, -15, 15))
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    # A centre in -1..1 for what fits, and an animal larger than the picture covers its middle.
+    at = uniform(2 * count, generator, -1, 1).view(count, 2) * (1 - 0.5 * (half * scale).clamp(max=1))
+    turn = torch.stack([angle.cos() * flip, -angle.sin(), angle.sin() * flip, angle.cos()], 1).view(count, 2, 2)
+    linear = turn / scale[:, None, :]
+    return torch.cat([linear, (centre[:, :, None] - linear @ at[:, :, None])], 2)
+
+
+def _blob(count: int, generator: torch.Generator, size: int, chance: float) -> torch.Tensor:
+    """Opacity 0..1 of one soft-edged ellipse in some pictures: (count, 1, size, size)."""
+    axis = torch.linspace(-1, 1, size)
+    centre = uniform(2 * count, generator, -1, 1).view(2, count, 1, 1)
+    half = uniform(2 * count, generator, 0.1, 0.5).view(2, count, 1, 1)
+    power = uniform(count, generator, 1, 5).view(count, 1, 1)  # from a rhombus to nearly a rectangle
+    distance = sum(
+        ((axis.view(shape) - at) / side).abs() ** power
+        for shape, at, side in zip(((1, 1, -1), (1, -1, 1)), centre, half, strict=True)
+    )
+    there = (torch.rand(count, generator=generator) < chance).view(count, 1, 1)
+    return (((1 - distance) * 10).clamp(0, 1) * there)[:, None]
