@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -35,6 +37,7 @@ from utils.inputs.plain import PlainDataset, draw_photos
 from utils.scoring.by_class import ByClass
 from utils.scoring.by_click import ByClick
 from utils.scoring.by_text import ByText, add_background
+from utils.scoring.onnx_graphs import class_graph, to_int8, to_onnx
 from utils.scoring.row import Row
 from utils.scoring.speed import evaluation_race
 from utils.tables import markdown_table, write_between_markers
@@ -63,7 +66,12 @@ def main() -> None:
     works = {
         (name, scale): work(name, scale) for name in _BENCHMARKS for scale in (_SCALES if name in _SCALED else ("1 x",))
     }
+    without_onnx = [] if find_spec("onnxruntime") else [name for name in _BENCHMARKS if name.startswith("onnx")]
+    if without_onnx:
+        print(f"left out: {', '.join(without_onnx)}; pip install -r requirements-export.txt", flush=True)
     for (name, scale), (what, pictures, side) in works.items():
+        if name in without_onnx:
+            continue
         if name in (WHAT or _BENCHMARKS) and (scale in SCALES or name not in _SCALED):
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, spawn) as pool:  # a process each: its peak memory is its own
@@ -246,6 +254,26 @@ def clipseg(device: torch.device, pictures: int, side: int) -> Race:
     return Race("pictures/s", _BF16, pictures, ours, plain)
 
 
+def onnx(device: torch.device, pictures: int, side: int, make: Callable[[], nn.Module], int8: bool = False) -> Race:
+    """Photos of 500 x 375 pixels, from their pixels to ids: the file that export.py writes, beside PyTorch."""
+    import onnxruntime
+
+    row = row_of(ByClass, make, torch.device("cpu"), side)
+    data = to_onnx(class_graph(row), {"row": row.name})
+    session = onnxruntime.InferenceSession(to_int8(data) if int8 else data, providers=["CPUExecutionProvider"])
+    photos = np.random.default_rng(0).integers(0, 256, (pictures, 375, 500, 3), np.uint8)
+
+    def ours() -> None:
+        for photo in photos:
+            session.run(["ids"], {"picture": photo[None]})
+
+    def plain() -> None:
+        for photo in photos:
+            row.segment(photo)
+
+    return Race("pictures/s", "int8 against " * int8 + "fp32", pictures, ours, plain)
+
+
 def start(device: torch.device, pictures: int, side: int, script: str) -> Race:
     """A script up to its help text; plain: `import torch` alone."""
 
@@ -288,6 +316,9 @@ _BENCHMARKS = {
     "point evaluation": (partial(evaluation_race, **_POINTCLIP), f"PointCLIP evaluation, {_OF}", None, 256),
     "click": (click, "a click, DeiT-Tiny, {side} px", 1, 256),
     "clipseg": (clipseg, "CLIPSeg, {side} px, two prompts", 2, 352),
+    "onnx unet": (partial(onnx, make=UNet), "U-Net in onnxruntime, against PyTorch, {side} px", 8, 160),
+    "onnx clip": (partial(onnx, make=untrained.clip_cnn), "CLIP in onnxruntime, against PyTorch, {side} px", 4, 320),
+    "onnx int8": (partial(onnx, make=untrained.clip_cnn, int8=True), "CLIP, int8, likewise, {side} px", 4, 320),
     **{
         f"start {script}": (partial(start, script=script), f"start of {script}, against import torch", 1, 0)
         for script in _SCRIPTS

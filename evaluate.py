@@ -157,7 +157,7 @@ def report(
 ) -> None:
     """Print the table; write results.csv, per_image.csv, the figures, and README's tables if asked."""
     # "–" for a row that was not scored, an empty cell where a column has no meaning
-    print(markdown_table(titles_of(lines), [*table_lines(lines), *({"model": name} for name in missing)], 3))
+    print(markdown_table(titles_of(lines), [*table_lines(lines), *({"model": name} for name in missing)], 4))
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     if not lines:
@@ -175,7 +175,7 @@ def report(
     plot_confusions(confusions, matrices)
     if README:
         unscored = [{"model": name} for name in order if name not in {line["model"] for line in known}]
-        tables = {f"results {data}": markdown_table(titles_of(known), [*table_lines(known), *unscored], 3)}
+        tables = {f"results {data}": markdown_table(titles_of(known), [*table_lines(known), *unscored], 4)}
         write_between_markers(README, tables | {f"errors {data}": markdown_table(*error_table(errors))})
     print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
 

@@ -23,7 +23,7 @@ from utils.figures.overlays import draw_points, heat_map, overlay, save_mask, sa
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_pictures
 from utils.inputs.pictures import read_image
-from utils.rows import find_rows, load_row
+from utils.rows import find_rows, load_row, row_named
 from utils.scoring.row import Row, Segmentation
 
 # what
@@ -86,13 +86,10 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
 
 
 def find_row() -> str:
-    """MODEL by its name in the table or its folder, in any case; with POINT or TEXT a row that takes it."""
-    rows = find_rows(CHECKPOINTS)
-    named = [name for name, row in rows.items() if MODEL.lower() in (name.lower(), row.folder.lower())]
-    if not named:
-        raise UserError(f"MODEL = {MODEL!r}: must be one of {', '.join(name.lower() for name in rows)}")
+    """MODEL; with POINT or TEXT, if it takes none, the first row that does."""
+    rows, name = find_rows(CHECKPOINTS), row_named(MODEL, CHECKPOINTS)
     asked = "click" if POINT else "text" if TEXT else ""
-    chosen = [name for name in (*named, *rows) if not asked or rows[name].kind.prompt == asked][0]
+    chosen = next(name for name in (name, *rows) if not asked or rows[name].kind.prompt == asked)
     if rows[chosen].kind.prompt == "click" and not POINT:
         raise UserError(f"MODEL = {MODEL!r} needs a click: --POINT=x,y")
     return chosen

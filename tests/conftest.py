@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,13 @@ def torchrun(processes: int, *command: object, dies: bool = False) -> subprocess
     )
     assert bool(result.returncode) == dies, result.stderr[-3000:]
     return result
+
+
+def readme_code(title: str) -> list[str]:
+    """The code blocks of a section of the README."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    body = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return re.findall(r"```\w*\n(.*?)```", body, re.DOTALL)
 
 
 def run_here(script: ModuleType, *arguments: str) -> None:

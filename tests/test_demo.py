@@ -43,7 +43,8 @@ class Colours(torch.nn.Module):
         return (20 * torch.minimum(0.3 - near, far - 0.3))[None, None]
 
     def encode_prompts(self, prompts):
-        return torch.tensor([DISKS[name][1] for [name] in prompts]) / 255
+        # the classes' own prompts are templates: red for all of them
+        return torch.tensor([DISKS.get(texts[0], DISKS["red"])[1] for texts in prompts]) / 255
 
     def forward(self, images, colours, flip):
         return 20 * (0.3 - (images[:, None] - colours[None, :, :, None, None]).norm(dim=2))
@@ -57,7 +58,7 @@ class Reddish(torch.nn.Module):
 def load(name):
     """Stands in for demo.load; its UNET takes red for cats and green for dogs."""
 
-    kind = {"UNET": ByClass, "CLIPSeg": ByText, "PointCLIP": ByClick}[name]
+    kind = {"CLIPSeg": ByText, "PointCLIP": ByClick}.get(name, ByClass)
     model = Reddish() if kind is ByClass else Colours()
     return kind(name, model, torch.device("cpu"), SIZE, Colours.mean, Colours.std, PETS)
 

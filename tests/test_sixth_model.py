@@ -8,18 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, script_environment
+from conftest import REPOSITORY, readme_code, script_environment
 from PIL import Image
 
 pytestmark = pytest.mark.slow
 SMALL = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=8", "--EPOCHS=15", "--BATCH_SIZE=7", "--EMA_DECAY=0.9")
-
-
-def section(title: str) -> list[str]:
-    """The code blocks of a section of the README."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    body = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return re.findall(r"```\w*\n(.*?)```", body, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +21,7 @@ def copy(tmp_path_factory):
     target = tmp_path_factory.mktemp("clone") / "repository"
     left_out = (".git", ".venv", "cache", "synthetic", "checkpoints", "results", "images", "predictions")
     shutil.copytree(REPOSITORY, target, ignore=shutil.ignore_patterns(*left_out))
-    model, training_script, line = section("Add a model")
+    model, training_script, line = readme_code("Add a model")
     (target / "models" / "tinynet.py").write_text(model)
     subprocess.run(["bash", "-c", training_script], cwd=target, check=True)
     rows = target / "utils" / "rows.py"

@@ -40,6 +40,7 @@ scoring/          from weights to numbers
     results       lines of results.csv and the table
     error_analysis    what went wrong in which picture
     robustness    rows on corrupted pictures
+    onnx_graphs   what export.py writes
     speed         how fast a row is scored
     old_metric    why old numbers look so low (python -m utils.scoring.old_metric)
 

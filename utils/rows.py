@@ -77,6 +77,15 @@ def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
     return found
 
 
+def row_named(text: str, checkpoints: str | Path) -> str:
+    """The row with this name in the table or this folder, in any case: the constant MODEL. Raises UserError."""
+    rows = find_rows(checkpoints)
+    named = [name for name, row in rows.items() if text.lower() in (name.lower(), row.folder.lower())]
+    if not named:
+        raise UserError(f"MODEL = {text!r}: must be one of {', '.join(name.lower() for name in rows)}")
+    return named[0]
+
+
 def folder_of(row: str, model: str) -> str:
     """Folder below CHECKPOINTS of a training's row: a new row's name is its folder's. Raises UserError.
 

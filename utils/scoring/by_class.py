@@ -77,12 +77,11 @@ def predictor(
 
 
 def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(N, C, H, W) at another size: uint8 pictures become float32 in 0..1, with antialiasing."""
+    """(N, C, H, W) at another size: uint8 pictures become float32 in 0..1."""
     if images.shape[-2:] == torch.Size(size):
         return images
-    if images.dtype != torch.uint8:
-        return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
-    return F.interpolate(images.float() / 255, size=size, mode="bilinear", align_corners=False, antialias=True)
+    images = images.float() / 255 if images.dtype == torch.uint8 else images
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
 def validate(

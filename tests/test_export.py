@@ -1,0 +1,207 @@
+"""ONNX files: the ids of predict.py from the pixels on, for any size, batch and number of clicks."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, readme_code, run_here
+from PIL import Image
+from skimage.data import chelsea  # CC0: a cat's face, 300 x 451 pixels
+
+import export
+import predict
+from models.clip import CLIPCNN
+from models.pointclip import PointCLIP
+from utils import checkpoint
+from utils.classes import PETS
+from utils.errors import UserError
+from utils.files import read_csv
+from utils.inputs.dataset import SegmentationDataset
+from utils.rows import load_row
+from utils.scoring import onnx_graphs
+from utils.scoring.by_class import ByClass
+from utils.scoring.metrics import scores
+from utils.scoring.onnx_graphs import resample
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+PICTURES = {"cat": chelsea(), "portrait": chelsea()[:, 100:317], "small": chelsea()[::5, ::4], "dot": chelsea()[:1, :1]}
+
+
+logging.getLogger("torch.__trace").propagate = False  # pytest would format what torch.export says of every step
+
+
+@pytest.fixture(scope="module")
+def unet_file(tmp_path_factory) -> Path:
+    """The U-Net that comes with the repository."""
+    path = tmp_path_factory.mktemp("onnx") / "unet.onnx"
+    run_here(export, "--MODEL=unet", f"--OUT={path}", f"--CHECKPOINTS={REPOSITORY / 'checkpoints'}")
+    return path
+
+
+def save_random(model_class: type, encoder: str, image_size: int, folder: Path) -> str:
+    """A checkpoint with random weights below `folder`; returns the model's name."""
+    name = {CLIPCNN: "clip", PointCLIP: "pointclip"}[model_class]
+    torch.manual_seed(0)
+    arguments = {"encoder": encoder, "widths": (8, 16, 24, 32), "freeze_encoder": encoder != "tiny"}
+    model = model_class(**arguments)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and not module.weight.any():  # what starts as 0 would hide a mistake
+            torch.nn.init.normal_(module.weight, std=0.1)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    clicks = [torch.tensor([[[0.2, 0.3, 1.0], [0.7, 0.6, 0.0]]]).expand(4, -1, -1)] if model_class is PointCLIP else []
+    model.train()(torch.randn(4, 3, image_size, image_size), *clicks)  # batch statistics, so that logits vary
+    content = {"model": name, "arguments": arguments, "weights": model.state_dict(), "image_size": image_size}
+    content |= {"mean": model.encoder.mean, "std": model.encoder.std}
+    checkpoint.save(content, folder / name / "best.pt")
+    return name
+
+
+def predicted(monkeypatch, folder: Path, pictures: dict[str, np.ndarray], **constants) -> dict[str, np.ndarray]:
+    """The masks that predict.py writes for pictures."""
+    (folder / "pictures").mkdir()
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / "pictures" / f"{name}.png")
+    constants = {"DEVICE": "cpu", "OUT": str(folder), "CHECKPOINTS": str(folder), **constants}
+    for key, value in constants.items():
+        monkeypatch.setattr(predict, key, value)
+    assert predict.main([str(folder / "pictures")]) == 0
+    return {name: np.array(Image.open(folder / "masks" / f"{name}.png")) for name in pictures}
+
+
+def agreement(path: Path, masks: dict[str, np.ndarray]) -> float:
+    """The least share of pixels, over PICTURES, where the file's ids are those of the masks."""
+    session = onnxruntime.InferenceSession(path)
+    shares = []
+    for name, mask in masks.items():
+        ids, probabilities = session.run(None, {"picture": PICTURES[name][None]})
+        assert ids.dtype == np.uint8 and ids.shape == (1, *mask.shape)
+        assert probabilities.dtype == np.float32 and probabilities.shape == (1, 3, *mask.shape)
+        np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+        assert (probabilities.argmax(1) == ids).mean() > 0.999
+        shares.append((ids[0] == mask).mean())
+    return min(shares)
+
+
+@pytest.mark.parametrize("count", [1, 7, 40, 160, 256, 341, 500])
+@pytest.mark.parametrize("size", [33, 160, 320])
+def test_a_picture_is_squashed_to_the_last_bit_as_pillow_does_it(count, size):
+    values = np.random.default_rng(0).integers(0, 256, (count, 50), np.uint8)
+    expected = np.array(Image.fromarray(values).resize((50, size), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(resample(torch.from_numpy(values), size).numpy(), expected)
+
+
+@pytest.mark.slow
+def test_the_shipped_unet_gives_the_ids_of_predict(unet_file, tmp_path, monkeypatch):
+    masks = predicted(monkeypatch, tmp_path, PICTURES, MODEL="unet", CHECKPOINTS=str(REPOSITORY / "checkpoints"))
+    assert (masks["cat"] == 1).mean() > 0.5
+    assert agreement(unet_file, masks) > 0.999
+
+
+@pytest.mark.slow
+def test_pictures_of_a_batch_get_the_ids_that_they_get_alone(unet_file):
+    session = onnxruntime.InferenceSession(unet_file)
+    batch = np.stack([chelsea(), chelsea()[:, ::-1], chelsea()[::-1]])
+    together = session.run(["ids"], {"picture": batch})[0]
+    alone = np.concatenate([session.run(["ids"], {"picture": picture[None]})[0] for picture in batch])
+    assert (together == alone).mean() > 0.9999
+    assert (together[0] != together[2]).mean() > 0.1
+
+
+@pytest.mark.slow
+def test_the_file_says_what_it_is_and_nothing_of_the_machine_that_made_it(unet_file):
+    metadata = onnxruntime.InferenceSession(unet_file).get_modelmeta().custom_metadata_map
+    assert {key: json.loads(value) for key, value in metadata.items()} == {
+        "row": "UNET",
+        "image_size": checkpoint.load(REPOSITORY / "checkpoints" / "unet" / "best.pt")["image_size"],
+        "classes": ["background", "cat", "dog"],
+        "colours": [[0, 0, 0], [128, 0, 0], [0, 128, 0]],
+    }
+    assert not any(folder.encode() in unet_file.read_bytes() for folder in (str(REPOSITORY), torch.__path__[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["tiny", "folder"])
+def test_clip_gives_the_ids_of_predict(encoder, tiny_clip_folder, tmp_path, monkeypatch):
+    name = save_random(CLIPCNN, "tiny" if encoder == "tiny" else str(tiny_clip_folder), 96, tmp_path)
+    run_here(export, f"--MODEL={name}", f"--OUT={tmp_path / 'clip.onnx'}", f"--CHECKPOINTS={tmp_path}")
+    masks = predicted(monkeypatch, tmp_path, PICTURES, MODEL=name)
+    assert len(np.unique(masks["cat"])) > 1
+    assert agreement(tmp_path / "clip.onnx", masks) > 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["tiny", "folder"])
+def test_the_example_with_numpy_and_onnxruntime_alone_gives_the_mask_of_predict(
+    encoder, tiny_clip_folder, tmp_path, monkeypatch, capsys
+):
+    save_random(PointCLIP, "tiny" if encoder == "tiny" else str(tiny_clip_folder), 96, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run_here(export, "--MODEL=pointclip", "--CHECKPOINTS=.")
+    assert "wrote pointclip_encoder.onnx (" in capsys.readouterr().out
+    picture = chelsea()[:180, 100:340]  # so narrow that no window has both clicks: predict.py looks at the whole
+    Image.fromarray(picture).save("photo.jpg")
+    picture = np.array(Image.open("photo.jpg"))
+    exec(readme_code("Export")[1], {})
+    mask = np.array(Image.open("mask.png"))
+    expected = predicted(monkeypatch, tmp_path, {"photo": picture}, POINT=["210,140", "30,40,0"])["photo"]
+    assert 0.01 < expected.mean() < 0.99
+    assert mask.shape == expected.shape and (mask == (expected == 1)).mean() > 0.999
+
+
+@pytest.mark.slow
+def test_a_file_that_gives_something_else_than_pytorch_is_an_error(unet_file):
+    row = load_row("UNET", REPOSITORY / "checkpoints", torch.device("cpu"))
+    graph = onnx_graphs.class_graph(row)
+    with torch.no_grad():
+        onnx_graphs.check(unet_file.read_bytes(), graph)
+        row.model.head.bias += torch.tensor([0.0, 1.0, 0.0])
+        with pytest.raises(UserError, match="of probabilities differ between onnxruntime and PyTorch"):
+            onnx_graphs.check(unet_file.read_bytes(), graph)
+
+
+@pytest.mark.slow
+def test_a_model_that_has_no_graph_is_an_error_with_its_row_and_the_reason():
+    class Undecided(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images if images.sum() > 0 else -images
+
+    row = ByClass("sixth", Undecided(), torch.device("cpu"), 32, (0.5,) * 3, (0.5,) * 3, PETS)
+    graph = onnx_graphs.class_graph(row)
+    with pytest.raises(UserError, match="^sixth cannot be exported: .*data-dependent"):
+        onnx_graphs.to_onnx(graph, {"row": "sixth"})
+
+
+def test_clipseg_is_an_error_that_says_why():
+    with pytest.raises(UserError, match="CLIPSeg cannot be exported: its classes are texts"):
+        run_here(export, "--MODEL=clipseg")
+
+
+def test_without_onnxruntime_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="onnxruntime is missing: pip install -r requirements-export.txt"):
+        run_here(export)
+
+
+@pytest.mark.slow
+def test_a_file_is_scored_on_a_split_and_weights_of_8_bits_take_a_third(oxford_root, tmp_path, monkeypatch):
+    name = save_random(CLIPCNN, "tiny", 96, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = (f"--MODEL={name}", "--CHECKPOINTS=.", f"--DATA_ROOT={oxford_root}", "--SCORE=test")
+    run_here(export, *options)
+    run_here(export, *options, "--INT8=True", "--OUT=small.onnx")
+    whole, small = read_csv("results/export.csv")
+    assert (whole["weights"], small["weights"], whole["images"]) == ("fp32", "int8", "8")
+    assert float(small["megabytes"]) < 0.45 * float(whole["megabytes"])
+    row = load_row("CLIP", tmp_path, torch.device("cpu"))
+    expected = scores(row.score(SegmentationDataset(oxford_root, "test", 96)), row.counted)["miou"]
+    assert float(whole["miou"]) == pytest.approx(expected, abs=0.001)
+    assert float(small["miou"]) == pytest.approx(expected, abs=0.05)
+    run_here(export, "--MODEL=clip", "--CHECKPOINTS=.", "--OUT=other.onnx")
+    assert len(read_csv("results/export.csv")) == 2

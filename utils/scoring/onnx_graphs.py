@@ -1,0 +1,209 @@
+"""What export.py writes as ONNX: a model with everything between the pixels of a picture as given and its answer."""
+
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.errors import UserError
+from utils.inputs.augment import normalise
+from utils.scoring.by_class import predictor
+from utils.scoring.row import Row
+
+
+@dataclass
+class Graph:
+    """A module to be written as one file."""
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic_shapes: tuple  # the inputs' axes of any length, as torch.export takes them
+    draw: Callable[[int, int, int], tuple[torch.Tensor, ...]]  # batch, height, width -> random inputs
+
+
+def class_graph(row: Row) -> Graph:
+    axes = {0: "batch", 1: "height", 2: "width"}
+    return Graph(ClassGraph(row), ("picture",), ("ids", "probabilities"), (axes,), draw_picture)
+
+
+def click_graphs(row: Row) -> dict[str, Graph]:
+    """The end of the file's name -> graph."""
+    model, side = row.model, row.image_size
+
+    def draw_clicks(batch: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
+        features = model.encode(torch.randn(batch, 3, side, side))
+        clicks = torch.rand(batch, batch + 1, 3) * torch.tensor([width, height, 2])
+        return clicks.floor(), torch.tensor([height, width]), torch.rand_like(features[0][:, :1]), *features
+
+    count = len(draw_clicks(1, 1, 1)) - 3
+    names = tuple(f"features_{level}" for level in range(count))
+    picture, any_number = {0: "batch", 1: "height", 2: "width"}, {0: "batch"}
+    shapes = ({0: "batch", 1: "clicks"}, {}, any_number, (any_number,) * count)
+    inputs, outputs = ("clicks", "size", "previous", *names), ("mask", "probabilities", "low_resolution")
+    return {
+        "_encoder": Graph(ClickEncoder(row), ("picture",), names, (picture,), draw_picture),
+        "_decoder": Graph(ClickDecoder(model), inputs, outputs, shapes, draw_clicks),
+    }
+
+
+def draw_picture(batch: int, height: int, width: int) -> tuple[torch.Tensor]:
+    return (torch.randint(256, (batch, height, width, 3), dtype=torch.uint8),)
+
+
+@torch.no_grad()
+def to_onnx(graph: Graph, metadata: dict) -> bytes:
+    """The ONNX file of a graph, checked. Raises UserError if it cannot be one, or does not give what PyTorch gives."""
+    import onnx
+
+    graph.module.eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # one name for equal axes is intended
+        try:
+            program = torch.onnx.export(
+                graph.module,
+                graph.draw(2, 50, 60),
+                dynamo=True,
+                dynamic_shapes=graph.dynamic_shapes,
+                input_names=graph.inputs,
+                output_names=graph.outputs,
+                opset_version=20,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"{metadata['row']} cannot be exported: {reason}") from error
+    model = program.model_proto
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # paths of this machine
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        for axis in output.type.tensor_type.shape.dim:
+            if axis.dim_param.startswith("u"):  # torch.export's own name of a length that was in a tensor
+                axis.dim_param = {"u0": "height", "u1": "width"}[axis.dim_param]
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+    data = model.SerializeToString()
+    check(data, graph)
+    return data
+
+
+def check(data: bytes, graph: Graph) -> None:
+    """Raise UserError unless the file is valid and gives what PyTorch gives, on a batch of another size."""
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(data, full_check=True)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    inputs = graph.draw(3, 75, 41)
+    given = {name: value.numpy() for name, value in zip(graph.inputs, inputs, strict=True)}
+    expected = graph.module(*inputs)
+    for name, values, reference in zip(graph.outputs, session.run(None, given), expected, strict=True):
+        off = np.abs(values.astype(np.float32) - reference.float().numpy()) > 0.01
+        if off.mean() > 0.001:
+            raise UserError(f"{off.mean():.1%} of {name} differ between onnxruntime and PyTorch: nothing was written")
+
+
+def to_int8(data: bytes) -> bytes:
+    """The same graph with its weights in 8 bits, unpacked as it runs (onnxruntime's dynamic quantisation)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        before.write_bytes(data)
+        operators = ["Conv", "Gemm", "MatMul"]
+        quantize_dynamic(before, after, op_types_to_quantize=operators, weight_type=QuantType.QUInt8)
+        return after.read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------ modules
+
+
+class Squash(nn.Module):
+    """Picture uint8 (N, H, W, 3) -> uint8 (N, 3, S, S), squashed as Pillow does it."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        count, height = picture.shape[:2]
+        columns = resample(picture.movedim(2, 0).flatten(1), self.size)  # (S, N * H * 3)
+        columns = columns.unflatten(1, (count, height, 3))
+        rows = resample(columns.movedim(2, 0).flatten(1), self.size)  # (S, S * N * 3)
+        return rows.unflatten(1, (self.size, count, 3)).permute(2, 3, 0, 1)
+
+
+class ClassGraph(nn.Module):
+    """A row by class: picture uint8 (N, H, W, 3) -> ids uint8 (N, H, W) and probabilities (N, classes, H, W)."""
+
+    def __init__(self, row: Row):
+        super().__init__()
+        self.model, self.squash = row.model, Squash(row.view_size)
+        self.predict = predictor(row.model, row.mean, row.std, sizes=row.sizes)
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.predict(self.squash(picture))
+        logits = F.interpolate(logits, size=picture.shape[1:3], mode="bilinear", align_corners=False)
+        return logits.argmax(1).to(torch.uint8), logits.softmax(1)
+
+
+class ClickEncoder(nn.Module):
+    """A row by click: picture uint8 (N, H, W, 3) -> feature maps of the model's encode(), finest first."""
+
+    def __init__(self, row: Row):
+        super().__init__()
+        self.row, self.model, self.squash = row, row.model, Squash(row.image_size)
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.model.encode(normalise(self.squash(picture), self.row.mean, self.row.std)))
+
+
+class ClickDecoder(nn.Module):
+    """Clicks, size, previous and the encoder's feature maps -> mask, probabilities and the next `previous`.
+
+    clicks: (N, K, 3), x and y in pixels of the picture as given; 1 on the thing, 0 on the rest, -1 for no click.
+    size: int64 (2,), height and width of the picture. previous: probabilities (N, 1, S / 2, S / 2) without the last
+    click, 0 before the first. mask: bool (N, H, W); probabilities: (N, H, W).
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, clicks: torch.Tensor, size: torch.Tensor, previous: torch.Tensor, *features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        height, width = size.tolist()
+        torch._check(height > 0)  # what torch.export cannot know of a number that is in a tensor
+        torch._check(width > 0)
+        places = (clicks[..., :2] + 0.5) / size.flip(0)
+        logits = self.model.decode(list(features), torch.cat([places, clicks[..., 2:]], 2), previous)
+        full = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+        return full.sigmoid() > 0.5, full.sigmoid(), logits.sigmoid()
+
+
+def resample(values: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (n, C) -> (size, C) along the first axis, to the last bit what Pillow's BILINEAR gives.
+
+    A triangle filter with support max(n / size, 1), weights rounded to 22 bits, the sum rounded half up. (ONNX's own
+    Resize with antialias=1 rounds otherwise in one of twenty pixels where n / size is a fraction like 4 / 5.)
+    """
+    count, tile = values.shape[0], math.gcd(size, 16)  # pixels of the result that share a window: few weights are 0
+    scale = torch.scalar_tensor(count, dtype=torch.float64) / size
+    support = scale.clamp(min=1)
+    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * scale).view(-1, tile, 1)  # (windows, tile, 1)
+    first = (centres[:, :1] - support).floor().clamp(min=0)
+    window = first + torch.arange((tile + 1) * count // size + 4)  # (windows, 1, L): at least all within the support
+    weights = (1 - (window + 0.5 - centres).abs() / support).clamp(min=0) * (window < count)  # (windows, tile, L)
+    weights = (weights / weights.sum(2, keepdim=True) * 2**22 + 0.5).floor()
+    inside = values[window[:, 0].long().clamp(max=count - 1)]  # (windows, L, C)
+    total = (weights @ inside.double()).flatten(0, 1)  # whole numbers below 2**53: exact
+    return (total / 2**22 + 0.5).floor().to(torch.uint8)
