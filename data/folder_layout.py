@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from functools import cache
 from itertools import repeat
 from pathlib import Path
 from signal import SIG_IGN, SIGINT, signal
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from utils.classes import MOST, named, write_classes
 from utils.errors import UserError
 from utils.files import write_text
+from utils.inputs.pictures import open_picture
 
 SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 
@@ -124,17 +125,6 @@ def report(faults: list[Fault]) -> list[str]:
 # ------------------------------------------------------------------------------------------ one picture
 
 
-@contextmanager
-def open_picture(file: Path) -> Iterator[Image.Image]:
-    """The picture in a file, not decoded yet. Raises UserError, also for damage found while it is open."""
-    try:
-        with Image.open(file) as image:
-            yield image
-    # What Pillow's decoders raise on damaged files.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file}: cannot be read as a picture ({error})") from error
-
-
 def displayed_size(file: Path) -> tuple[int, int]:
     """Height and width of a picture as the loader will see it: turned as its EXIF entry says. Raises UserError."""
     with open_picture(file) as image:
@@ -150,5 +140,11 @@ def save_pair(picture: Path, mask: np.ndarray, folder: Path, name: str) -> None:
     except OSError:  # on another disk, or of another owner
         shutil.copyfile(picture, link)
     image = Image.fromarray(mask)
-    image.putpalette(named(range(MOST)).palette.tobytes())
+    image.putpalette(_palette())
     image.save(folder / "masks" / f"{name}.png")
+
+
+@cache
+def _palette() -> bytes:
+    """PASCAL VOC's colours of all ids, once for all masks."""
+    return named(range(MOST)).palette.tobytes()

@@ -10,10 +10,11 @@ import numpy as np
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data.folder_layout import Fault, describe, holds, open_picture, save_pair, write_data_set
+from data.folder_layout import Fault, describe, holds, save_pair, write_data_set
 from utils.classes import VOID
 from utils.config import require_choice, require_positive
 from utils.errors import UserError
+from utils.inputs.pictures import open_picture
 
 CLASSES = (
     "background,aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,motorbike,person,"

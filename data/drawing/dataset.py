@@ -83,6 +83,7 @@ def write_others(
     root: Path, classes: Sequence[str], train_pictures: int, test_pictures: int, sides: tuple[int, int], seed: int
 ) -> None:
     """Pictures and index masks of any of ANIMALS in the folder layout, with classes.txt."""
+    palette = named(("background", *classes)).palette.tobytes()
     subjects = [(name, label) for label, name in enumerate(classes, 1)]
     first_val = train_pictures - (train_pictures + 9) // 10  # a tenth is for validation, as in the other layouts
     for split in ("train", "val", "test"):
@@ -100,7 +101,7 @@ def write_others(
         split = "train" if number < first_val else "val" if number < train_pictures else "test"
         name = f"{subject.animal}_{number // len(subjects) + 1}"
         image.save(root / split / "images" / f"{name}.jpg", quality=92)
-        mask.putpalette(named(("background", *classes)).palette.tobytes())
+        mask.putpalette(palette)
         mask.save(root / split / "masks" / f"{name}.png")
     write_classes(("background", *classes), root)
 

@@ -3,8 +3,9 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,17 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises UserError naming the file if it is no picture, is cut off, or is absurdly large.
     """
-    return np.array(_open(path, lambda image: _to_rgb(ImageOps.exif_transpose(image))))
+    with open_picture(path) as image:
+        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
 def read_mask(sample: Sample) -> np.ndarray:
     """The mask of a sample: uint8 (H, W) with class ids and VOID. Raises UserError naming the file."""
+    with open_picture(sample.mask) as image:
+        values = np.array(image) if sample.species else _class_values(image, sample)
     if sample.species:
-        values = _open(sample.mask, np.array)
         table = {1: sample.species, 2: 0, 3: VOID}
     else:
-        values = _open(sample.mask, lambda image: _class_values(image, sample))
         table = {index: index for index in (*range(len(sample.classes)), VOID)}
         if sample.classes == PETS:
             table |= _GREY
@@ -83,10 +85,12 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _open(path: str | Path, convert):
+@contextmanager
+def open_picture(path: str | Path) -> Iterator[Image.Image]:
+    """The picture in a file, not decoded yet. Raises UserError naming it, also for damage found while it is open."""
     try:
         with Image.open(path) as image:
-            return convert(image)
+            yield image
     # What Pillow's decoders raise on damaged files.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
