@@ -106,8 +106,9 @@ def check_constants() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
     require_positive(globals(), "BATCH_SIZE")
     require_between(globals(), 0, math.inf, "PICTURES")
+    known = tuple(find_rows(CHECKPOINTS)) if ROWS else ()
     for name in ROWS:
-        require_choice("ROWS", name, tuple(find_rows(CHECKPOINTS)))
+        require_choice("ROWS", name, known)
     for name in PERTURB:
         require_choice("PERTURB", name, tuple(PERTURBATIONS))
     for level in LEVELS:

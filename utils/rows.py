@@ -100,24 +100,30 @@ def folder_of(row: str, model: str) -> str:
 
 
 def load_row(
-    name: str,
+    name: str, checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options
+) -> Row:
+    """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
+
+    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `scales` of a row
+    by class, instead of its own; of a row by text `hub_id`, its weights by id or folder, instead of its own, and the
+    `threshold` of its scores.
+    """
+    rows = find_rows(checkpoints)
+    if name not in rows:
+        raise UserError(f"there is no row {name!r} in {checkpoints}; there are {', '.join(rows)}")
+    return _load(rows[name], checkpoints, device, classes, **options)
+
+
+def _load(
+    row: Declared,
     checkpoints: str | Path,
     device: torch.device,
-    classes: Classes | None = None,
+    classes: Classes | None,
     *,
     scales: Collection[float] = (),
     hub_id: str = "",
     threshold: float = 0.3,
 ) -> Row:
-    """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
-
-    scales: of a row by class, instead of its own. Of a row by text: classes: those of the data, its prompts (None:
-    background, cat and dog); hub_id: its weights, by id or folder, instead of its own; threshold: of its scores.
-    """
-    rows = find_rows(checkpoints)
-    if name not in rows:
-        raise UserError(f"there is no row {name!r} in {checkpoints}; there are {', '.join(rows)}")
-    row = rows[name]
     folder = Path(checkpoints) / row.folder
     if row.hub_id:
         hub_id = hub_id or row.hub_id
@@ -126,13 +132,13 @@ def load_row(
         except OSError as error:
             raise UserError(str(error)) from error
         about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
-        return row.kind(name, model, device, *about, folder=folder, threshold=threshold)
+        return row.kind(row.name, model, device, *about, folder=folder, threshold=threshold)
     path = folder / "best.pt"
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
-    return row.kind(name, model, device, *about, str(path), tuple(scales or row.scales))
+    return row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales))
 
 
 def load_rows(
@@ -143,9 +149,11 @@ def load_rows(
     options: as of load_row().
     """
     rows, missing = [], {}
-    for name in (name for name in find_rows(checkpoints) if name in names):
+    for name, row in find_rows(checkpoints).items():
+        if name not in names:
+            continue
         try:
-            rows.append(load_row(name, checkpoints, device, classes, **options))
+            rows.append(_load(row, checkpoints, device, classes, **options))
         except UserError as error:
             missing[name] = str(error)
     return rows, missing
