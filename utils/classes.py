@@ -64,7 +64,7 @@ PETS = named(("background", "cat", "dog"))  # (0, 0, 0), (128, 0, 0), (0, 128, 0
 
 
 def read_classes(root: str | Path) -> Classes:
-    """The classes that root/classes.txt lists, a line each, background first: `cat` or `cat 128,0,0`.
+    """The classes in root/classes.txt, one per line, background first: `cat` or `cat 128,0,0`.
 
     Without that file they are background, cat and dog. Raises UserError naming the file and the line.
     """

@@ -49,7 +49,7 @@ class Declared:
         return getattr(importlib.import_module(f"models.{self.file}"), self.model_class)
 
 
-TWO = (1.0, 1.4)  # scales; a convolutional encoder finds more of what is small or large at the other one
+TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
 
 ROWS = (
     Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),

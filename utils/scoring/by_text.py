@@ -72,7 +72,7 @@ class ByText(Row):
         self.swept = self._sweep(dataset, thresholds, flip, batch_size, on_prediction)
         return self.swept[self.threshold]
 
-    def write_details(self, folder: str | Path, flip: bool, **about: str) -> list[Path]:
+    def write_details(self, folder: str | Path, flip: bool, **about: str) -> None:
         """The scores at the chosen threshold and at REPORTED, a CSV named after the row."""
         lines = []
         for threshold, confusions in sorted(self.swept.items()):
@@ -82,9 +82,7 @@ class ByText(Row):
             chosen_on = "val" if threshold == self.threshold else ""
             line = {"model": self.name, "flip": str(int(flip)), **about, "threshold": threshold}
             lines.append(line | {"chosen_on": chosen_on, **numbers})
-        path = Path(folder) / f"{self.name.lower()}{'_flip' * flip}.csv"
-        write_csv(lines, path)
-        return [path]
+        write_csv(lines, Path(folder) / f"{self.name.lower()}{'_flip' * flip}.csv")
 
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         small = squash(image, self.image_size, self.device)

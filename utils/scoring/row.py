@@ -92,15 +92,17 @@ class Row:
         """
         raise NotImplementedError
 
-    def write_details(self, folder: str | Path, flip: bool, **about: str) -> list[Path]:
-        """Write what the last score() found beyond the confusion matrices; returns the files.
+    def write_details(self, folder: str | Path, flip: bool, **about: str) -> None:
+        """Write what the last score() found beyond its confusion matrices into a folder; most rows have no more.
 
         about: further columns of the lines, for example the split.
         """
-        return []
 
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
-        """A picture uint8 (H, W, 3) of any size, to be asked one or more times; what can be computed once is."""
+        """Take a picture uint8 (H, W, 3) of any size and return the function that segments it, for any clicks or text.
+
+        What does not depend on them, such as the encoding, is computed once.
+        """
         raise NotImplementedError
 
     def segment(
