@@ -58,6 +58,8 @@ def main() -> None:
             f"{name} cannot be exported: its classes are texts, and a tokenizer is no part of an ONNX graph"
         )
     row = load_row(name, CHECKPOINTS, torch.device("cpu"))
+    if SCORE and row.prompt:
+        raise UserError(f"SCORE = {SCORE!r}: {row.name} needs a {row.prompt}; only rows by class are scored")
     graphs = click_graphs(row) if row.prompt else {"": class_graph(row)}
     metadata = {"row": row.name, "image_size": row.image_size, "classes": row.counted}
     if row.counted == row.classes.names:
@@ -79,8 +81,6 @@ def score(path: Path, row: Row) -> None:
     """A line of results/export.csv: the mIoU of a file on the split SCORE, with onnxruntime."""
     import onnxruntime
 
-    if row.prompt:
-        raise UserError(f"SCORE = {SCORE!r}: {row.name} needs a {row.prompt}; only rows by class are scored")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     samples = list_samples(DATA_ROOT, SCORE)
     confusions = torch.zeros(len(samples), len(row.classes), len(row.classes), dtype=torch.int64)

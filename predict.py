@@ -45,13 +45,13 @@ def main(arguments: list[str]) -> int:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
     clicks = [parse_click(text) for text in POINT]
     row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD)
-    failures = []
+    inputs, failures = {picture.resolve() for picture in pictures}, []
     for picture, name in pictures.items():
         try:
             outputs = segment(row, read_image(picture), clicks)
             paths = {folder: Path(OUT) / folder / f"{name}.png" for folder in outputs}
             for path in paths.values():
-                if path.resolve() in {p.resolve() for p in pictures}:
+                if path.resolve() in inputs:
                     raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
             found = outputs["masks"]
             save_mask(found.ids, paths["masks"], found.classes)

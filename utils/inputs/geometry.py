@@ -29,6 +29,8 @@ def sample(layers: torch.Tensor, grid: torch.Tensor, theta: torch.Tensor, paddin
     """F.grid_sample of (N, C, H, W), of halved layers where theta, (N, 2, 3), makes a picture much smaller."""
     scale = grid.shape[1] / layers.shape[-1] / theta[:, :, :2].norm(dim=1).amax(1)  # output over input pixels
     level = (-scale.log2()).floor().clamp(0, 3).long().tolist()
+    if not any(level):
+        return F.grid_sample(layers, grid, "bilinear", padding, False)
     out = layers.new_zeros(len(layers), layers.shape[1], *grid.shape[1:3])
     for halvings in set(level):
         these = [i for i, own in enumerate(level) if own == halvings]
