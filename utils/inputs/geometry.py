@@ -26,7 +26,10 @@ def uniform(count: int, generator: torch.Generator, low: float, high: float) -> 
 
 
 def sample(layers: torch.Tensor, grid: torch.Tensor, theta: torch.Tensor, padding: str = "zeros") -> torch.Tensor:
-    """F.grid_sample of (N, C, H, W), of halved layers where theta, (N, 2, 3), makes a picture much smaller."""
+    """F.grid_sample of (N, C, H, W) along grid, which F.affine_grid made of theta (N, 2, 3), with antialiasing.
+
+    A picture that becomes smaller than half its size is averaged over 2 x 2 pixels first, up to three times.
+    """
     scale = grid.shape[1] / layers.shape[-1] / theta[:, :, :2].norm(dim=1).amax(1)  # output over input pixels
     level = (-scale.log2()).floor().clamp(0, 3).long().tolist()
     if not any(level):

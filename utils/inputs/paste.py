@@ -53,7 +53,7 @@ def compose(
 
 
 def fill_animals(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Backgrounds alone: what is no background is filled with the colours around it, the finest that are known.
+    """Pictures without their animals: these pixels are filled with the colours around them.
 
     images: float (N, 3, H, W), masks: (N, 1, H, W). Pull-push of Gortler et al., The Lumigraph, SIGGRAPH 1996.
     """

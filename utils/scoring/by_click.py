@@ -46,8 +46,8 @@ class ByClick(Row):
     ) -> torch.Tensor:
         """One click on the animal and one on the background of every picture, each at random by the file's name.
 
-        Returns confusion matrices int64 (N, 2, 2) of rest and clicked thing. clicks: so many in all, every further one
-        at the centre of the largest wrong region.
+        Returns confusion matrices int64 (N, 2, 2) of rest and clicked thing. clicks: per answer; each
+        one after the first is at the centre of the largest wrong region.
         """
         confusions = torch.zeros(len(dataset), 2, 2, dtype=torch.int64)
         for index in my_pictures(len(dataset), self.name):
@@ -84,7 +84,7 @@ class ByClick(Row):
 
 
 def answers_of(predictor: PointPredictor) -> Segment:
-    """The predictor's picture as a row's open() returns it."""
+    """The function that open() returns, for the picture that the predictor has encoded."""
 
     def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
         mask, expected_iou = predictor.predict([click[:2] for click in clicks], [click[2] for click in clicks])

@@ -72,9 +72,10 @@ def scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
 
 
 def miou_interval(confusions: torch.Tensor, draws: int = 1000, share: float = 0.95) -> tuple[float, float]:
-    """Where the mIoU lies in `share` of `draws` bootstrap samples of the pictures (Efron, Annals of Statistics 1979).
+    """Bootstrap interval of the mIoU over pictures, low and high (Efron, Annals of Statistics 1979).
 
-    confusions: one matrix per picture, int64 (N, C, C). The same pictures give the same interval.
+    confusions: one matrix per picture, int64 (N, C, C); draws: resamples of the pictures; share: of the resampled mIoUs
+    that the interval holds. The random numbers are fixed: the same pictures give the same interval.
     """
     count, classes = confusions.shape[:2]
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)  # (draws, N)

@@ -36,7 +36,7 @@ def class_graph(row: Row) -> Graph:
 
 
 def click_graphs(row: Row) -> dict[str, Graph]:
-    """The end of the file's name -> graph."""
+    """The two files of a row by click: suffix of the file's name -> graph."""
     model, side = row.model, row.image_size
 
     def draw_clicks(batch: int, height: int, width: int) -> tuple[torch.Tensor, ...]:

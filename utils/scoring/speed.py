@@ -24,7 +24,7 @@ def evaluation_race(
     make: Callable[[torch.device, int], Row],
     ask: Callable[[nn.Module, torch.Tensor], list[torch.Tensor]],
 ) -> Race:
-    """A row over a split, from the files on; plain: a picture at a time with PIL, in fp32, all of it for every click.
+    """Scoring a split, files included. The plain way: a picture at a time with PIL, in fp32, encoded for every click.
 
     ask: a picture's logits (C, h, w), once for every answer that is scored.
     """
