@@ -166,7 +166,7 @@ def train(script: str, options: list[str], folder: Path) -> None:
 
 def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:
     """Scores on the test split, ready for the CSV, and the number of pictures."""
-    row = load_row(row_name, folder, pick_device(DEVICE), scales=(1.0,))
+    row = load_row(row_name, folder, pick_device(DEVICE), scales=(1.0,), zoom=False)
     dataset = SegmentationDataset(DATA_ROOT, "test", row.image_size)
     result = scores(row.score(dataset), row.counted)
     columns = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in row.counted))

@@ -49,6 +49,7 @@ SKIP_BAD = False  # True leaves out pictures that cannot be read; the table then
 ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that are declared in utils/rows.py or have a checkpoint
 FLIP = False  # a second line per row: averaged over the picture and its mirror image
 SCALES = "own"  # at which rows by class see a picture, of their training's size: "1", "1,1.4"; own: as in utils/rows.py
+ZOOM = "own"  # "on", "off": whether rows look closer at what they find; own: as utils/rows.py or the checkpoint says
 CLIPSEG = HUB_ID  # hub id or folder of its weights; its prompts are in utils/scoring/by_text.py
 CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture; takes many minutes
 # instead: the rows on corrupted pictures, results/robustness.csv; goes on where it was stopped
@@ -104,6 +105,7 @@ def main() -> None:
 
 def check_constants() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
+    require_choice("ZOOM", ZOOM, ("own", "on", "off"))
     require_positive(globals(), "BATCH_SIZE")
     require_between(globals(), 0, math.inf, "PICTURES")
     known = tuple(find_rows(CHECKPOINTS)) if ROWS else ()
@@ -119,6 +121,9 @@ def rows_for(samples: Sequence[Sample], device: torch.device) -> tuple[list[Row]
     """The rows of ROWS that know the data's classes and whose weights are here, and why the others are left out."""
     classes = samples[0].classes
     options = {"scales": () if SCALES == "own" else parse_numbers("SCALES", SCALES), "hub_id": CLIPSEG}
+    options["zoom"] = {"own": None, "on": True, "off": False}[ZOOM]
+    if ROBUSTNESS:
+        options["zoom"] = False  # what is corrupted is the squashed picture
     loaded, missing = load_rows(ROWS or find_rows(CHECKPOINTS), CHECKPOINTS, device, classes, **options)
     rows = []
     for row in loaded:

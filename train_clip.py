@@ -14,17 +14,18 @@ log.csv, curves.png}; the checkpoint holds the decoder and the encoder's id. REA
 what to expect.
 """
 
+import copy
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
-from models.clip import CLIPCNN
+from models.clip import CLIPCNN, encoder_title
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import load, load_state
+from utils.checkpoint import load, load_state, save
 from utils.classes import read_classes
 from utils.config import (
     require_between,
@@ -35,17 +36,20 @@ from utils.config import (
     script_constants,
 )
 from utils.device import pick_device
-from utils.distributed import distributed
+from utils.distributed import distributed, is_main
 from utils.errors import UserError
 from utils.figures.plots import plot_curves
 from utils.inputs.augment import EDGES, augment, jitter_colour, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.features import FeatureDataset, encoder_key
-from utils.rows import folder_of
-from utils.scoring.by_class import validate
+from utils.rows import encoder_weights, folder_of, load_model
+from utils.scoring.by_class import ByClass, validate
 from utils.scoring.by_click import ByClick, validate_clicks
+from utils.scoring.metrics import scores
 from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
+from utils.training.naming import fit_names
+from utils.training.rates import parameter_groups
 from utils.training.simulated_clicks import simulate_clicks
 
 # task
@@ -63,10 +67,12 @@ DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/READM
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
 # encoder
-ENCODER = "openai/clip-vit-base-patch16"  # hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"
+# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; CHECKPOINTS/ROW/best.pt: what that row fine-tuned
+ENCODER = "openai/clip-vit-base-patch16"
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it; needs AUGMENT_FEATURES = False
 ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
+KEEP = 0.0  # weight of the loss that keeps what the encoder says of the whole picture (Li & Hoiem, ECCV 2016)
 RATE_DECAY = 1.0  # per block, from the last to the first: below 1 the first blocks, which are general, change less
 FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch; for trying things out
 # decoder
@@ -89,6 +95,8 @@ WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 EMA_DECAY = 0.995  # the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
+# prediction
+ZOOM = True  # look closer at what was found, and name it as a whole, if that is better on the validation split
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -127,12 +135,20 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
     data = open_data(model, arguments, device)
 
     # 3. Loss on augmented batches.
+    teacher = copy.deepcopy(model.encoder).eval() if KEEP and not arguments["freeze_encoder"] else None
+
     def compute_loss(model, batch, generator, progress):
         images, masks, tokens = data.augment(batch, generator)
-        return segmentation_loss(model(images, tokens), masks)
+        if not teacher:
+            return segmentation_loss(model(images, tokens), masks)
+        logits, whole = model(images, summary=True)
+        with torch.no_grad():
+            before = teacher.encode(images)[1]
+        change = 1 - F.cosine_similarity(whole.float(), before.float())
+        return segmentation_loss(logits, masks) + KEEP * change.mean()
 
     # 4. Train; validation is exactly as evaluate.py does it.
-    fit(
+    best = fit(
         model,
         data.train,
         compute_loss,
@@ -143,8 +159,12 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
         constants=constants,
         device=device,
         draw=plot_curves,
-        parameter_groups=parameter_groups(model, arguments, warm=False),
+        parameter_groups=parameter_groups(model, encoder_rate(arguments), RATE_DECAY),
     )
+
+    # 5. Let the row look closer, if that helps on the validation split.
+    if ZOOM:
+        add_closer_look(best, data, device)
 
 
 def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
@@ -189,7 +209,7 @@ def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
         constants=constants,
         device=device,
         draw=plot_curves,
-        parameter_groups=parameter_groups(model, arguments, warm),
+        parameter_groups=parameter_groups(model, encoder_rate(arguments), RATE_DECAY, WARM_RATE if warm else 1.0),
     )
 
 
@@ -234,10 +254,33 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
     return Data(train, val, mean, std, augment_pictures)
 
 
+def add_closer_look(path: Path, data: Data, device: torch.device) -> None:
+    """Fit the layer that names parts, and note in the checkpoint whether the row is to look closer."""
+    model, content = load_model(path, "clip", device)
+    model.add_names()
+    fit_names(model.to(device), data.train, IMAGE_SIZE, data.mean, data.std, device)
+    classes = data.train.classes
+    row = ByClass("closer", model, device, IMAGE_SIZE, data.mean, data.std, classes, zoom=True)
+    closer = scores(row.score(SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)), classes.names)["miou"]
+    content["arguments"]["name_parts"] = True
+    content["weights"] |= {name: value.cpu() for name, value in model.state_dict().items() if "name_layer" in name}
+    content["zoom"] = closer > content["score"]
+    if is_main():
+        save(content, path)
+        print(f"score with a closer look {closer:.4f}: it is {'on' if content['zoom'] else 'off'} in {path}")
+
+
+def encoder_rate(arguments: dict) -> float:
+    return 1.0 if arguments["encoder"] == "tiny" else ENCODER_RATE  # random weights have nothing to lose
+
+
 def about(arguments: dict, data: Data) -> dict:
     """What a checkpoint says of its model."""
-    sizes = {"image_size": IMAGE_SIZE, "mean": data.mean, "std": data.std}
-    return {"arguments": arguments, "encoder": encoder_title(arguments), **sizes}
+    tuned = "encoder_config" in arguments
+    encoder = {"arguments": arguments, "encoder": encoder_title(arguments["encoder"], tuned)}
+    if tuned and arguments["freeze_encoder"]:
+        encoder["encoder_from"] = Path(ENCODER).parent.name  # a row's folder: the weights are not stored twice
+    return encoder | {"image_size": IMAGE_SIZE, "mean": data.mean, "std": data.std}
 
 
 def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
@@ -254,7 +297,12 @@ def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPC
     if ENCODER == "tiny":
         return make(**tiny), tiny
     try:
-        return make(**arguments), arguments
+        if ENCODER.endswith(".pt"):
+            return share_encoder(make, arguments)
+        model = make(**arguments)
+        if not FREEZE_ENCODER:  # the checkpoint holds it, and needs no other file
+            arguments["encoder_config"] = model.encoder.config()
+        return model, arguments
     except ValueError as error:  # no such layer
         raise UserError(f"LAYERS = {LAYERS}: {error}") from error
     except OSError as error:
@@ -264,49 +312,31 @@ def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPC
     return make(**tiny), tiny
 
 
+def share_encoder(make: type[CLIPCNN] | type[PointCLIP], arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
+    """A model on the encoder that another row fine-tuned, and its arguments. Raises UserError."""
+    if not FREEZE_ENCODER or Path(ENCODER) != Path(CHECKPOINTS) / Path(ENCODER).parent.name / "best.pt":
+        raise UserError(f"ENCODER = {ENCODER}: give {CHECKPOINTS}/ROW/best.pt, and leave it frozen")
+    weights, source = encoder_weights(ENCODER), load(ENCODER)["arguments"]
+    arguments = arguments | {"encoder": source["encoder"], "encoder_config": source["encoder_config"]}
+    model = make(**arguments)
+    model.load_state_dict(weights, strict=False)
+    return model, arguments
+
+
 def load_class_decoder(model: PointCLIP, arguments: dict) -> bool:
     """Copy the decoder of WARM_START's row (and its encoder, if it was trained along) into PointCLIP, if it fits."""
-    path = Path(CHECKPOINTS) / folder_of(WARM_START, "clip") / "best.pt"
+    own = Path(CHECKPOINTS) / folder_of(WARM_START, "clip") / "best.pt"
+    path = Path(ENCODER) if ENCODER.endswith(".pt") else own
     saved = load(path) if path.exists() else {"arguments": {}}
-    if any(saved["arguments"].get(key) != arguments[key] for key in ("encoder", "layers", "widths")):
+    if any(
+        saved["arguments"].get(key) != arguments.get(key) for key in ("encoder", "encoder_config", "layers", "widths")
+    ):
         print(f"the decoder starts from random weights: {path} is missing or was trained on another encoder")
         return False
     weights = {name: value for name, value in saved["weights"].items() if name.startswith(("encoder.", "decoder."))}
     model.load_state_dict(weights, strict=False)  # clicks are new
     print(f"the decoder starts from {path}")
     return True
-
-
-def encoder_title(arguments: dict) -> str:
-    """What stands in the table: the encoder as its paper calls it, and what it was trained on."""
-    titles = {
-        "tiny": "tiny, from scratch",
-        "facebook/deit-tiny-patch16-224": "DeiT-Tiny (ImageNet)",
-        "openai/clip-vit-base-patch16": "CLIP ViT-B/16",
-        "openai/clip-vit-base-patch32": "CLIP ViT-B/32",
-        "openai/clip-vit-large-patch14": "CLIP ViT-L/14",
-    }
-    title = titles.get(arguments["encoder"], arguments["encoder"])
-    return title if arguments["freeze_encoder"] or title == titles["tiny"] else f"{title}, fine-tuned"
-
-
-def parameter_groups(model: CLIPCNN | PointCLIP, arguments: dict, warm: bool) -> list[dict]:
-    """All at LEARNING_RATE; times ENCODER_RATE the encoder, if it is trained, and times WARM_RATE a warm decoder.
-
-    The encoder's rate falls by RATE_DECAY per block towards its input.
-    """
-    encoder_rate = 1.0 if arguments["encoder"] == "tiny" else ENCODER_RATE  # random weights have nothing to lose
-    depth = model.encoder.vit.config.num_hidden_layers if model.encoder else 0
-    groups = {}
-    for name, parameter in model.named_parameters():
-        rate = WARM_RATE if warm and name.startswith("decoder.") else 1.0
-        if name.startswith("encoder."):
-            block = re.search(r"layers?\.(\d+)\.", name)
-            below = depth - 1 - int(block[1]) if block else depth if "embeddings" in name else 0
-            rate = encoder_rate * RATE_DECAY**below
-        if parameter.requires_grad:
-            groups.setdefault(rate, []).append(parameter)
-    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
 
 if __name__ == "__main__":

@@ -45,6 +45,19 @@ class ImageEncoder(nn.Module):
         return cls(vit, layers, mean, std)
 
     @classmethod
+    def from_config(cls, config: dict, layers: Sequence[int] = ()) -> "ImageEncoder":
+        """The encoder that `config` describes, with random weights. config: what an encoder's config() returned."""
+        from transformers import AutoConfig, AutoModel
+
+        vit = AutoModel.from_config(AutoConfig.for_model(**config["vit"]))
+        return cls(getattr(vit, "vision_model", vit), layers, config["mean"], config["std"])
+
+    def config(self) -> dict:
+        """All but the weights, in plain values: for checkpoints that hold the weights themselves."""
+        vit = {key: value for key, value in self.vit.config.to_dict().items() if key not in ("id2label", "label2id")}
+        return {"vit": vit, "mean": self.mean, "std": self.std}
+
+    @classmethod
     def tiny(cls, layers: Sequence[int] = ()) -> "ImageEncoder":
         """A small encoder of CLIP's shape with random weights, to be trained along with the decoder."""
         from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -60,20 +73,48 @@ class ImageEncoder(nn.Module):
         return cls(CLIPVisionModel(config), layers)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.encode(images)[0]
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The patch tokens, and the whole picture in one vector (N, D).
+
+        That is the class token as the last layer leaves it; of an encoder without one, the mean of its tokens.
+        """
         height, width = (side // self.patch_size for side in images.shape[-2:])
         if (height * self.patch_size, width * self.patch_size) != images.shape[-2:]:
             size = "{} x {}".format(*images.shape[-2:])
             raise ValueError(f"pictures of {size} pixels: the encoder takes multiples of {self.patch_size}")
-        states = self.vit(images, output_hidden_states=True, **self.options).hidden_states
+        output = self.vit(images, output_hidden_states=True, **self.options)
+        states = output.hidden_states
         # states[0] is the embedding; each is (N, class and register tokens + h * w, D)
         tapped = torch.cat([states[layer][:, -height * width :] for layer in self.layers], dim=2)
-        return tapped.transpose(1, 2).unflatten(2, (height, width))  # (N, channels, h, w)
+        last = output.last_hidden_state
+        whole = last[:, 0] if last.shape[1] > height * width else last.mean(1)
+        return tapped.transpose(1, 2).unflatten(2, (height, width)), whole
 
 
-def load_encoder(name: str, layers: Sequence[int], frozen: bool) -> ImageEncoder:
-    """The encoder with this hub id or in this folder, or "tiny". Raises OSError if it cannot be had."""
-    encoder = ImageEncoder.tiny(layers) if name == "tiny" else ImageEncoder.from_pretrained(name, layers)
+def load_encoder(name: str, layers: Sequence[int], frozen: bool, config: dict | None = None) -> ImageEncoder:
+    """The encoder with this hub id or in this folder, or "tiny". Raises OSError if it cannot be had.
+
+    config: of an encoder whose weights are loaded later, with those of the model; nothing is fetched.
+    """
+    if config:
+        encoder = ImageEncoder.from_config(config, layers)
+    else:
+        encoder = ImageEncoder.tiny(layers) if name == "tiny" else ImageEncoder.from_pretrained(name, layers)
     return encoder.requires_grad_(not frozen)
+
+
+def encoder_title(name: str, tuned: bool) -> str:
+    """What stands in the table for a hub id: the encoder as its paper calls it, and what it was trained on."""
+    titles = {
+        "tiny": "tiny, from scratch",
+        "facebook/deit-tiny-patch16-224": "DeiT-Tiny (ImageNet)",
+        "openai/clip-vit-base-patch16": "CLIP ViT-B/16",
+        "openai/clip-vit-base-patch32": "CLIP ViT-B/32",
+        "openai/clip-vit-large-patch14": "CLIP ViT-L/14",
+    }
+    return titles.get(name, name) + ", fine-tuned" * tuned
 
 
 class CLIPDecoder(nn.Module):
@@ -109,7 +150,8 @@ class CLIPCNN(nn.Module):
     """images (N, 3, H, W), normalised with the encoder's mean and std -> logits (N, classes, H / 2, W / 2).
 
     encoder: hub id or folder, or "tiny" (ImageEncoder.tiny). widths: channels at 1/2, 1/4, 1/8 and at the tokens.
-    tokens: what the encoder returned for these pictures, if it is already known.
+    tokens: what the encoder returned for these pictures, if it is already known. encoder_config: see load_encoder().
+    name_parts: a further layer says which class a picture of one thing shows (utils/training/naming.py fits it).
     """
 
     def __init__(
@@ -120,16 +162,32 @@ class CLIPCNN(nn.Module):
         widths: Sequence[int] = (16, 48, 96, 192),
         dropout: float = 0.1,
         freeze_encoder: bool = True,
+        encoder_config: dict | None = None,
+        name_parts: bool = False,
     ):
         super().__init__()
-        self.encoder = load_encoder(encoder, layers, freeze_encoder)
+        self.encoder = load_encoder(encoder, layers, freeze_encoder, encoder_config)
         self.decoder = CLIPDecoder(self.encoder.channels, widths, dropout)
         self.head = nn.Conv2d(widths[0], classes, 1)
+        if name_parts:
+            self.add_names()
 
-    def forward(self, images: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+    def add_names(self) -> None:
+        self.name_layer = nn.Linear(self.encoder.vit.config.hidden_size, self.head.out_channels - 1)
+
+    def forward(
+        self, images: torch.Tensor, tokens: torch.Tensor | None = None, summary: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """summary: return the encoder's vector of the whole picture (N, D) too; not with tokens."""
         if tokens is None:
-            tokens = self.encoder(images)
-        return self.head(self.decoder(images, tokens))
+            tokens, whole = self.encoder.encode(images)
+        logits = self.head(self.decoder(images, tokens))
+        return (logits, whole) if summary else logits
+
+    def with_names(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits, and logits (N, classes - 1) of what a picture of one thing shows, without the background."""
+        logits, whole = self(images, summary=True)
+        return logits, self.name_layer(whole)
 
 
 def _read(name: str, local_files_only: bool) -> tuple:

@@ -22,7 +22,8 @@ class PointCLIP(nn.Module):
     clicks: (N, K, 3): x and y in 0..1 of the picture's width and height; 1 on the thing, 0 on the rest, -1 for no
     click. previous: probabilities (N, 1, H / 2, W / 2), what the model answered before the last click; None for 0.
     tokens: what the encoder returned for these pictures, if it is already known. encode() is once per picture,
-    decode() once per click. click_shape: one of SHAPES; click_radius: of the picture's side.
+    decode() once per click. click_shape: one of SHAPES; click_radius: of the picture's side. encoder_config: see
+    load_encoder().
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class PointCLIP(nn.Module):
         freeze_encoder: bool = True,
         click_shape: str = "disk",
         click_radius: float = 0.02,
+        encoder_config: dict | None = None,
     ):
         super().__init__()
         self.click_shape, self.click_radius = click_shape, click_radius
-        self.encoder = load_encoder(encoder, layers, freeze_encoder)
+        self.encoder = load_encoder(encoder, layers, freeze_encoder, encoder_config)
         self.decoder = CLIPDecoder(self.encoder.channels, widths, dropout)
         prompt_widths = tuple(max(width // 2, 8) for width in widths[1:])  # from 1/4 on: a click is no outline
         self.prompt_stem = Encoder(prompt_widths, stem_stride=2)

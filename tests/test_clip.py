@@ -12,6 +12,7 @@ from models.clip import CLIPCNN, ImageEncoder
 from utils.errors import UserError
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.features import FeatureDataset, encoder_key
+from utils.training.rates import parameter_groups
 
 CPU = torch.device("cpu")
 
@@ -50,6 +51,28 @@ def test_tokens_are_the_hidden_states_of_transformers_without_class_and_register
         for row, column in ((0, 0), (0, side - 1), (side - 1, 1)):
             expected = states[layer][:, extra + row * side + column]
             torch.testing.assert_close(tokens[:, 16 * number : 16 * (number + 1), row, column], expected)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "vit", "dinov2", "registers"])
+def test_an_encoder_is_rebuilt_from_its_configuration_without_any_file(kind):
+    original = ImageEncoder(tiny_vit(kind), (2, 5), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)).eval()
+    rebuilt = ImageEncoder.from_config(original.config(), (2, 5)).eval()
+    rebuilt.load_state_dict(original.state_dict())
+    images = torch.randn(1, 3, 48, 48)
+    with torch.no_grad():
+        for ours, theirs in zip(rebuilt.encode(images), original.encode(images), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert (rebuilt.mean, rebuilt.std) == (original.mean, original.std)
+
+
+@pytest.mark.parametrize(("kind", "classed"), [("clip", True), ("siglip", False), ("registers", True)])
+def test_a_picture_in_one_vector_is_its_class_token_or_the_mean_of_its_tokens(kind, classed):
+    vit = tiny_vit(kind)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        last = vit(images).last_hidden_state
+        whole = ImageEncoder(vit).encode(images)[1]
+    torch.testing.assert_close(whole, last[:, 0] if classed else last.mean(1))
 
 
 def test_layers_are_a_choice_and_an_unknown_one_is_refused():
@@ -223,17 +246,15 @@ def test_the_same_checkpoint_without_its_encoder_says_which_one_is_missing(tmp_p
 def test_a_pretrained_encoder_is_trained_slowly_whatever_the_fallback_is(monkeypatch, encoder, rate):
     monkeypatch.setattr(train_clip, "FALLBACK", "tiny")
     model = CLIPCNN("tiny", freeze_encoder=False)
-    groups = train_clip.parameter_groups(model, {"encoder": encoder}, warm=False)
+    groups = parameter_groups(model, train_clip.encoder_rate({"encoder": encoder}), 1.0)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert {rates[id(parameter)] for parameter in model.encoder.parameters()} == {rate}
     assert {rates[id(parameter)] for parameter in model.head.parameters()} == {1.0}
 
 
-def test_the_first_blocks_of_an_encoder_change_least(monkeypatch):
-    monkeypatch.setattr(train_clip, "RATE_DECAY", 0.5)
-    monkeypatch.setattr(train_clip, "ENCODER_RATE", 0.1)
+def test_the_first_blocks_of_an_encoder_change_least():
     model = CLIPCNN("tiny", freeze_encoder=False)
-    groups = train_clip.parameter_groups(model, {"encoder": "some/vit"}, warm=False)
+    groups = parameter_groups(model, 0.1, 0.5)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     names = {name: rates[id(parameter)] for name, parameter in model.encoder.named_parameters()}
     blocks = [{rate for name, rate in names.items() if f"layers.{block}." in name} for block in range(3)]

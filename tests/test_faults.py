@@ -266,6 +266,6 @@ def test_thirty_kills_change_no_number(oxford_root, tmp_path):
 
     seconds = how_long(evaluation("once"))
     killed += kill_again_and_again(evaluation("often"), 10, seconds / 2, 3)
-    once, often = ((tmp_path / name / "results.csv").read_text().rpartition(",")[0] for name in ("once", "often"))
-    assert once == often
+    once, often = (read_csv(tmp_path / name / "results.csv") for name in ("once", "often"))
+    assert [{**line, "images_per_second": ""} for line in once] == [{**line, "images_per_second": ""} for line in often]
     assert killed >= 30

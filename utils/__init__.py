@@ -20,6 +20,7 @@ inputs/           from files to batches
     features      the same for the tokens of a frozen encoder
     augment       augmentation of whole batches
     geometry, paste, degrade   its parts: scale and turn, cut out and paste, blur and noise
+    windows       windows of a picture, around something in it
     perturbations eight ways to corrupt a picture
     clicks        where a person would click
     plain         the usual way to load pictures, to measure the loader against
@@ -28,11 +29,14 @@ training/         from batches to weights
     fit           the loop: epochs, averaged weights, checkpoints, exact resume
     losses        cross-entropy + soft Dice with void pixels
     reconstruction  hidden patches and the loss on them
+    rates         learning rates that differ within a model
+    naming        the layer that says what a picture of one thing shows
     simulated_clicks  a person who clicks, for the training of PointCLIP
 
 scoring/          from weights to numbers
     row           the face that all rows have
     by_class, by_text, by_click   its three kinds
+    zoom          a closer look at what was found
     click_predictor   one picture and many clicks, with a closer look at what is small
     click_baselines   what the same clicks are worth without a model of clicks
     click_curves  IoU against the number of clicks, NoC

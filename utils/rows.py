@@ -33,8 +33,9 @@ class Declared:
     script: str  # that makes its weights, with its options
     colour: str = ""  # in figures
     scales: tuple[float, ...] = (1.0,)  # of its training's size, at which a picture is seen
+    zoom: bool = False  # it looks closer at what it found; a checkpoint may say so too
     hub_id: str = ""  # of weights that are used as they are; "": a checkpoint of its own
-    own_folder: str = ""  # of a row of the user's own, instead of `file`
+    own_folder: str = ""  # instead of `file`: of a second row with the same model, and of the user's own
 
     @property
     def command(self) -> str:
@@ -50,23 +51,29 @@ class Declared:
 
 
 TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
+TUNE = (
+    'train_clip.py --ROW="CLIP fine-tuned" --AUGMENT_FEATURES=False --FREEZE_ENCODER=False'
+    " --START=checkpoints/clip/best.pt"
+)
 
 ROWS = (
     Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),
     Declared("Autoencoder", "autoencoder", "AutoencoderSegmenter", ByClass, "train_autoencoder.py", "#E69F00", TWO),
     Declared("CLIP", "clip", "CLIPCNN", ByClass, "train_clip.py", "#009E73"),
+    Declared("CLIP fine-tuned", "clip", "CLIPCNN", ByClass, TUNE, "#D55E00", own_folder="clip_finetuned"),
     Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "evaluate.py --ROWS=CLIPSeg", "#999999", hub_id=HUB_ID),
-    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "train_clip.py --PROMPT=point", "#CC79A7"),
+    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "train_clip.py --PROMPT=point", "#CC79A7", zoom=True),
 )
 
 
 def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
     """Name -> row: those of ROWS, then the user's own that have a checkpoint (`train_clip.py --ROW=NAME`)."""
     found = {row.name: row for row in ROWS}
-    models = {row.file: row for row in ROWS}
+    models = {row.file: row for row in reversed(ROWS)}  # of several with one model the first
+    folders = {row.folder for row in ROWS}
     for path in sorted(Path(checkpoints).glob("*/best.pt")):
         name = path.parent.name
-        if name in models or name in found:
+        if name in folders or name in found:
             continue
         try:
             base = models.get(load(path)["model"])
@@ -91,10 +98,10 @@ def folder_of(row: str, model: str) -> str:
 
     row: the constant ROW, "" for the row that the script trains by itself; model: that row's file.
     """
-    own = next(declared for declared in ROWS if declared.file == model)
-    if row in ("", own.name):
-        return own.file
-    if not re.fullmatch(r"\w[\w .+-]*", row) or row.lower() in {x for d in ROWS for x in (d.name.lower(), d.file)}:
+    for declared in ROWS:
+        if declared.file == model and row in ("", declared.name):
+            return declared.folder
+    if not re.fullmatch(r"\w[\w .+-]*", row) or row.lower() in {x for d in ROWS for x in (d.name.lower(), d.folder)}:
         raise UserError(f"ROW = {row!r}: choose a name of letters, digits, spaces and .+- that no other row has")
     return row
 
@@ -104,9 +111,9 @@ def load_row(
 ) -> Row:
     """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
 
-    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `scales` of a row
-    by class, instead of its own; of a row by text `hub_id`, its weights by id or folder, instead of its own, and the
-    `threshold` of its scores.
+    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `scales` and
+    `zoom` instead of the row's own; of a row by text `hub_id`, its weights by id or folder, instead of its own, and
+    the `threshold` of its scores.
     """
     rows = find_rows(checkpoints)
     if name not in rows:
@@ -121,6 +128,7 @@ def _load(
     classes: Classes | None,
     *,
     scales: Collection[float] = (),
+    zoom: bool | None = None,
     hub_id: str = "",
     threshold: float = 0.3,
 ) -> Row:
@@ -138,7 +146,8 @@ def _load(
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
-    return row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales))
+    zoom = row.zoom or content.get("zoom", False) if zoom is None else zoom
+    return row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom)
 
 
 def load_rows(
@@ -160,11 +169,11 @@ def load_rows(
 
 
 def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Module, dict]:
-    """The trained model in a file, in evaluation mode, and the file's other content.
+    """The trained model in a file CHECKPOINTS/ROW/best.pt, in evaluation mode, and the file's other content.
 
     The model is rebuilt from the file alone. Raises UserError if it is not a `name`, one of the files in ROWS.
     """
-    content = load(path)
+    path, content = Path(path), load(path)
     if content.get("model") != name:
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
     try:
@@ -173,5 +182,16 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
         raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
     except OSError as error:  # its pretrained encoder is not here
         raise UserError(f"{path} needs its encoder: {error}") from error
-    load_state(model, content["weights"], path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
+    weights = content["weights"]
+    if "encoder_from" in content:  # a row that this one shares its encoder with
+        weights = weights | encoder_weights(path.parent.parent / content["encoder_from"] / "best.pt")
+    load_state(model, weights, path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
     return model.to(device, memory_format=torch.channels_last).eval(), content
+
+
+def encoder_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Those of the encoder in a checkpoint, with their names in a model. Raises UserError if it holds none."""
+    weights = {name: value for name, value in load(path)["weights"].items() if name.startswith("encoder.")}
+    if not weights:
+        raise UserError(f"{path} holds no encoder: it was trained on a frozen one")
+    return weights

@@ -15,8 +15,8 @@ CHUNK = 32  # pictures at once
 
 
 def encoder_key(name: str, layers: Sequence[int]) -> list:
-    """What the tokens depend on: hub id or folder, whose files may be replaced by others of the same name; layers."""
-    files = sorted(Path(name).glob("*")) if Path(name).is_dir() else []
+    """What the tokens depend on: hub id, file or folder, which may be replaced by others of the same name; layers."""
+    files = [Path(name)] if Path(name).is_file() else sorted(Path(name).glob("*"))
     return [name, list(layers), *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
 
 

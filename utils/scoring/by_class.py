@@ -14,12 +14,15 @@ from utils.distributed import is_main, rank, sum_over_processes, world_size
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.pictures import WORKERS, read_mask, resize_image
+from utils.inputs.pictures import WORKERS, read_mask, read_sample, resize_image
 from utils.scoring.metrics import confusion_matrix, scores
 from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
+from utils.scoring.zoom import Look, look_closer
 
 # uint8 pictures (N, 3, S, S) on the device, and whatever else a data set holds -> logits (N, C, h, w)
 Predict = Callable[..., torch.Tensor]
+# (index, mask (H, W) uint8 as on disk, logits or probabilities (C, h, w)) of every picture of this process
+Found = Iterator[tuple[int, np.ndarray, torch.Tensor]]
 
 
 class ByClass(Row):
@@ -34,20 +37,54 @@ class ByClass(Row):
     ) -> torch.Tensor:
         if dataset.size != self.view_size:
             raise ValueError(f"{self.name} takes pictures of {self.view_size} px (view_size), not of {dataset.size}")
-        predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
-        return evaluate(predict, dataset, self.device, len(self.classes), batch_size, self.name, on_prediction)
+        if self.zoom:
+            found = self._look_closer(dataset, flip, batch_size)
+        else:
+            predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
+            found = predict_split(predict, dataset, self.device, batch_size, self.name)
+        return count_pixels(found, len(dataset), len(self.classes), self.device, on_prediction)
 
     @torch.inference_mode()
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         with autocast(self.device):
-            predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
-            logits = predict(squash(image, self.view_size, self.device))[0]
+            if self.zoom:
+                (logits,) = look_closer(self._look(flip), [image], self.image_size, self.device)
+            else:
+                predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
+                logits = predict(squash(image, self.view_size, self.device))[0]
         found = Segmentation(to_size(logits, image.shape[:2]).byte().cpu().numpy(), self.classes)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             return found
 
         return segment
+
+    def _look(self, flip: bool) -> Look:
+        """What look_closer() asks; only the first of the scales is used."""
+        name_parts = hasattr(self.model, "name_layer")
+
+        def look(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            found, names = [], []
+            for view in (images, images.flip(-1)) if flip else (images,):
+                view = normalise(view, self.mean, self.std)
+                logits, name = self.model.with_names(view) if name_parts else (self.model(view), None)
+                found.append(logits.float().softmax(1))
+                names.append(name)
+            if flip:
+                found[1] = found[1].flip(-1)
+            return sum(found) / len(found), sum(names) if name_parts else None
+
+        return look
+
+    @torch.inference_mode()
+    def _look_closer(self, dataset: SegmentationDataset, flip: bool, batch_size: int) -> Found:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for batch in batches(len(dataset), batch_size, self.name):
+                samples = list(pool.map(read_sample, [dataset.samples[i] for i in batch]))
+                with autocast(self.device):
+                    images = [image for image, _ in samples]
+                    found = look_closer(self._look(flip), images, self.image_size, self.device)
+                yield from zip(batch, (mask for _, mask in samples), found, strict=True)
 
 
 def predictor(
@@ -97,19 +134,21 @@ def validate(
     return {"score": result["miou"], **{name: result[f"iou_{name}"] for name in dataset.classes.things}}
 
 
-@torch.inference_mode()
 def evaluate(
-    predict: Predict,
-    dataset: SegmentationDataset,
-    device: torch.device,
-    classes: int,
-    batch_size: int = 16,
-    label: str = "evaluating",
-    on_prediction: OnPrediction | None = None,
+    predict: Predict, dataset: SegmentationDataset, device: torch.device, classes: int, batch_size: int = 16
 ) -> torch.Tensor:
     """Confusion matrices of all pictures, int64 (N, C, C), the same in every process."""
-    confusions = torch.zeros(len(dataset), classes, classes, dtype=torch.int64)
-    for index, mask, logits in predict_split(predict, dataset, device, batch_size, label):
+    found = predict_split(predict, dataset, device, batch_size, "evaluating")
+    return count_pixels(found, len(dataset), classes, device)
+
+
+@torch.inference_mode()
+def count_pixels(
+    found: Found, count: int, classes: int, device: torch.device, on_prediction: OnPrediction | None = None
+) -> torch.Tensor:
+    """Confusion matrices of `count` pictures, int64 (count, C, C), the same in every process."""
+    confusions = torch.zeros(count, classes, classes, dtype=torch.int64)
+    for index, mask, logits in found:
         prediction = to_size(logits, mask.shape).cpu()
         confusions[index] = confusion_matrix(torch.from_numpy(mask), prediction, classes)
         if on_prediction:
@@ -120,18 +159,24 @@ def evaluate(
 @torch.inference_mode()
 def predict_split(
     predict: Predict, dataset: SegmentationDataset, device: torch.device, batch_size: int = 16, label: str = ""
-) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
-    """Yield (index, mask (H, W) uint8 as on disk, logits (C, h, w)) for this process's share of the pictures."""
-    indices = list(range(rank(), len(dataset), world_size()))
-    bar = tqdm(total=len(indices), desc=label, unit="img", leave=False, disable=None if is_main() else True)
-    with ThreadPoolExecutor(WORKERS) as pool, bar:
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
+) -> Found:
+    """Pictures as the data set holds them -> logits (C, h, w)."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for batch in batches(len(dataset), batch_size, label):
             masks = pool.map(read_mask, [dataset.samples[i] for i in batch])  # decoded while the model runs
             images, _, *features = dataset[batch]
             with autocast(device):
                 logits = predict(*(x.to(device) for x in (images, *features)))
             yield from zip(batch, masks, logits, strict=True)
+
+
+def batches(count: int, batch_size: int, label: str) -> Iterator[list[int]]:
+    """This process's share of the indices, so many at once, with a progress bar."""
+    indices = list(range(rank(), count, world_size()))
+    with tqdm(total=len(indices), desc=label, unit="img", leave=False, disable=None if is_main() else True) as bar:
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            yield batch
             bar.update(len(batch))
 
 

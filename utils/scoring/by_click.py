@@ -12,7 +12,7 @@ from utils.classes import named
 from utils.distributed import is_main, rank, sum_over_processes, world_size
 from utils.inputs.clicks import Click, next_click, random_click, thing_mask
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.pictures import read_mask, rng_of
+from utils.inputs.pictures import read_image, read_mask, rng_of
 from utils.scoring.click_predictor import PointPredictor
 from utils.scoring.metrics import confusion_matrix, scores
 from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
@@ -22,13 +22,7 @@ CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 
 @dataclass(eq=False)
 class ByClick(Row):
-    """A model of pictures and clicks, models.pointclip for example.
-
-    zoom: open() and segment() look closer at what is small in the picture (click_predictor.py); score() does not, it
-    sees the whole picture once, as the other rows do.
-    """
-
-    zoom: bool = True
+    """A model of pictures and clicks, models.pointclip for example."""
 
     prompt: ClassVar[str] = "click"
 
@@ -74,6 +68,8 @@ class ByClick(Row):
 
     def _open_sample(self, dataset: SegmentationDataset, index: int, size: tuple[int, int], flip: bool) -> Segment:
         """A picture of a split, whose mask is of size (H, W), as score() looks at it."""
+        if self.zoom:
+            return self.open(read_image(dataset.samples[index].image), flip)
         predictor = self._predictor(flip, zoom=False)
         image, _, *tokens = dataset[[index]]
         predictor.set_tensors(image, size, *tokens)

@@ -22,7 +22,7 @@ class Baseline(ByClick):
     """A rule that answers clicks."""
 
     def __init__(self, name: str, answer: Answer, classes: Classes, device: torch.device):
-        super().__init__(name, nn.Identity(), device, 1, (), (), classes, zoom=False)
+        super().__init__(name, nn.Identity(), device, 1, (), (), classes)
         self.answer = answer
 
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:

@@ -10,9 +10,9 @@ from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click, to_tensor
+from utils.inputs.windows import Window
 from utils.scoring.by_class import squash
 
-Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture as given
 _MARGIN = 1.4  # a window's side, of the thing's
 _WINDOW = (0.2, 0.7)  # a window's side, of the picture's; larger ones are not worth a second encoding
 

@@ -37,7 +37,7 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 def main() -> None:
     require_positive(globals(), "BATCH")
     device = pick_device(DEVICE)
-    lines = [line_of(load_row(name, CHECKPOINTS, device, scales=(1.0,))) for name in ROWS]
+    lines = [line_of(load_row(name, CHECKPOINTS, device, scales=(1.0,), zoom=False)) for name in ROWS]
     write_csv(lines, Path(RESULTS) / "old_metric.csv")
     table = markdown_table({key: "mIoU" if key == "miou" else key for key in lines[0]}, lines)
     print(table)

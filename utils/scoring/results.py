@@ -31,7 +31,7 @@ def result_line(
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
     line = {"model": row.name, "flip": str(int(flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
     line |= {"data": data, "split": split, "images": images}
-    scales = {"scales": " ".join(f"{scale:g}" for scale in row.scales)}
+    scales = {"scales": " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     return line | texts | scales
 

@@ -50,6 +50,7 @@ class Row:
     encoder: str = ""  # its title; "" for a model without a pretrained encoder
     checkpoint: str = ""
     scales: tuple[float, ...] = (1.0,)  # by class: it sees a picture at these multiples of image_size
+    zoom: bool = False  # it looks a second time, closer, at what it found (zoom.py by class, click_predictor.py)
 
     prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
 

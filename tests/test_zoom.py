@@ -1,0 +1,194 @@
+"""The closer look: windows, the mean of both looks, one class per part, and the layer that says which."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_here
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+import evaluate
+import train_clip
+from models.clip import CLIPCNN
+from utils.checkpoint import load
+from utils.classes import PETS, VOID
+from utils.errors import UserError
+from utils.files import read_csv
+from utils.inputs.pictures import read_image
+from utils.inputs.windows import window_around
+from utils.rows import load_row
+from utils.scoring.by_class import ByClass
+from utils.scoring.zoom import WEIGHT, look_closer, parts_of
+from utils.training.naming import cut_out, fit_layer
+
+CPU = torch.device("cpu")
+
+
+def test_parts_come_largest_first_and_specks_are_left_out():
+    found = np.zeros((50, 50), bool)
+    found[2:6, 2:6] = found[20:40, 20:40] = found[10, 45] = True
+    assert [int(part.sum()) for part in parts_of(found)] == [400, 16]
+    assert parts_of(np.zeros((50, 50), bool)) == []
+
+
+@pytest.mark.parametrize("size", [(10, 10), (200, 100), (3, 7)])
+def test_a_window_has_its_part_and_a_margin_and_stays_inside(size):
+    part = np.zeros((20, 20), bool)
+    part[4:10, 8:18] = True
+    left, top, right, bottom = window_around(part, size)
+    assert 0 <= left <= 0.4 * size[1] and 0 <= top <= 0.2 * size[0]
+    assert 0.9 * size[1] <= right + 0.5 <= size[1] + 0.5 and 0.5 * size[0] <= bottom + 0.5 and bottom <= size[0]
+    corner = np.zeros((20, 20), bool)
+    corner[0, 0] = True
+    left, top, right, bottom = window_around(corner, size)
+    assert (left, top) == (0, 0) and right >= 1 and bottom >= 1
+
+
+def red_is_found(images: torch.Tensor) -> torch.Tensor:
+    """Probabilities (N, 3, S, S): where a picture is red it is a cat with .6 and a dog with .3."""
+    red = (images[:, :1] > 100).float()
+    return red * torch.tensor([0.1, 0.6, 0.3])[:, None, None] + (1 - red) * torch.tensor([0.9, 0.1, 0])[:, None, None]
+
+
+def one_animal() -> np.ndarray:
+    image = np.zeros((100, 120, 3), np.uint8)
+    image[40:60, 30:60] = 255, 0, 0
+    return image
+
+
+def test_a_window_is_seen_at_full_size_and_averaged_by_weight():
+    seen = []
+
+    def look(images):
+        seen.append(images)
+        factor = 1.0 if len(seen) == 1 else 0.5  # the closer look is less sure
+        found = red_is_found(images)
+        found[:, 1] *= factor
+        return found, None
+
+    (found,) = look_closer(look, [one_animal()], 60, CPU)
+    assert [tuple(images.shape) for images in seen] == [(1, 3, 60, 60)] * 2
+    assert (seen[1][:, 0] > 100).float().mean() > 0.5 > (seen[0][:, 0] > 100).float().mean()
+    assert found.shape == (3, 100, 120)
+    torch.testing.assert_close(found[1, 50, 45], torch.tensor((0.6 + WEIGHT * 0.3) / (1 + WEIGHT)))
+    torch.testing.assert_close(found[:, 5, 5], torch.tensor([0.9, 0.1, 0.0]))  # outside of the window
+
+
+def test_a_part_gets_the_one_class_that_its_window_shows():
+    def look(images):
+        small = (images[:, 0] > 100).float().mean((1, 2)) < 0.3  # the whole picture
+        return red_is_found(images), torch.stack([small.float(), 1 - small.float()], 1)  # there a cat, closer a dog
+
+    (found,) = look_closer(look, [one_animal()], 60, CPU)
+    assert found[1, 45:55, 35:55].abs().max() == 0
+    torch.testing.assert_close(found[2, 50, 45], torch.tensor(0.9))
+    assert set(found.argmax(0).unique().tolist()) == {0, 2}
+
+
+def test_a_picture_that_its_animal_fills_is_not_seen_twice_and_named_by_the_first_look():
+    calls = []
+
+    def look(images):
+        calls.append(len(images))
+        return red_is_found(images), torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
+
+    image = np.full((40, 40, 3), (255, 0, 0), np.uint8)
+    empty = np.zeros((30, 50, 3), np.uint8)
+    full, nothing = look_closer(look, [image, empty], 32, CPU)
+    assert calls == [2]
+    assert full.argmax(0).unique().tolist() == [2] and nothing.argmax(0).unique().tolist() == [0]
+
+
+def test_the_layer_is_scikit_learn_s_balanced_logistic_regression():
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(60, generator=generator) < 0.3).long()
+    inputs = torch.randn(60, 12, generator=generator) + 0.7 * targets[:, None] + 3
+    layer = nn.Linear(12, 2)
+    fit_layer(layer, inputs, targets, 0.05)
+    # With two outputs that share the penalty, each has half of the difference: twice the strength for the one output.
+    other = LogisticRegression(C=0.05 * 2, class_weight="balanced", max_iter=1000, tol=1e-8)
+    other.fit(inputs - inputs.mean(0), targets)
+    expected = torch.from_numpy(other.decision_function(inputs - inputs.mean(0))).float()
+    with torch.no_grad():
+        difference = layer(inputs).diff(dim=1)[:, 0]
+    assert ((difference > 0) == (expected > 0)).float().mean() > 0.95
+    assert torch.corrcoef(torch.stack([difference, expected]))[0, 1] > 0.999
+
+
+def test_what_is_cut_out_is_the_largest_thing_of_a_picture():
+    class Two:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, indices):
+            mask = torch.full((40, 40), VOID, dtype=torch.uint8)
+            mask[:, :20] = 0
+            if indices[0]:
+                mask[5:15, 2:12], mask[20:40, 0:20] = 1, 2
+            return ((mask == 2).to(torch.uint8).expand(3, 40, 40) * 255)[None], mask[None]
+
+    crops, classes = cut_out(Two(), 32, 2, 0)
+    assert classes.tolist() == [2]  # the other picture shows nothing
+    assert crops.shape == (1, 32, 32, 3) and 0.6 < (crops > 127).mean() < 0.95
+
+
+SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
+
+
+def test_flip_averages_both_looks(oxford_root):
+    torch.manual_seed(0)
+    model = CLIPCNN("tiny", freeze_encoder=False, name_parts=True).eval()
+    row = ByClass("CLIP", model, CPU, 64, (0.5,) * 3, (0.5,) * 3, PETS, zoom=True)
+    image = read_image(next((oxford_root / "images").iterdir()))
+    images = torch.from_numpy(np.stack([image[:32, :32], image[:32, 8:40]])).movedim(-1, 1)
+    with torch.inference_mode():
+        found, names = row._look(True)(images)
+        mirrored, its_names = row._look(True)(images.flip(-1))
+    torch.testing.assert_close(found, mirrored.flip(-1))
+    torch.testing.assert_close(names, its_names)
+    assert np.array_equal(row.segment(image, flip=True).ids, row.segment(image[:, ::-1].copy(), flip=True).ids[:, ::-1])
+
+
+@pytest.mark.slow
+def test_training_notes_what_validation_says_and_evaluate_follows_it(oxford_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = f"--DATA_ROOT={oxford_root}"
+    run_here(train_clip, data, "--ENCODER=tiny", "--AUGMENT_FEATURES=False", *SMALL)
+    content = load("runs/clip/best.pt")
+    printed = float(capsys.readouterr().out.rpartition("closer look ")[2].split(":")[0])
+    assert content["zoom"] == (printed > round(content["score"], 4)) or abs(printed - content["score"]) < 1e-4
+    row = load_row("CLIP", "runs", CPU)
+    assert row.zoom == content["zoom"] and row.model.name_layer.weight.abs().max() > 0
+    run_here(evaluate, data, "--CHECKPOINTS=runs", "--ROWS=CLIP", "--ZOOM=on", "--SPLIT=val")
+    (line,) = read_csv("results/results.csv")
+    assert line["scales"] == "1 zoom" and abs(float(line["miou"]) - printed) < 2e-4
+    run_here(evaluate, data, "--CHECKPOINTS=runs", "--ROWS=CLIP", "--ZOOM=off", "--SPLIT=val")
+    (line,) = read_csv("results/results.csv")
+    assert line["scales"] == "1" and abs(float(line["miou"]) - content["score"]) < 2e-4
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
+    oxford_root, tiny_clip_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    data, encoder = f"--DATA_ROOT={oxford_root}", tmp_path / "encoder"
+    encoder.symlink_to(tiny_clip_folder)
+    tune = ("--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False", "--KEEP=1", "--ROW=CLIP fine-tuned")
+    run_here(train_clip, data, f"--ENCODER={encoder}", *tune, *SMALL)
+    shared = "--ENCODER=runs/clip_finetuned/best.pt"
+    run_here(train_clip, data, "--PROMPT=point", shared, *SMALL)
+    with pytest.raises(UserError, match="leave it frozen"):
+        run_here(train_clip, data, shared, *tune, *SMALL)
+    encoder.unlink()  # from here on nothing but the checkpoints is there
+    tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
+    assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")
+    assert not any(name.startswith("encoder.") for name in load("runs/pointclip/best.pt")["weights"])
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(tuned.model.encoder(images), clicked.model.encoder(images))
+    image = read_image(next((oxford_root / "images").iterdir()))
+    assert clicked.segment(image, [(20, 20, 1)]).ids.shape == tuned.segment(image).ids.shape == image.shape[:2]
+    (tmp_path / "runs" / "clip_finetuned" / "best.pt").unlink()
+    with pytest.raises(UserError, match="clip_finetuned"):
+        load_row("PointCLIP", "runs", CPU)
