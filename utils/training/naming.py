@@ -27,7 +27,7 @@ def cut_out(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np.ndar
     return np.stack(crops), np.array(classes)
 
 
-def fit_layer(layer: nn.Linear, inputs: torch.Tensor, targets: torch.Tensor, strength: float = 3e-3) -> None:
+def fit_layer(layer: nn.Linear, inputs: torch.Tensor, targets: torch.Tensor, strength: float = 0.1) -> None:
     """Logistic regression by L-BFGS: layer (D -> C), inputs (M, D), targets (M,) from 0, every class of one weight.
 
     It minimises strength * sum of the M weighted cross-entropies + |layer.weight|^2 / 2.
