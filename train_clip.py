@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from models.clip import CLIPCNN, encoder_title
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import load, load_state, save
+from utils.checkpoint import halve, load, load_state, save
 from utils.classes import read_classes
 from utils.config import (
     require_between,
@@ -263,7 +263,8 @@ def add_closer_look(path: Path, data: Data, device: torch.device) -> None:
     row = ByClass("closer", model, device, IMAGE_SIZE, data.mean, data.std, classes, zoom=True)
     closer = scores(row.score(SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)), classes.names)["miou"]
     content["arguments"]["name_parts"] = True
-    content["weights"] |= {name: value.cpu() for name, value in model.state_dict().items() if "name_layer" in name}
+    layer = {f"name_layer.{name}": value.cpu() for name, value in model.name_layer.state_dict().items()}
+    content["weights"] |= halve(layer)
     content["zoom"] = closer > content["score"]
     if is_main():
         save(content, path)
