@@ -8,7 +8,7 @@ from torch import nn
 from utils.classes import PETS, VOID
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
-from utils.scoring.by_class import ByClass, evaluate, predictor, to_size
+from utils.scoring.by_class import ByClass, count_pixels, evaluate, predict_split, predictor, to_size
 from utils.scoring.metrics import scores
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_every_prediction_is_handed_over_once_at_the_size_of_its_mask(dataset):
         assert part == ""
         predictions[index] = ids
 
-    confusions = evaluate(by_colour, dataset, CPU, 3, 3, on_prediction=keep)
+    confusions = count_pixels(predict_split(by_colour, dataset, CPU, 3), len(dataset), 3, CPU, keep)
     assert sorted(predictions) == list(range(8))
     for index, sample in enumerate(dataset.samples):
         mask = read_mask(sample)
