@@ -16,18 +16,18 @@ python -m pip install --quiet --disable-pip-version-check -r "$requirements"
 # 2. Tests.
 if [ "${1:-}" = test ]; then
     shift
-    exec python -m pytest "$@"
+    exec python -m pytest -n 2 --dist loadfile "$@"  # two processes, a file of tests at a time
 fi
 
 # 3. The main job, small enough for two cores. Encoders come from the local Hugging Face cache; nothing is downloaded.
 export PETS_ROOT=data/synthetic HF_HUB_OFFLINE=1
 here="--CHECKPOINTS=checkpoints/synthetic"
 python data/prepare.py --SYNTHETIC=True
-python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 --EPOCHS=60
+python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 --EPOCHS=40
 python train_autoencoder.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 \
-    --PRETRAIN_EPOCHS=15 --EPOCHS=45
-python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=60 --FALLBACK=tiny
-python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=20 --FALLBACK=tiny --PROMPT=point
+    --PRETRAIN_EPOCHS=10 --EPOCHS=40
+python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=40 --FALLBACK=tiny
+python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=15 --FALLBACK=tiny --PROMPT=point
 pictures=images/synthetic
 python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures \
     --CLICKS="PointCLIP,CLIP look-up,disk,everything"

@@ -60,7 +60,7 @@ def load(name):
 
     kind = {"CLIPSeg": ByText, "PointCLIP": ByClick}.get(name, ByClass)
     model = Reddish() if kind is ByClass else Colours()
-    return kind(name, model, torch.device("cpu"), SIZE, Colours.mean, Colours.std, PETS)
+    return kind(name, model, torch.device("cpu"), SIZE, Colours.mean, Colours.std, PETS, zoom=kind is ByClick)
 
 
 @pytest.fixture(scope="module", autouse=True)
