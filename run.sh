@@ -23,11 +23,11 @@ fi
 export PETS_ROOT=data/synthetic HF_HUB_OFFLINE=1
 here="--CHECKPOINTS=checkpoints/synthetic"
 python data/prepare.py --SYNTHETIC=True
-python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 --EPOCHS=40
-python train_autoencoder.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --SMALL_SIZE=96 --WIDTH=24 \
+python train_unet.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=96 --SMALL_SIZE=64 --WIDTH=24 --EPOCHS=40
+python train_autoencoder.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=96 --SMALL_SIZE=64 --WIDTH=24 \
     --PRETRAIN_EPOCHS=10 --EPOCHS=40
-python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=40 --FALLBACK=tiny
-python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=128 --EPOCHS=15 --FALLBACK=tiny --PROMPT=point
+python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=96 --EPOCHS=40 --FALLBACK=tiny
+python train_clip.py $here --EMA_DECAY=0.95 --IMAGE_SIZE=96 --EPOCHS=15 --FALLBACK=tiny --PROMPT=point
 pictures=images/synthetic
 python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures \
     --CLICKS="PointCLIP,CLIP look-up,disk,everything"
