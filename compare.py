@@ -97,7 +97,7 @@ def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:
         "fine-tuned": [f"--ENCODER={ENCODER}", "--FREEZE_ENCODER=False"],
         "random": [f"--ENCODER={random}"],
     }
-    same = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False"]
+    same = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False", "--ZOOM=False"]
     return [Run(name, {"variant": name, "encoder": ENCODER}, [*own, *same]) for name, own in variants.items()]
 
 
@@ -152,8 +152,8 @@ def train(script: str, options: list[str], folder: Path) -> None:
     if done:
         saved = load(done)
         for key, value in asked.items():
-            if str(saved["constants"][key]) != value:
-                was = f"{key} = {saved['constants'][key]}, now it is {value}"
+            if str(saved["constants"].get(key)) != value:
+                was = f"{key} = {saved['constants'].get(key)}, now it is {value}"
                 raise UserError(f"{done} was trained with {was}: choose another CHECKPOINTS or remove {folder}")
         if saved["epoch"] == saved["constants"]["EPOCHS"]:
             return

@@ -36,7 +36,7 @@ from utils.config import (
     script_constants,
 )
 from utils.device import pick_device
-from utils.distributed import distributed, is_main
+from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
 from utils.figures.plots import plot_curves
 from utils.inputs.augment import EDGES, augment, jitter_colour, normalise
@@ -72,7 +72,7 @@ ENCODER = "openai/clip-vit-base-patch16"
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it; needs AUGMENT_FEATURES = False
 ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
-KEEP = 0.0  # weight of the loss that keeps what the encoder says of the whole picture (Li & Hoiem, ECCV 2016)
+KEEP = 0.0  # weight of a loss that holds the class token near the pretrained encoder's (Li & Hoiem, ECCV 2016)
 RATE_DECAY = 1.0  # per block, from the last to the first: below 1 the first blocks, which are general, change less
 FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch; for trying things out
 # decoder
@@ -141,10 +141,10 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
         images, masks, tokens = data.augment(batch, generator)
         if not teacher:
             return segmentation_loss(model(images, tokens), masks)
-        logits, whole = model(images, summary=True)
+        logits, embedding = model(images, with_embedding=True)
         with torch.no_grad():
-            before = teacher.encode(images)[1]
-        change = 1 - F.cosine_similarity(whole.float(), before.float())
+            pretrained = teacher.encode(images)[1]
+        change = 1 - F.cosine_similarity(embedding.float(), pretrained.float())
         return segmentation_loss(logits, masks) + KEEP * change.mean()
 
     # 4. Train; validation is exactly as evaluate.py does it.
@@ -256,6 +256,7 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
 
 def add_closer_look(path: Path, data: Data, device: torch.device) -> None:
     """Fit the layer that names parts, and note in the checkpoint whether the row is to look closer."""
+    wait_for_all()  # the main process may still be writing the file
     model, content = load_model(path, "clip", device)
     model.add_names()
     fit_names(model.to(device), data.train, IMAGE_SIZE, data.mean, data.std, device)
@@ -318,20 +319,22 @@ def share_encoder(make: type[CLIPCNN] | type[PointCLIP], arguments: dict) -> tup
     if not FREEZE_ENCODER or Path(ENCODER) != Path(CHECKPOINTS) / Path(ENCODER).parent.name / "best.pt":
         raise UserError(f"ENCODER = {ENCODER}: give {CHECKPOINTS}/ROW/best.pt, and leave it frozen")
     weights, source = encoder_weights(ENCODER), load(ENCODER)["arguments"]
-    arguments = arguments | {"encoder": source["encoder"], "encoder_config": source["encoder_config"]}
+    arguments = arguments | {key: source[key] for key in ("encoder", "encoder_config")}
     model = make(**arguments)
     model.load_state_dict(weights, strict=False)
     return model, arguments
 
 
 def load_class_decoder(model: PointCLIP, arguments: dict) -> bool:
-    """Copy the decoder of WARM_START's row (and its encoder, if it was trained along) into PointCLIP, if it fits."""
-    own = Path(CHECKPOINTS) / folder_of(WARM_START, "clip") / "best.pt"
-    path = Path(ENCODER) if ENCODER.endswith(".pt") else own
-    saved = load(path) if path.exists() else {"arguments": {}}
-    if any(
-        saved["arguments"].get(key) != arguments.get(key) for key in ("encoder", "encoder_config", "layers", "widths")
-    ):
+    """Copy the decoder of WARM_START's row (and its encoder, if it was trained along) into PointCLIP, if it fits.
+
+    With the encoder of another row, that row's decoder.
+    """
+    path = Path(CHECKPOINTS) / folder_of(WARM_START, "clip") / "best.pt"
+    if ENCODER.endswith(".pt"):
+        path = Path(ENCODER)
+    saved, same = load(path) if path.exists() else {"arguments": {}}, ("encoder", "encoder_config", "layers", "widths")
+    if any(saved["arguments"].get(key) != arguments.get(key) for key in same):
         print(f"the decoder starts from random weights: {path} is missing or was trained on another encoder")
         return False
     weights = {name: value for name, value in saved["weights"].items() if name.startswith(("encoder.", "decoder."))}

@@ -76,9 +76,9 @@ class ImageEncoder(nn.Module):
         return self.encode(images)[0]
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The patch tokens, and the whole picture in one vector (N, D).
+        """The patch tokens that forward() returns, and an embedding of the whole picture, (N, D).
 
-        That is the class token as the last layer leaves it; of an encoder without one, the mean of its tokens.
+        The embedding is the last layer's class token; of an encoder without one, the mean of its tokens.
         """
         height, width = (side // self.patch_size for side in images.shape[-2:])
         if (height * self.patch_size, width * self.patch_size) != images.shape[-2:]:
@@ -89,8 +89,8 @@ class ImageEncoder(nn.Module):
         # states[0] is the embedding; each is (N, class and register tokens + h * w, D)
         tapped = torch.cat([states[layer][:, -height * width :] for layer in self.layers], dim=2)
         last = output.last_hidden_state
-        whole = last[:, 0] if last.shape[1] > height * width else last.mean(1)
-        return tapped.transpose(1, 2).unflatten(2, (height, width)), whole
+        embedding = last[:, 0] if last.shape[1] > height * width else last.mean(1)
+        return tapped.transpose(1, 2).unflatten(2, (height, width)), embedding
 
 
 def load_encoder(name: str, layers: Sequence[int], frozen: bool, config: dict | None = None) -> ImageEncoder:
@@ -151,7 +151,7 @@ class CLIPCNN(nn.Module):
 
     encoder: hub id or folder, or "tiny" (ImageEncoder.tiny). widths: channels at 1/2, 1/4, 1/8 and at the tokens.
     tokens: what the encoder returned for these pictures, if it is already known. encoder_config: see load_encoder().
-    name_parts: a further layer says which class a picture of one thing shows (utils/training/naming.py fits it).
+    name_parts: a linear layer on the embedding classifies a picture of one thing (utils/training/naming.py fits it).
     """
 
     def __init__(
@@ -176,18 +176,18 @@ class CLIPCNN(nn.Module):
         self.name_layer = nn.Linear(self.encoder.vit.config.hidden_size, self.head.out_channels - 1)
 
     def forward(
-        self, images: torch.Tensor, tokens: torch.Tensor | None = None, summary: bool = False
+        self, images: torch.Tensor, tokens: torch.Tensor | None = None, with_embedding: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """summary: return the encoder's vector of the whole picture (N, D) too; not with tokens."""
+        """with_embedding: return the encoder's embedding of the picture (N, D) too; not with tokens."""
         if tokens is None:
-            tokens, whole = self.encoder.encode(images)
+            tokens, embedding = self.encoder.encode(images)
         logits = self.head(self.decoder(images, tokens))
-        return (logits, whole) if summary else logits
+        return (logits, embedding) if with_embedding else logits
 
     def with_names(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits, and logits (N, classes - 1) of what a picture of one thing shows, without the background."""
-        logits, whole = self(images, summary=True)
-        return logits, self.name_layer(whole)
+        """The logits per pixel, and logits (N, classes - 1) of the picture as a whole, without the background."""
+        logits, embedding = self(images, with_embedding=True)
+        return logits, self.name_layer(embedding)
 
 
 def _read(name: str, local_files_only: bool) -> tuple:

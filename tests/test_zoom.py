@@ -14,10 +14,10 @@ from utils.checkpoint import load
 from utils.classes import PETS, VOID
 from utils.errors import UserError
 from utils.files import read_csv
-from utils.inputs.pictures import read_image
+from utils.inputs.pictures import read_image, resize_image
 from utils.inputs.windows import window_around
 from utils.rows import load_row
-from utils.scoring.by_class import ByClass
+from utils.scoring.by_class import ByClass, predictor
 from utils.scoring.zoom import WEIGHT, look_closer, parts_of
 from utils.training.naming import cut_out, fit_layer
 
@@ -149,6 +149,19 @@ def test_flip_averages_both_looks(oxford_root):
     assert np.array_equal(row.segment(image, flip=True).ids, row.segment(image[:, ::-1].copy(), flip=True).ids[:, ::-1])
 
 
+def test_a_closer_look_sees_all_scales_of_its_row(oxford_root):
+    torch.manual_seed(0)
+    model = CLIPCNN("tiny", freeze_encoder=False).eval()
+    row = ByClass("CLIP", model, CPU, 32, (0.5,) * 3, (0.5,) * 3, PETS, scales=(1.0, 2.0), zoom=True)
+    image = read_image(next((oxford_root / "images").iterdir()))
+    images = torch.from_numpy(np.array(resize_image(image, 64)))[None].movedim(-1, 1)
+    with torch.inference_mode():
+        found, names = row._look(False)(images)
+        expected = predictor(model, row.mean, row.std, sizes=(32, 64))(images).softmax(1)
+    assert names is None and row.view_size == 64
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.slow
 def test_training_notes_what_validation_says_and_evaluate_follows_it(oxford_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -176,10 +189,13 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     encoder.symlink_to(tiny_clip_folder)
     tune = ("--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False", "--KEEP=1", "--ROW=CLIP fine-tuned")
     run_here(train_clip, data, f"--ENCODER={encoder}", *tune, *SMALL)
+    run_here(train_clip, data, "--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--ZOOM=False", *SMALL)
     shared = "--ENCODER=runs/clip_finetuned/best.pt"
     run_here(train_clip, data, "--PROMPT=point", shared, *SMALL)
     with pytest.raises(UserError, match="leave it frozen"):
         run_here(train_clip, data, shared, *tune, *SMALL)
+    with pytest.raises(UserError, match="no pretrained encoder that was fine-tuned"):
+        run_here(train_clip, data, "--PROMPT=point", "--ENCODER=runs/clip/best.pt", *SMALL)
     encoder.unlink()  # from here on nothing but the checkpoints is there
     tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
     assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")

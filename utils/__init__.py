@@ -30,7 +30,7 @@ training/         from batches to weights
     losses        cross-entropy + soft Dice with void pixels
     reconstruction  hidden patches and the loss on them
     rates         learning rates that differ within a model
-    naming        the layer that says what a picture of one thing shows
+    naming        the layer that classifies a picture of one thing
     simulated_clicks  a person who clicks, for the training of PointCLIP
 
 scoring/          from weights to numbers

@@ -190,8 +190,8 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
 
 
 def encoder_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Those of the encoder in a checkpoint, with their names in a model. Raises UserError if it holds none."""
-    weights = {name: value for name, value in load(path)["weights"].items() if name.startswith("encoder.")}
-    if not weights:
-        raise UserError(f"{path} holds no encoder: it was trained on a frozen one")
-    return weights
+    """Those of the encoder that a row fine-tuned, with their names in a model. Raises UserError if it has none."""
+    content = load(path)
+    if "encoder_config" not in content["arguments"]:
+        raise UserError(f"{path} holds no pretrained encoder that was fine-tuned (FREEZE_ENCODER = False)")
+    return {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}

@@ -48,7 +48,7 @@ class ByClass(Row):
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         with autocast(self.device):
             if self.zoom:
-                (logits,) = look_closer(self._look(flip), [image], self.image_size, self.device)
+                (logits,) = look_closer(self._look(flip), [image], self.view_size, self.device)
             else:
                 predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
                 logits = predict(squash(image, self.view_size, self.device))[0]
@@ -60,19 +60,16 @@ class ByClass(Row):
         return segment
 
     def _look(self, flip: bool) -> Look:
-        """What look_closer() asks; only the first of the scales is used."""
+        """What look_closer() asks: the mean of the softmax over the views, and of the names if the model gives them."""
         name_parts = hasattr(self.model, "name_layer")
 
         def look(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             found, names = [], []
-            for view in (images, images.flip(-1)) if flip else (images,):
-                view = normalise(view, self.mean, self.std)
+            for view, mirror in views(images, self.mean, self.std, flip, self.sizes):
                 logits, name = self.model.with_names(view) if name_parts else (self.model(view), None)
-                found.append(logits.float().softmax(1))
+                found.append(probabilities(logits, mirror))
                 names.append(name)
-            if flip:
-                found[1] = found[1].flip(-1)
-            return sum(found) / len(found), sum(names) if name_parts else None
+            return sum_of_views(found) / len(found), sum(names) if name_parts else None
 
         return look
 
@@ -83,7 +80,7 @@ class ByClass(Row):
                 samples = list(pool.map(read_sample, [dataset.samples[i] for i in batch]))
                 with autocast(self.device):
                     images = [image for image, _ in samples]
-                    found = look_closer(self._look(flip), images, self.image_size, self.device)
+                    found = look_closer(self._look(flip), images, self.view_size, self.device)
                 yield from zip(batch, (mask for _, mask in samples), found, strict=True)
 
 
@@ -100,17 +97,32 @@ def predictor(
     def predict(images: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
         if len(sizes) < 2 and not flip:
             return model(normalise(images, mean, std), *(x.float() for x in features))
-        found = []
-        for number, size in enumerate(sizes or (None,)):
-            view = normalise(_resized(images, (size, size)) if size else images, mean, std)
-            for mirror in (False, True) if flip else (number % 2 == 1,):
-                logits = model(view.flip(-1)).flip(-1) if mirror else model(view)
-                found.append(logits.float().softmax(1))
-        largest = max((p.shape[-2:] for p in found), key=max)
+        found = [probabilities(model(view), mirror) for view, mirror in views(images, mean, std, flip, sizes)]
         # Resizing a logarithm of 0 would make NaN of it.
-        return sum(_resized(p, largest) for p in found).clamp(min=1e-30).log()
+        return sum_of_views(found).clamp(min=1e-30).log()
 
     return predict
+
+
+def views(
+    images: torch.Tensor, mean: Sequence[float], std: Sequence[float], flip: bool, sizes: Sequence[int]
+) -> Iterator[tuple[torch.Tensor, bool]]:
+    """uint8 pictures (N, 3, S, S) -> each view of them, normalised, and whether it is mirrored; see predictor()."""
+    for number, size in enumerate(sizes or (None,)):
+        view = normalise(_resized(images, (size, size)) if size else images, mean, std)
+        for mirror in (False, True) if flip else (number % 2 == 1,):
+            yield view.flip(-1) if mirror else view, mirror
+
+
+def probabilities(logits: torch.Tensor, mirror: bool) -> torch.Tensor:
+    """Logits (N, C, h, w) of a view -> softmax, of the picture as it is."""
+    return (logits.flip(-1) if mirror else logits).float().softmax(1)
+
+
+def sum_of_views(found: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Probabilities (N, C, h, w) of every view, added up at the largest of their sizes."""
+    largest = max((p.shape[-2:] for p in found), key=max)
+    return sum(_resized(p, largest) for p in found)
 
 
 def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

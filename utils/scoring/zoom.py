@@ -10,7 +10,7 @@ from scipy import ndimage
 from utils.inputs.pictures import resize_image
 from utils.inputs.windows import Window, window_around
 
-# squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of what each shows, or None
+# squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 SMALLEST = 0.002  # of the picture; smaller parts are not looked at
 PARTS = 4  # in one picture, the largest ones
@@ -22,8 +22,8 @@ def look_closer(look: Look, images: Sequence[np.ndarray], image_size: int, devic
     """Pictures uint8 (H, W, 3) of any sizes -> probabilities (C, H, W) each, at the picture's own size.
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
-    Sofiiuk et al., f-BRS, CVPR 2020). If look() says what a window shows, its part gets that class: where a thing ends
-    is decided per pixel, what it is, once for the whole of it (Cheng et al., MaskFormer, NeurIPS 2021).
+    Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window: the
+    outline is decided per pixel, the class once per part (as in MaskFormer, Cheng et al., NeurIPS 2021).
     """
 
     def look_at(crops: np.ndarray) -> list[tuple[torch.Tensor, int]]:

@@ -1,4 +1,4 @@
-"""The layer that says what a picture of one thing shows: fitted on what the training pictures show, cut out."""
+"""The layer that classifies a picture of one thing, fitted on the things cut out of the training pictures."""
 
 import numpy as np
 import torch
@@ -59,8 +59,8 @@ def fit_names(
     of the pictures that the encoder sees.
     """
     crops, classes = cut_out(dataset, size, count, seed)
-    summaries = []
+    embeddings = []
     for batch in torch.from_numpy(crops).movedim(-1, 1).split(16):
         with torch.no_grad(), autocast(device):
-            summaries.append(model.encoder.encode(normalise(batch.to(device), mean, std))[1].float())
-    fit_layer(model.name_layer, torch.cat(summaries), torch.from_numpy(classes).long().to(device) - 1)
+            embeddings.append(model.encoder.encode(normalise(batch.to(device), mean, std))[1].float())
+    fit_layer(model.name_layer, torch.cat(embeddings), torch.from_numpy(classes).long().to(device) - 1)
