@@ -12,8 +12,8 @@ The file takes a picture as it is and gives the ids of predict.py at the picture
     probabilities  float32 (batch, classes, height, width)
 
 Row, classes, colours and image_size are in the file's metadata, each as JSON. PointCLIP becomes two files: the encoder
-runs once per picture, the decoder once per click; README.md has an example ("Export"). It does not look closer at small
-things, as predict.py does by encoding the window around them as a picture of its own.
+runs once per picture, the decoder once per click; README.md has an example ("Export"). No file looks closer at what it
+found, as predict.py does with rows that have zoom by encoding the window around it as a picture of its own.
 """
 
 import os
