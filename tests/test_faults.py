@@ -6,9 +6,11 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -188,6 +190,11 @@ def test_a_cache_that_the_disk_cannot_hold_is_refused_and_a_smaller_one_is_built
 
 # ------------------------------------------------------------------------------------------- killed work
 
+# Not forked from here: a child would inherit the locks and threads of all that ran before, and a killed one would take
+# tqdm's lock along.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["test_faults"])
+
 
 def kill_again_and_again(work: Callable[[], None], kills: int, seconds: float, seed: int) -> int:
     """Run work in child processes, kill -9 so many at a random moment; then let it end. Returns how many died."""
@@ -195,23 +202,17 @@ def kill_again_and_again(work: Callable[[], None], kills: int, seconds: float, s
     for _ in range(5 * kills):  # some end before they are killed
         if killed == kills:
             break
-        child = multiprocessing.get_context("fork").Process(target=work)
+        child = PROCESSES.Process(target=work)
         child.start()
         child.join(seconds * 0.5 ** rng.uniform(0, 8))  # early moments too: what is left to do becomes little
         killed += child.is_alive()
         child.kill()
         child.join()
-    child = multiprocessing.get_context("fork").Process(target=work)
+    child = PROCESSES.Process(target=work)
     child.start()
-    child.join()
+    child.join(300)
     assert child.exitcode == 0
     return killed
-
-
-def run(script: ModuleType, *arguments: str) -> None:
-    """A script's main() in this process, quietly."""
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        run_here(script, *arguments)
 
 
 def how_long(work: Callable[[], None]) -> float:
@@ -221,51 +222,56 @@ def how_long(work: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-@pytest.mark.slow
-def test_thirty_kills_change_no_number(oxford_root, tmp_path):
+def run(script: ModuleType, *arguments: str) -> None:
+    """A script's main() in this process, quietly."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        run_here(script, *arguments)
+
+
+def train(root: Path, folder: Path) -> None:
+    """Train a small U-Net, or go on with it."""
     tiny = "--IMAGE_SIZE=32 --SMALL_SIZE=32 --WIDTH=4 --DEPTH=2 --EPOCHS=6 --BATCH_SIZE=8 --PRECISION=fp32".split()
+    resume = (folder / "unet" / "last.pt").exists()
+    run(train_unet, *tiny, f"--DATA_ROOT={root}", f"--CHECKPOINTS={folder}", f"--RESUME={resume}")
 
-    def training(name: str) -> Callable[[], None]:
-        folder = tmp_path / name
 
-        def work() -> None:
-            resume = (folder / "unet" / "last.pt").exists()
-            run(train_unet, *tiny, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", f"--RESUME={resume}")
+def compute_features(root: Path) -> FeatureDataset:
+    """The cache of pictures, and a frozen encoder's features."""
+    torch.manual_seed(0)
+    return FeatureDataset(root, "train", 64, ImageEncoder.tiny().eval(), ["tiny"], CPU, mirrored=True)
 
-        return work
 
-    seconds = how_long(training("whole"))
-    killed = kill_again_and_again(training("killed"), 10, seconds / 3, 1)
+def score(root: Path, checkpoints: Path, folder: Path) -> None:
+    """The table of the U-Net, with everything that belongs to it."""
+    out = [f"--{key}={folder}" for key in ("RESULTS", "IMAGES", "EXAMPLES")]
+    run(evaluate, "--ROWS=UNET", f"--DATA_ROOT={root}", f"--CHECKPOINTS={checkpoints}", *out)
+
+
+@pytest.mark.slow
+def test_thirty_kills_change_no_number(oxford_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the fork server finds what it preloads
+    seconds = how_long(partial(train, oxford_root, tmp_path / "whole"))
+    killed = kill_again_and_again(partial(train, oxford_root, tmp_path / "killed"), 10, seconds / 3, 1)
     whole, stopped = (checkpoint.load(tmp_path / name / "unet" / "last.pt") for name in ("whole", "killed"))
     assert all(torch.equal(value, stopped["weights"][name]) for name, value in whole["weights"].items())
     assert not list((tmp_path / "killed" / "unet").glob("*.tmp"))  # of processes that died while they wrote
     assert [line["loss"] for line in whole["log"]] == [line["loss"] for line in stopped["log"]]
 
-    # The cache of pictures, and a frozen encoder's features.
-    encoder = ImageEncoder.tiny().eval()
     arrays = []
     for name in ("whole", "killed"):
         root = shutil.copytree(oxford_root, tmp_path / f"data_{name}", ignore=shutil.ignore_patterns(".cache"))
-
-        def features(root: Path = root) -> FeatureDataset:
-            return FeatureDataset(root, "train", 64, encoder, ["tiny"], CPU, mirrored=True)
-
         if name == "whole":
-            seconds = how_long(features)
+            seconds = how_long(partial(compute_features, root))
         else:
-            killed += kill_again_and_again(features, 10, seconds / 2, 2)
-        dataset = features()
+            killed += kill_again_and_again(partial(compute_features, root), 10, seconds / 2, 2)
+        dataset = compute_features(root)
         arrays.append([*dataset.arrays.values(), *SegmentationDataset(root, "train", 64).arrays.values()])
     assert len(arrays[0]) == 4 and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
 
-    # Evaluation: a CSV is the old one or the new one.
-    def evaluation(name: str) -> Callable[[], None]:
-        out = [f"--{key}={tmp_path / name}" for key in ("RESULTS", "IMAGES")]
-        options = [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path / 'whole'}", "--ROWS=UNET"]
-        return lambda: run(evaluate, *options, *out, f"--EXAMPLES={tmp_path / name}")
-
-    seconds = how_long(evaluation("once"))
-    killed += kill_again_and_again(evaluation("often"), 10, seconds / 2, 3)
+    # A CSV is the old one or the new one.
+    seconds = how_long(partial(score, oxford_root, tmp_path / "whole", tmp_path / "once"))
+    often = partial(score, oxford_root, tmp_path / "whole", tmp_path / "often")
+    killed += kill_again_and_again(often, 10, seconds / 2, 3)
     once, often = (read_csv(tmp_path / name / "results.csv") for name in ("once", "often"))
     assert [{**line, "images_per_second": ""} for line in once] == [{**line, "images_per_second": ""} for line in often]
     assert killed >= 30
