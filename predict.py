@@ -1,68 +1,136 @@
 """Segment your own pictures with a trained model.
 
-    python predict.py photo.jpg folder/ --MODEL=unet --OUT=predictions
+    python predict.py photo.jpg folder/ --OUT=predictions           # with the best of the trained rows
+    python predict.py photo.jpg --MODEL=unet --CUTOUT=True          # also the animals on a transparent background
     python predict.py photo.jpg --POINT=210,140 --POINT=30,40,0     # what is at x, y, without what is at 30, 40
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
-OUT/overlays/NAME.png and, with TEXT, OUT/heatmaps/NAME.png, all at the picture's own size; of a.jpg and a.png,
-a.jpg.png and a.png.png. Inputs are never overwritten; files that cannot be read are listed at the end.
+OUT/overlays/NAME.png, with CUTOUT OUT/cutouts/NAME.png and with TEXT OUT/heatmaps/NAME.png, all at the picture's own
+size; of a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten; files that cannot be read are listed at
+the end.
 """
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from models.clipseg import HUB_ID
-from utils.config import run_script
+from utils.config import require_choice, require_positive, run_script
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.overlays import draw_points, heat_map, overlay, save_mask, save_picture
+from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_pictures
-from utils.inputs.pictures import read_image
-from utils.rows import find_rows, load_row, row_named
+from utils.inputs.pictures import WORKERS, read_image
+from utils.rows import best_row, find_rows, load_row, row_named
 from utils.scoring.row import Row, Segmentation
 
 # what
-MODEL = "unet"  # any row of the table, e.g. "unet", "autoencoder", "clip", "clipseg", or one of your own
+MODEL = ""  # any row of the table, e.g. "unet", "clip", "clipseg", or one of your own; empty: the best on validation
 POINT = []  # clicks, for a row that takes them (PointCLIP), in pixels: x,y on the thing, x,y,0 on the rest
 TEXT = ""  # any text, e.g. "a cat", for a row that takes one (CLIPSeg)
 CLIPSEG = HUB_ID  # hub id or folder of its weights
 THRESHOLD = 0.3  # of the text's score, 0 to 1
 FLIP = False  # average over the picture and its mirror image
+ZOOM = "own"  # "on", "off": whether the row looks closer at what it finds, and gives every part one class
+CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
+BATCH_SIZE = 8  # pictures at once; the next ones are read and the last ones written meanwhile
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 
 def main(arguments: list[str]) -> int:
-    pictures = find_pictures(arguments)
+    require_choice("ZOOM", ZOOM, ("own", "on", "off"))
+    require_positive(globals(), "BATCH_SIZE")
+    names = find_pictures(arguments)
     if POINT and TEXT:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
     clicks = [parse_click(text) for text in POINT]
-    row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD)
-    inputs, failures = {picture.resolve() for picture in pictures}, []
-    for picture, name in pictures.items():
-        try:
-            outputs = segment(row, read_image(picture), clicks)
-            paths = {folder: Path(OUT) / folder / f"{name}.png" for folder in outputs}
-            for path in paths.values():
-                if path.resolve() in inputs:
-                    raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
-            found = outputs["masks"]
-            save_mask(found.ids, paths["masks"], found.classes)
-            for folder in outputs.keys() - {"masks"}:
-                save_picture(outputs[folder], paths[folder])
-            print(f"{picture}: {found.describe()} -> {paths['masks']}")
-        except UserError as error:
-            failures.append(str(error))
+    zoom = {"own": None, "on": True, "off": False}[ZOOM]
+    row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD, zoom=zoom)
+    inputs, failures, writing = {picture.resolve() for picture in names}, [], []
+
+    def finish() -> None:
+        while writing:
+            try:
+                tqdm.write(writing.pop(0).result())
+            except UserError as error:
+                failures.append(str(error))
+
+    with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(names), unit="img", leave=False, disable=None) as bar:
+        for batch in read_ahead(list(names), pool):
+            images = {}
+            for picture, reading in batch.items():
+                try:
+                    images[picture] = reading.result()
+                except UserError as error:
+                    failures.append(str(error))
+            found = segment(row, images, clicks, failures) if images else {}
+            finish()  # those of the batch before
+            for picture, result in found.items():
+                writing.append(pool.submit(write, picture, names[picture], images[picture], result, clicks, inputs))
+            bar.update(len(batch))
+        finish()
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def read_ahead(pictures: list[Path], pool: ThreadPoolExecutor) -> Iterator[dict[Path, Future]]:
+    """BATCH_SIZE pictures after the other; the next ones are decoded while the caller works on these."""
+    batches = [pictures[start : start + BATCH_SIZE] for start in range(0, len(pictures), BATCH_SIZE)]
+
+    def start(batch: list[Path]) -> dict[Path, Future]:
+        return {picture: pool.submit(read_image, picture) for picture in batch}
+
+    coming = start(batches[0])
+    for following in [*batches[1:], []]:
+        ready, coming = coming, start(following)
+        yield ready
+
+
+def segment(
+    row: Row, images: dict[Path, np.ndarray], clicks: list[Click], failures: list[str]
+) -> dict[Path, Segmentation]:
+    """What the row makes of the pictures; where a click is outside of one, a failure more."""
+    try:
+        return dict(zip(images, row.segment_all(list(images.values()), clicks, TEXT, FLIP), strict=True))
+    except UserError as error:
+        if len(images) == 1:
+            failures.append(f"{next(iter(images))}: {error}")
+            return {}
+    found = {}
+    for picture, image in images.items():
+        found |= segment(row, {picture: image}, clicks, failures)
+    return found
+
+
+def write(
+    picture: Path, name: str, image: np.ndarray, found: Segmentation, clicks: list[Click], inputs: set[Path]
+) -> str:
+    """Write what goes into the folders of OUT for one picture; returns a line about it. Raises UserError."""
+    points, labels = [click[:2] for click in clicks], [click[2] for click in clicks]
+    outputs = {"overlays": draw_points(overlay(image, found.ids, found.classes), points, labels)}
+    if CUTOUT:
+        outputs["cutouts"] = cutout(image, found.ids)
+    if found.heat is not None:
+        outputs["heatmaps"] = heat_map(image, found.heat)
+    paths = {folder: Path(OUT) / folder / f"{name}.png" for folder in ("masks", *outputs)}
+    for path in paths.values():
+        if path.resolve() in inputs:
+            raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
+    save_mask(found.ids, paths["masks"], found.classes)
+    for folder, output in outputs.items():
+        save_picture(output, paths[folder])
+    return f"{picture}: {found.describe()} -> {paths['masks']}"
 
 
 def find_pictures(arguments: list[str]) -> dict[Path, str]:
@@ -86,10 +154,11 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
 
 
 def find_row() -> str:
-    """MODEL; with POINT or TEXT, if it takes none, the first row that does."""
-    rows, name = find_rows(CHECKPOINTS), row_named(MODEL, CHECKPOINTS)
+    """MODEL, or the best row; with POINT or TEXT, if it takes none, the first row that does."""
+    rows = find_rows(CHECKPOINTS)
+    name = row_named(MODEL, CHECKPOINTS) if MODEL else "" if POINT or TEXT else best_row(CHECKPOINTS)
     asked = "click" if POINT else "text" if TEXT else ""
-    chosen = next(name for name in (name, *rows) if not asked or rows[name].kind.prompt == asked)
+    chosen = next(n for n in (name, *rows) if n and (not asked or rows[n].kind.prompt == asked))
     if rows[chosen].kind.prompt == "click" and not POINT:
         raise UserError(f"MODEL = {MODEL!r} needs a click: --POINT=x,y")
     return chosen
@@ -102,14 +171,6 @@ def parse_click(text: str) -> Click:
     except ValueError:
         raise UserError(f"POINT = {text}: write x,y in pixels, or x,y,0 for what is not part of the thing") from None
     return x, y, label
-
-
-def segment(row: Row, image: np.ndarray, clicks: list[Click]) -> dict[str, Segmentation | np.ndarray]:
-    """Folder below OUT -> what goes there: the segmentation, pictures uint8 (H, W, 3)."""
-    found = row.segment(image, clicks, TEXT, FLIP)
-    points, labels = [click[:2] for click in clicks], [click[2] for click in clicks]
-    outputs = {"masks": found, "overlays": draw_points(overlay(image, found.ids, found.classes), points, labels)}
-    return outputs if found.heat is None else outputs | {"heatmaps": heat_map(image, found.heat)}
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ from utils.training.reconstruction import complete, random_patches, reconstructi
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
 FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
-PRETRAINED = ""  # stage 1's file for STAGE = 2; empty: CHECKPOINTS/autoencoder/pretrained.pt
+PRETRAINED = ""  # stage 1's file for STAGE = 2, or stage 2's, to go on; empty: CHECKPOINTS/autoencoder/pretrained.pt
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -246,11 +246,14 @@ def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]
 
 
 def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> None:
-    """Copy all but the last layer from stage 1. Raises UserError if the file is missing or of another network."""
+    """Copy all but the last layer from stage 1, or all from stage 2.
+
+    Raises UserError if the file is missing or of another network.
+    """
     if not path.exists():
         raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
     saved = load(path)
-    if saved.get("model") != "autoencoder stage 1":
+    if saved.get("model") not in ("autoencoder stage 1", "autoencoder"):
         raise UserError(f"PRETRAINED = {path} holds a model {saved.get('model')!r}; stage 1 writes pretrained.pt")
     there = saved["arguments"]
     odd = [
@@ -258,6 +261,8 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
     ]
     if odd:
         raise UserError(f"{path} is of another network: there {'; '.join(odd)}. Change that, or run stage 1 again")
+    if saved["model"] == "autoencoder":
+        return load_state(model, saved["weights"], path)
     kept = {name: value for name, value in saved["weights"].items() if not name.startswith("head.")}
     load_state(model, kept, path, ignore="head.")
 

@@ -15,6 +15,7 @@ what to expect.
 """
 
 import copy
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 
 from models.clip import CLIPCNN, encoder_title
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import halve, load, load_state, save
+from utils.checkpoint import load, load_state
 from utils.classes import read_classes
 from utils.config import (
     require_between,
@@ -36,19 +37,18 @@ from utils.config import (
     script_constants,
 )
 from utils.device import pick_device
-from utils.distributed import distributed, is_main, wait_for_all
+from utils.distributed import distributed
 from utils.errors import UserError
 from utils.figures.plots import plot_curves
 from utils.inputs.augment import EDGES, augment, jitter_colour, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.features import FeatureDataset, encoder_key
-from utils.rows import encoder_weights, folder_of, load_model
-from utils.scoring.by_class import ByClass, validate
+from utils.rows import encoder_weights, folder_of
+from utils.scoring.by_class import validate
 from utils.scoring.by_click import ByClick, validate_clicks
-from utils.scoring.metrics import scores
 from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
-from utils.training.naming import fit_names
+from utils.training.naming import add_closer_look
 from utils.training.rates import parameter_groups
 from utils.training.simulated_clicks import simulate_clicks
 
@@ -61,11 +61,12 @@ CORRECTIONS = 4  # simulated clicks after the first one, at most
 EDITED = 0.5  # share of the corrected pictures of which a part is to be left out, or something beside the animal kept
 WARM_START = "CLIP"  # row whose decoder to begin with, if it was trained on the same encoder; empty: none
 WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
-START = ""  # a checkpoint by class to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
+START = ""  # the row's checkpoint to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
+VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE. A little larger is often better (Touvron, NeurIPS 2019)
 # encoder
 # hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; CHECKPOINTS/ROW/best.pt: what that row fine-tuned
 ENCODER = "openai/clip-vit-base-patch16"
@@ -111,6 +112,7 @@ def main() -> None:
     require_choice("CLICK_SHAPE", CLICK_SHAPE, SHAPES)
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "ENCODER_RATE", "WARM_RATE")
+    require_between(constants, 0, math.inf, "VIEW_SIZE")
     require_between(constants, 0, 19, "CORRECTIONS")
     require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED", "PASTE", "ROUGH", "RATE_DECAY")
     require_range("SCALE", SCALE)
@@ -164,14 +166,16 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
 
     # 5. Let the row look closer, if that helps on the validation split.
     if ZOOM:
-        add_closer_look(best, data, device)
+        add_closer_look(best, data.train, SegmentationDataset(DATA_ROOT, "val", view_size()), device)
 
 
 def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
     """PointCLIP: the thing under the clicks, against the rest."""
     # 1. Model: encoder and decoder, which starts from the one that was trained by class.
     model, arguments = build_model(PointCLIP, {"click_shape": CLICK_SHAPE, "click_radius": CLICK_RADIUS})
-    warm = bool(WARM_START) and load_class_decoder(model, arguments)
+    warm = bool(WARM_START) and not START and load_class_decoder(model, arguments)
+    if START:
+        load_state(model, load(START)["weights"], START, ignore="encoder.")
 
     # 2. Data: with the features of the frozen encoder, or as pictures alone.
     data = open_data(model, arguments, device)
@@ -194,7 +198,7 @@ def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
 
     # 4. Validation after one click, as evaluate.py does it, and after three.
     def validate(model):
-        row = ByClick("validation", model, device, IMAGE_SIZE, data.mean, data.std, data.train.classes)
+        row = ByClick("validation", model, device, view_size(), data.mean, data.std, data.train.classes)
         return validate_clicks(row, data.val)
 
     # 5. Train.
@@ -229,8 +233,9 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
     """The pictures; with the tokens of the frozen encoder if they can be kept, and then without model.encoder."""
     encoder, frozen = model.encoder, arguments["freeze_encoder"]
     mean, std = encoder.mean, encoder.std
-    if IMAGE_SIZE % encoder.patch_size:
-        raise UserError(f"IMAGE_SIZE = {IMAGE_SIZE}: must be a multiple of the patch size {encoder.patch_size}")
+    for name, size in {"IMAGE_SIZE": IMAGE_SIZE, "VIEW_SIZE": VIEW_SIZE}.items():
+        if size % encoder.patch_size:
+            raise UserError(f"{name} = {size}: must be a multiple of the patch size {encoder.patch_size}")
 
     def augment_tokens(batch, generator):
         images, masks, tokens = batch
@@ -247,29 +252,16 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
     if AUGMENT_FEATURES and frozen:
         key = encoder_key(ENCODER, encoder.layers)
         train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, key, device, mirrored=True)
-        val = FeatureDataset(DATA_ROOT, "val", IMAGE_SIZE, encoder, key, device, mirrored=False)
+        val = FeatureDataset(DATA_ROOT, "val", view_size(), encoder, key, device, mirrored=False)
         model.encoder = None  # its tokens are all that is needed from here on
         return Data(train, val, mean, std, augment_tokens)
-    train, val = (SegmentationDataset(DATA_ROOT, split, IMAGE_SIZE) for split in (TRAIN_SPLIT, "val"))
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
+    val = SegmentationDataset(DATA_ROOT, "val", view_size())
     return Data(train, val, mean, std, augment_pictures)
 
 
-def add_closer_look(path: Path, data: Data, device: torch.device) -> None:
-    """Fit the layer that names parts, and note in the checkpoint whether the row is to look closer."""
-    wait_for_all()  # the main process may still be writing the file
-    model, content = load_model(path, "clip", device)
-    model.add_names()
-    fit_names(model.to(device), data.train, IMAGE_SIZE, data.mean, data.std, device)
-    classes = data.train.classes
-    row = ByClass("closer", model, device, IMAGE_SIZE, data.mean, data.std, classes, zoom=True)
-    closer = scores(row.score(SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)), classes.names)["miou"]
-    content["arguments"]["name_parts"] = True
-    layer = {f"name_layer.{name}": value.cpu() for name, value in model.name_layer.state_dict().items()}
-    content["weights"] |= halve(layer)
-    content["zoom"] = closer > content["score"]
-    if is_main():
-        save(content, path)
-        print(f"score with a closer look {closer:.4f}: it is {'on' if content['zoom'] else 'off'} in {path}")
+def view_size() -> int:
+    return VIEW_SIZE or IMAGE_SIZE
 
 
 def encoder_rate(arguments: dict) -> float:
@@ -282,7 +274,7 @@ def about(arguments: dict, data: Data) -> dict:
     encoder = {"arguments": arguments, "encoder": encoder_title(arguments["encoder"], tuned)}
     if tuned and arguments["freeze_encoder"]:
         encoder["encoder_from"] = Path(ENCODER).parent.name  # a row's folder: the weights are not stored twice
-    return encoder | {"image_size": IMAGE_SIZE, "mean": data.mean, "std": data.std}
+    return encoder | {"image_size": view_size(), "mean": data.mean, "std": data.std}
 
 
 def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPCNN | PointCLIP, dict]:

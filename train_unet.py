@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from models.unet import UNet
+from utils.checkpoint import load, load_state
 from utils.config import (
     require_between,
     require_choice,
@@ -44,6 +45,7 @@ MAX_WIDTH = 512  # channels are doubled per level up to this
 BLOCKS = 1  # residual blocks per encoder level
 STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
 DROPOUT = 0.1  # of channels at the coarsest level
+START = ""  # a checkpoint of the same network to go on from, e.g. with another augmentation or size
 # augmentation
 SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
@@ -96,6 +98,8 @@ def main() -> None:
             "dropout": DROPOUT,
         }
         model = UNet(**arguments)
+        if START:
+            load_state(model, load(START)["weights"], START)
         if COMPILE:
             model.compile()
 

@@ -93,6 +93,16 @@ def row_named(text: str, checkpoints: str | Path) -> str:
     return named[0]
 
 
+def best_row(checkpoints: str | Path) -> str:
+    """The row by class that was best on its validation split. Raises UserError if none has a checkpoint."""
+    files = {name: Path(checkpoints) / row.folder / "best.pt" for name, row in find_rows(checkpoints).items()}
+    found = {name: load(path)["score"] for name, path in files.items() if path.exists()}
+    by_class = [name for name in found if not find_rows(checkpoints)[name].kind.prompt]
+    if not by_class:
+        raise UserError(f"no row in {checkpoints} has a checkpoint; `{ROWS[0].command}` makes one")
+    return max(by_class, key=found.get)
+
+
 def folder_of(row: str, model: str) -> str:
     """Folder below CHECKPOINTS of a training's row: a new row's name is its folder's. Raises UserError.
 

@@ -13,12 +13,18 @@ from utils.files import replacing
 
 def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: float = 0.5) -> np.ndarray:
     """Picture (H, W, 3) uint8 with its mask (H, W): things tinted in their colour, with a white outline."""
-    thing = (mask != 0) & (mask != VOID)
+    thing, mixed = (mask != 0) & (mask != VOID), image.copy()
     # Nearly twice the brightness: dark red on a dark picture could not be seen.
-    tint = np.clip(classes.colourise(mask).astype(np.float32) * 1.8, 0, 255)
-    mixed = np.where(thing[..., None], (1 - opacity) * image + opacity * tint, image)
+    tint = np.clip(classes.palette * 1.8, 0, 255)
+    mixed[thing] = ((1 - opacity) * image[thing] + opacity * tint[mask[thing]]).round()
     mixed[outline(mask, width=max(1, min(mask.shape) // 150))] = 255
-    return mixed.round().astype(np.uint8)
+    return mixed
+
+
+def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Picture (H, W, 3) uint8 -> (H, W, 4): things as they are, the rest transparent."""
+    thing = (mask != 0) & (mask != VOID)
+    return np.dstack([image, np.where(thing, 255, 0).astype(np.uint8)])
 
 
 def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -60,4 +66,5 @@ def save_mask(mask: np.ndarray, path: Path, classes: Classes) -> None:
 def save_picture(image: Image.Image | np.ndarray, path: Path) -> None:
     """Write a PNG."""
     with replacing(path) as temporary:
-        (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(temporary, format="PNG")
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+        image.save(temporary, format="PNG", compress_level=1)  # four times as fast, and a tenth larger

@@ -44,20 +44,26 @@ class ByClass(Row):
             found = predict_split(predict, dataset, self.device, batch_size, self.name)
         return count_pixels(found, len(dataset), len(self.classes), self.device, on_prediction)
 
-    @torch.inference_mode()
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
-        with autocast(self.device):
-            if self.zoom:
-                (logits,) = look_closer(self._look(flip), [image], self.view_size, self.device)
-            else:
-                predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
-                logits = predict(squash(image, self.view_size, self.device))[0]
-        found = Segmentation(to_size(logits, image.shape[:2]).byte().cpu().numpy(), self.classes)
+        (found,) = self.segment_all([image], flip=flip)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             return found
 
         return segment
+
+    @torch.inference_mode()
+    def segment_all(
+        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False
+    ) -> list[Segmentation]:
+        with autocast(self.device):
+            if self.zoom:
+                found = look_closer(self._look(flip), images, self.view_size, self.device)
+            else:
+                predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
+                found = predict(torch.cat([squash(image, self.view_size, self.device) for image in images]))
+            ids = (to_size(logits, image.shape[:2]) for logits, image in zip(found, images, strict=True))
+            return [Segmentation(of_picture.byte().cpu().numpy(), self.classes) for of_picture in ids]
 
     def _look(self, flip: bool) -> Look:
         """What look_closer() asks: the mean of the softmax over the views, and of the names if the model gives them."""
@@ -78,10 +84,10 @@ class ByClass(Row):
         with ThreadPoolExecutor(WORKERS) as pool:
             for batch in batches(len(dataset), batch_size, self.name):
                 samples = list(pool.map(read_sample, [dataset.samples[i] for i in batch]))
+                images = [image for image, _ in samples]
                 with autocast(self.device):
-                    images = [image for image, _ in samples]
                     found = look_closer(self._look(flip), images, self.view_size, self.device)
-                yield from zip(batch, (mask for _, mask in samples), found, strict=True)
+                    yield from zip(batch, (mask for _, mask in samples), found, strict=True)
 
 
 def predictor(

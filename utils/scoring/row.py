@@ -111,3 +111,9 @@ class Row:
     ) -> Segmentation:
         """One picture uint8 (H, W, 3). clicks and text: for a row with that prompt; the others disregard them."""
         return self.open(image, flip)(clicks, text)
+
+    def segment_all(
+        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False
+    ) -> list[Segmentation]:
+        """Several pictures, with the same clicks or text; a row by class sees them in one batch."""
+        return [self.segment(image, clicks, text, flip) for image in images]

@@ -1,6 +1,6 @@
 """A closer look: every part that a model finds in the whole picture is seen a second time, in a window of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ WEIGHT = 2.0  # of a window's probabilities, those of the whole picture having 1
 NEARLY_ALL = 0.8  # of the picture: such a window would show nothing new
 
 
-def look_closer(look: Look, images: Sequence[np.ndarray], image_size: int, device: torch.device) -> list[torch.Tensor]:
-    """Pictures uint8 (H, W, 3) of any sizes -> probabilities (C, H, W) each, at the picture's own size.
+def look_closer(
+    look: Look, images: Sequence[np.ndarray], image_size: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Pictures uint8 (H, W, 3) of any sizes -> probabilities (C, H, W) of one after the other, at its own size.
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window: the
@@ -44,7 +46,6 @@ def look_closer(look: Look, images: Sequence[np.ndarray], image_size: int, devic
     batches = [crops[start : start + len(images)] for start in range(0, len(crops), len(images))]
     closer = iter([seen for batch in batches for seen in look_at(np.stack(batch))])
 
-    results = []
     for image, (whole, name), own_parts, own_windows in zip(images, wholes, parts, windows, strict=True):
         size = image.shape[:2]
         result, weight = _resize(whole, size), torch.ones(1, *size)
@@ -68,8 +69,7 @@ def look_closer(look: Look, images: Sequence[np.ndarray], image_size: int, devic
                 thing = result[1:, here].sum(0)
                 result[1:, here] = 0
                 result[its_class, here] = thing
-        results.append(result)
-    return results
+        yield result
 
 
 def parts_of(found: np.ndarray) -> list[np.ndarray]:

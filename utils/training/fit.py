@@ -1,6 +1,8 @@
 """The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
 
 import math
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -74,6 +76,9 @@ def fit(
             _resume(run, folder / "last.pt", constants["EPOCHS"])
         elif is_main():
             _set_aside(folder)
+        if is_main():
+            _announce(model, len(dataset), constants, device)
+        run.first = run.epoch
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
         while run.epoch < constants["EPOCHS"]:
@@ -102,6 +107,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     epoch: int = 0  # epochs done
+    first: int = 0  # those that were done when this process began
     best: float = -math.inf
     log: list[dict] = field(default_factory=list)  # a line per epoch
 
@@ -125,7 +131,7 @@ def _train_epoch(
     title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
     bar = tqdm(loader, title, unit_scale=constants["BATCH_SIZE"], unit="img", leave=False, disable=hidden)
     model.train()
-    losses = torch.zeros((), device=device)
+    losses, started = torch.zeros((), device=device), time.perf_counter()
     for step, batch in enumerate(bar):
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
         progress = (run.epoch + step / len(loader)) / epochs
@@ -145,7 +151,19 @@ def _train_epoch(
                     f"the loss became {mean} in epoch {run.epoch + 1}: lower LEARNING_RATE (now "
                     f"{constants['LEARNING_RATE']}); the checkpoints of the epochs before are untouched"
                 )
+        if step == 20 and run.epoch == run.first and is_main():
+            minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
+            tqdm.write(f"about {minutes:.0f} minutes of training at this speed, and validation after every epoch")
+            sys.stdout.flush()
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
+
+
+def _announce(model: nn.Module, pictures: int, constants: dict, device: torch.device) -> None:
+    """The first lines of a log: with which constants, how many parameters, on how many pictures."""
+    settings = "  ".join(f"{key}={value!r}" for key, value in constants.items())
+    print(textwrap.fill(settings, 118, break_long_words=False, break_on_hyphens=False))
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"{count:,} parameters to train, {pictures:,} pictures, on {device}", flush=True)
 
 
 # --------------------------------------------------------------------------------------------- one step

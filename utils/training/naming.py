@@ -1,16 +1,23 @@
 """The layer that classifies a picture of one thing, fitted on the things cut out of the training pictures."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
+from utils.checkpoint import halve, save
 from utils.classes import VOID
 from utils.device import autocast
+from utils.distributed import is_main, wait_for_all
 from utils.inputs.augment import normalise
 from utils.inputs.pictures import resize_image
 from utils.inputs.windows import window_around
+from utils.rows import load_model
+from utils.scoring.by_class import ByClass
+from utils.scoring.metrics import scores
 
 
 def cut_out(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,3 +71,21 @@ def fit_names(
         with torch.no_grad(), autocast(device):
             embeddings.append(model.encoder.encode(normalise(batch.to(device), mean, std))[1].float())
     fit_layer(model.name_layer, torch.cat(embeddings), torch.from_numpy(classes).long().to(device) - 1)
+
+
+def add_closer_look(path: Path, train: Dataset, val: Dataset, device: torch.device) -> None:
+    """Fit the layer that names parts, and note in a checkpoint whether its row is to look closer: if val says so."""
+    wait_for_all()  # the main process may still be writing the file
+    model, content = load_model(path, "clip", device)
+    size, mean, std, classes = (*(content[key] for key in ("image_size", "mean", "std")), train.classes)
+    model.add_names()
+    fit_names(model.to(device), train, size, mean, std, device)
+    row = ByClass("closer", model, device, size, mean, std, classes, zoom=True)
+    closer = scores(row.score(val), classes.names)["miou"]
+    content["arguments"]["name_parts"] = True
+    layer = {f"name_layer.{name}": value.cpu() for name, value in model.name_layer.state_dict().items()}
+    content["weights"] |= halve(layer)
+    content["zoom"], content["score"] = closer > content["score"], max(closer, content["score"])
+    if is_main():
+        save(content, path)
+        print(f"score with a closer look {closer:.4f}: it is {'on' if content['zoom'] else 'off'} in {path}")
