@@ -8,8 +8,8 @@
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
 Stage 1 writes checkpoints/autoencoder/pretrained.pt, and in pretraining/ beside it its log and pictures of what it
-rebuilds; stage 2 writes checkpoints/autoencoder/{best.pt, last.pt, log.csv, curves.png}. README.md says how long it
-takes and which number to expect.
+rebuilds; stage 2 writes checkpoints/autoencoder/{best.pt, last.pt, log.csv, curves.png, progress.png}. README.md says
+how long it takes and which number to expect.
 """
 
 import hashlib
@@ -36,12 +36,13 @@ from utils.config import (
 from utils.device import autocast, pick_device
 from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
+from utils.figures.grids import draw_progress
 from utils.figures.plots import plot_curves, plot_examples
 from utils.files import replacing
 from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.scoring.by_class import validate
+from utils.scoring.by_class import predictor, validate
 from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
@@ -231,6 +232,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         constants=budget,
         device=device,
         draw=plot_curves,
+        show=lambda model, path: draw_progress(predictor(model, IMAGENET_MEAN, IMAGENET_STD), val, device, path),
         parameter_groups=groups,
     )
 
@@ -253,7 +255,8 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
     if not path.exists():
         raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
     saved = load(path)
-    if saved.get("model") not in ("autoencoder stage 1", "autoencoder"):
+    of_stage_2 = "pretrained" in saved
+    if not of_stage_2 and saved.get("model") != "autoencoder stage 1":
         raise UserError(f"PRETRAINED = {path} holds a model {saved.get('model')!r}; stage 1 writes pretrained.pt")
     there = saved["arguments"]
     odd = [
@@ -261,10 +264,9 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
     ]
     if odd:
         raise UserError(f"{path} is of another network: there {'; '.join(odd)}. Change that, or run stage 1 again")
-    if saved["model"] == "autoencoder":
-        return load_state(model, saved["weights"], path)
-    kept = {name: value for name, value in saved["weights"].items() if not name.startswith("head.")}
-    load_state(model, kept, path, ignore="head.")
+    left_out = () if of_stage_2 else "head."
+    kept = {name: value for name, value in saved["weights"].items() if not name.startswith(left_out)}
+    load_state(model, kept, path, ignore="" if of_stage_2 else "head.")
 
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:

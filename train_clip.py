@@ -10,8 +10,8 @@
 
 The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
 cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/, or ROW/) {best.pt, last.pt,
-log.csv, curves.png}; the checkpoint holds the decoder and the encoder's id. README.md says how long it takes and
-what to expect.
+log.csv, curves.png, progress.png}; the checkpoint holds the decoder and the encoder's id. README.md says how long it
+takes and what to expect.
 """
 
 import copy
@@ -39,16 +39,17 @@ from utils.config import (
 from utils.device import pick_device
 from utils.distributed import distributed
 from utils.errors import UserError
+from utils.figures.grids import draw_progress
 from utils.figures.plots import plot_curves
 from utils.inputs.augment import EDGES, augment, jitter_colour, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.features import FeatureDataset, encoder_key
 from utils.rows import encoder_weights, folder_of
-from utils.scoring.by_class import validate
+from utils.scoring.by_class import predictor, validate
 from utils.scoring.by_click import ByClick, validate_clicks
+from utils.scoring.naming import add_closer_look
 from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
-from utils.training.naming import add_closer_look
 from utils.training.rates import parameter_groups
 from utils.training.simulated_clicks import simulate_clicks
 
@@ -161,6 +162,7 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
         constants=constants,
         device=device,
         draw=plot_curves,
+        show=lambda model, path: draw_progress(predictor(model, data.mean, data.std), data.val, device, path),
         parameter_groups=parameter_groups(model, encoder_rate(arguments), RATE_DECAY),
     )
 
@@ -201,6 +203,13 @@ def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
         row = ByClick("validation", model, device, view_size(), data.mean, data.std, data.train.classes)
         return validate_clicks(row, data.val)
 
+    def show(model, path):
+        def predict(images, clicks, *tokens):
+            thing = model(normalise(images, data.mean, data.std), clicks, None, *(x.float() for x in tokens))
+            return torch.cat([torch.zeros_like(thing), thing], 1)
+
+        draw_progress(predict, data.val, device, path, clicked=True)
+
     # 5. Train.
     fit(
         model,
@@ -213,6 +222,7 @@ def train_by_click(folder: Path, constants: dict, device: torch.device) -> None:
         constants=constants,
         device=device,
         draw=plot_curves,
+        show=show,
         parameter_groups=parameter_groups(model, encoder_rate(arguments), RATE_DECAY, WARM_RATE if warm else 1.0),
     )
 

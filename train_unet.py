@@ -4,8 +4,8 @@
     python train_unet.py --RESUME=True        # go on after an interruption
     torchrun --nproc_per_node=2 train_unet.py # several devices
 
-Writes checkpoints/unet/{best.pt, last.pt, log.csv, curves.png}. README.md says how long it takes and which
-number to expect; `python evaluate.py` measures it.
+Writes checkpoints/unet/{best.pt, last.pt, log.csv, curves.png, progress.png}. README.md says how long it takes and
+which number to expect; `python evaluate.py` measures it.
 """
 
 import os
@@ -25,10 +25,11 @@ from utils.config import (
 )
 from utils.device import pick_device
 from utils.distributed import distributed
+from utils.figures.grids import draw_progress
 from utils.figures.plots import plot_curves
 from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
-from utils.scoring.by_class import validate
+from utils.scoring.by_class import predictor, validate
 from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
 
@@ -122,6 +123,7 @@ def main() -> None:
             constants=constants,
             device=device,
             draw=plot_curves,
+            show=lambda model, path: draw_progress(predictor(model, IMAGENET_MEAN, IMAGENET_STD), val, device, path),
         )
 
 

@@ -106,7 +106,27 @@ def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
         "curves.png",
         "last.pt",
         "log.csv",
+        "progress.png",
     ]
+    with Image.open(folder / "progress.png") as progress:
+        assert progress.size == (3 * 32, 4 * 32)  # picture, mask, prediction
+
+
+def test_a_log_begins_with_the_settings_and_the_time_to_expect(train, capsys):
+    train("run", "--BATCH_SIZE=1", "--EPOCHS=2")
+    lines = capsys.readouterr().out.splitlines()
+    assert "EPOCHS=2" in "".join(lines) and "WIDTH=4" in "".join(lines)
+    assert any(re.fullmatch(r"[\d,]+ parameters to train, \d+ pictures, on cpu", line) for line in lines)
+    assert sum(line.startswith("about 0 minutes of training") for line in lines) == 1
+
+
+def test_a_run_may_start_from_the_weights_of_another(train):
+    first = train("first", "--EPOCHS=20", "--WIDTH=8", "--DROPOUT=0", "--SMALL_SHARE=0")
+    options = ("--WIDTH=8", "--EPOCHS=1", "--LEARNING_RATE=0.0001", "--EMA_DECAY=0")
+    further = log(train("further", f"--START={first / 'best.pt'}", *options))
+    assert further[0]["score"] > 0.8 > log(train("new", *options))[0]["score"]
+    with pytest.raises(UserError, match="another architecture"):
+        train("narrow", f"--START={first / 'best.pt'}")
 
 
 def test_the_rate_rises_during_warmup_and_ends_at_zero(train):

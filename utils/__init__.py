@@ -30,13 +30,13 @@ training/         from batches to weights
     losses        cross-entropy + soft Dice with void pixels
     reconstruction  hidden patches and the loss on them
     rates         learning rates that differ within a model
-    naming        the layer that classifies a picture of one thing
     simulated_clicks  a person who clicks, for the training of PointCLIP
 
 scoring/          from weights to numbers
     row           the face that all rows have
     by_class, by_text, by_click   its three kinds
     zoom          a closer look at what was found
+    naming        the layer that classifies a picture of one thing, for that look
     click_predictor   one picture and many clicks, with a closer look at what is small
     click_baselines   what the same clicks are worth without a model of clicks
     click_curves  IoU against the number of clicks, NoC

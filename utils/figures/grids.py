@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.figures.overlays import draw_points, overlay
+from utils.device import autocast
+from utils.figures.overlays import draw_points, overlay, save_picture
 from utils.figures.plots import plot_examples
-from utils.inputs.clicks import next_click, thing_mask
+from utils.inputs.clicks import next_click, thing_mask, to_tensor
+from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
 from utils.inputs.perturbations import PERTURBATIONS
 from utils.inputs.pictures import read_sample, rng_of
+from utils.scoring.by_class import Predict
 from utils.scoring.row import Row
 
 
@@ -44,6 +49,27 @@ def draw_corrupted(
         for title, picture in corrupted.items()
     }
     plot_examples(columns, path, ["picture", *(row.name for row in rows)])
+
+
+@torch.inference_mode()
+def draw_progress(
+    predict: Predict, dataset: SegmentationDataset, device: torch.device, path: Path, clicked: bool = False
+) -> None:
+    """Four pictures of a split as a training sees them, squashed; beside each its mask and what is predicted now.
+
+    clicked: predict() takes a click after the pictures, (4, 1, 3), which is in the middle of the animal.
+    """
+    images, masks, *features = dataset[[len(dataset) * part // 4 for part in range(4)]]
+    if clicked:
+        points = (centre_of_thing(mask)[0] for mask in masks.numpy())
+        features.insert(0, torch.stack([to_tensor([(*point, 1)], masks.shape[-2:]) for point in points]))
+    with autocast(device):
+        logits = predict(*(x.to(device) for x in (images, *features))).float()
+    ids = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear").argmax(1).byte().cpu()
+    lines = []
+    for image, mask, found in zip(images.movedim(1, -1).numpy(), masks.numpy(), ids.numpy(), strict=True):
+        lines.append(np.hstack([image, dataset.classes.colourise(mask), overlay(image, found, dataset.classes)]))
+    save_picture(np.vstack(lines), path)
 
 
 def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: int) -> np.ndarray:

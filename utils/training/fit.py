@@ -26,6 +26,7 @@ from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, w
 from utils.errors import UserError
 from utils.files import write_csv
 
+FILES = ("best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
@@ -42,6 +43,7 @@ def fit(
     constants: dict,
     device: torch.device,
     draw: Callable[[list[dict], Path], None],
+    show: Callable[[nn.Module, Path], None] | None = None,
     parameter_groups: list[dict] | None = None,
 ) -> Path:
     """Train `model` and return the path of its best checkpoint, folder/best.pt.
@@ -54,6 +56,7 @@ def fit(
         together), MICRO_BATCH (the most pictures that one process takes at once, 0 = no limit), LEARNING_RATE,
         WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, PRECISION, SEED, RESUME.
     draw: called in the main process after every epoch, with the log, a line per epoch, and folder/curves.png.
+    show: likewise, with the averaged model and folder/progress.png.
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
     An epoch is the unit of resuming: order, augmentation and every other random number follow from SEED and
@@ -93,6 +96,8 @@ def fit(
             if is_main():
                 _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
                 draw(run.log, folder / "curves.png")
+                if show:
+                    show(run.ema.module, folder / "progress.png")
         if is_main():
             print(f"best score {run.best:.4f}; checkpoint: {folder / 'best.pt'}, curves: {folder / 'curves.png'}")
     return folder / "best.pt"
@@ -242,7 +247,7 @@ def _only_run_in(folder: Path) -> FileLock:
 
 def _set_aside(folder: Path) -> None:
     """Keep the last run's files when a new one starts in its folder."""
-    old = [folder / name for name in ("best.pt", "last.pt", "log.csv", "curves.png") if (folder / name).exists()]
+    old = [folder / name for name in FILES if (folder / name).exists()]
     if old:
         previous = folder / "previous"
         previous.mkdir(exist_ok=True)
