@@ -16,6 +16,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from utils.config import require_choice, require_positive, run_script
+
 import numpy as np
 import torch
 from torch import nn
@@ -27,7 +29,6 @@ from models.clipseg import CLIPSeg
 from models.pointclip import PointCLIP
 from models.unet import UNet
 from utils.classes import PETS
-from utils.config import require_choice, require_positive, run_script
 from utils.device import autocast, pick_device
 from utils.figures.plots import plot_benchmark
 from utils.files import read_csv, write_csv

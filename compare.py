@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.config import require_between, run_script
+
 import torch
 
 from utils.checkpoint import load
-from utils.config import require_between, run_script
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import plot_label_efficiency

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from utils.config import run_script
+
 import numpy as np
 from PIL import Image
 
 from models.clipseg import HUB_ID
-from utils.config import run_script
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.overlays import draw_points, overlay, save_mask

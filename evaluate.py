@@ -16,12 +16,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from utils.config import parse_numbers, require_between, require_choice, require_positive, run_script
+
 import numpy as np
 import torch
 
 from models.clipseg import HUB_ID
 from utils.classes import require_same
-from utils.config import parse_numbers, require_between, require_choice, require_positive, run_script
 from utils.device import pick_device
 from utils.distributed import distributed, is_main
 from utils.errors import UserError

@@ -20,10 +20,11 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from utils.config import run_script
+
 import torch
 from tqdm import tqdm
 
-from utils.config import run_script
 from utils.errors import UserError
 from utils.files import replacing
 from utils.inputs.layouts import data_name, list_samples

@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from utils.config import require_choice, require_positive, run_script
+
 import numpy as np
 from tqdm import tqdm
 
 from models.clipseg import HUB_ID
-from utils.config import require_choice, require_positive, run_script
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture

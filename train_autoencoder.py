@@ -18,13 +18,6 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.optim.swa_utils import update_bn
-from torch.utils.data import Subset
-
-from models.autoencoder import Autoencoder, AutoencoderSegmenter
-from utils.checkpoint import load, load_state
 from utils.config import (
     require_between,
     require_choice,
@@ -33,6 +26,14 @@ from utils.config import (
     run_script,
     script_constants,
 )
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import Subset
+
+from models.autoencoder import Autoencoder, AutoencoderSegmenter
+from utils.checkpoint import load, load_state
 from utils.device import autocast, pick_device
 from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError

@@ -21,13 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-
-from models.clip import CLIPCNN, encoder_title
-from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import load, load_state
-from utils.classes import read_classes
 from utils.config import (
     require_between,
     require_choice,
@@ -36,6 +29,14 @@ from utils.config import (
     run_script,
     script_constants,
 )
+
+import torch
+import torch.nn.functional as F
+
+from models.clip import CLIPCNN, encoder_title
+from models.pointclip import SHAPES, PointCLIP
+from utils.checkpoint import load, load_state
+from utils.classes import read_classes
 from utils.device import pick_device
 from utils.distributed import distributed
 from utils.errors import UserError

@@ -11,10 +11,6 @@ which number to expect; `python evaluate.py` measures it.
 import os
 from pathlib import Path
 
-import torch
-
-from models.unet import UNet
-from utils.checkpoint import load, load_state
 from utils.config import (
     require_between,
     require_choice,
@@ -23,6 +19,11 @@ from utils.config import (
     run_script,
     script_constants,
 )
+
+import torch
+
+from models.unet import UNet
+from utils.checkpoint import load, load_state
 from utils.device import pick_device
 from utils.distributed import distributed
 from utils.figures.grids import draw_progress

@@ -9,6 +9,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from utils.config import require_between
+
 import numpy as np
 from scipy.ndimage import maximum_filter
 
@@ -23,7 +25,6 @@ from data.folder_layout import (
 )
 from data.outlines import area, filled, object_edges
 from utils.classes import MOST, VOID
-from utils.config import require_between
 from utils.errors import UserError
 from utils.inputs.layouts import PICTURE_SUFFIXES
 

@@ -19,15 +19,16 @@ import tempfile
 from http.client import HTTPException
 from pathlib import Path
 
-from torchvision.datasets import OxfordIIITPet
-
 # A script sees the modules of its own folder only: add the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils.config import require_positive, run_script, script_constants  # noqa: E402
+
+from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
 from data import coco, voc  # noqa: E402
 from data.drawing.dataset import check_classes, write_cats_and_dogs, write_others  # noqa: E402
 from data.folder_layout import move_into_place, occupied  # noqa: E402
-from utils.config import require_positive, run_script, script_constants  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 

@@ -6,13 +6,14 @@ from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
+from utils.config import require_choice, require_positive
+
 import numpy as np
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from data.folder_layout import Fault, describe, holds, save_pair, write_data_set
 from utils.classes import VOID
-from utils.config import require_choice, require_positive
 from utils.errors import UserError
 from utils.inputs.pictures import open_picture
 

@@ -1,8 +1,11 @@
 """Constants of a script: which names they are, and overriding them from the command line."""
 
 import re
+import subprocess
+import sys
 
 import pytest
+from conftest import REPOSITORY, script_environment
 
 import train_unet
 from utils import config
@@ -189,3 +192,11 @@ def test_a_script_ends_with_a_message_and_status_1_where_its_user_erred(run_scri
     result = run_script("train_unet.py", "--EPOCH=3")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "error: unknown constant --EPOCH: did you mean --EPOCHS=...?\n"
+
+
+@pytest.mark.parametrize("script", [*sorted(path.name for path in REPOSITORY.glob("*.py")), "data/prepare.py"])
+def test_without_torch_a_script_says_how_to_install_it(script):
+    without_packages = [sys.executable, "-S", str(REPOSITORY / script)]
+    done = subprocess.run(without_packages, env=script_environment(), capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
+    assert "torch" in done.stderr and "Traceback" not in done.stderr

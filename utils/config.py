@@ -6,8 +6,13 @@ import inspect
 import sys
 import tokenize
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from utils.errors import UserError
+
+# Every script imports this file before any of them.
+if missing := [name for name in ("torch", "torchvision", "transformers", "matplotlib", "scipy") if not find_spec(name)]:
+    sys.exit(f"error: {', '.join(missing)} cannot be imported: pip install -r requirements.txt")
 
 
 def run_script(main: Callable[..., int | None], positional: str = "") -> None:

@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from utils.config import require_choice, run_script
+
 import numpy as np
 from matplotlib import pyplot as plt
 
 from utils.classes import VOID
-from utils.config import require_choice, run_script
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.diagrams import DIAGRAMS

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.classes import PETS, Classes, read_classes
 from utils.config import require_choice
+
+from utils.classes import PETS, Classes, read_classes
 from utils.errors import UserError
 
 SPLITS = ("train", "val", "test", "trainval")

@@ -10,10 +10,11 @@ batches lack a species. Writes results/old_metric.csv; the metric of this projec
 import os
 from pathlib import Path
 
+from utils.config import require_positive, run_script
+
 import numpy as np
 
 from utils.classes import VOID
-from utils.config import require_positive, run_script
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.files import write_csv

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.config import require_between, require_choice, require_positive
+
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
@@ -20,7 +22,6 @@ from tqdm import tqdm
 
 from utils import checkpoint
 from utils.classes import Classes
-from utils.config import require_between, require_choice, require_positive
 from utils.device import autocast
 from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, world_size
 from utils.errors import UserError
