@@ -4,11 +4,14 @@
     python demo.py                              # then open http://127.0.0.1:7860; Ctrl+C stops it
     python demo.py --CHECKPOINTS=checkpoints/synthetic --PORT=8000
 
-Offers the models whose checkpoints exist and says how to get the others. Pictures stay on this machine: the page
-listens to this machine only, loads nothing from elsewhere, and what was uploaded is deleted when the script ends.
+Offers the models whose checkpoints exist, the best one chosen, and says how to get the others. Pictures stay on this
+machine: the page listens to this machine only, loads nothing from elsewhere, and what was uploaded is deleted when the
+script ends.
 """
 
+import html
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,10 +26,11 @@ from PIL import Image
 from models.clipseg import HUB_ID
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.overlays import draw_points, overlay, save_mask
+from utils.figures.overlays import cutout, draw_points, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
+from utils.inputs.layouts import list_pictures
 from utils.inputs.pictures import read_image
-from utils.rows import Declared, find_rows, load_row
+from utils.rows import Declared, best_row, find_rows, load_row
 from utils.scoring.row import Row, Segment, Segmentation
 
 # models
@@ -38,6 +42,7 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 HOST = "127.0.0.1"  # "0.0.0.0" lets everybody on the network in
 PORT = 7860
 MAX_PIXELS = 50_000_000  # larger pictures are refused before they are decoded
+TO_TRY = str(Path(__file__).parent / "images" / "examples")  # folder of pictures that the page offers
 VIEW_SIZE = 1024  # pixels of the longer side, as sent to the browser; masks have the picture's own size
 
 
@@ -54,7 +59,7 @@ def main() -> None:
         options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
         options |= {"max_file_size": "100mb", "run_history": False, "footer_links": []}
         options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
-        options |= {"css": "#picture button { cursor: crosshair } #picture img { max-height: 65vh }"}
+        options |= {"css": CSS}
         options |= {"state_session_capacity": 16}  # tabs, each of which holds a picture
         try:
             page.launch(server_name=HOST, server_port=PORT, **options)
@@ -62,6 +67,15 @@ def main() -> None:
             raise UserError(f"{HOST}:{PORT} is taken or cannot be used; try --PORT={PORT + 1}") from error
         print(f"open {page.local_url} in a browser; Ctrl+C stops it", flush=True)
         page.block_thread()
+
+
+CSS = """
+#picture button { cursor: crosshair } #picture img { max-height: 65vh }
+#examples .grid-wrap { min-height: 0; max-height: none; padding: 0 }
+#examples button { aspect-ratio: 3 / 2; height: auto }
+#all { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 12px }
+@media (max-width: 640px) { #all { grid-template-columns: repeat(2, minmax(0, 1fr)) } }
+"""
 
 
 # ---------------------------------------------------------------------------------------------- models
@@ -130,30 +144,41 @@ def find_mask(
         found = session.opened[model](clicks, text)
         return found, found.describe()
     except UserError as error:
-        return None, f"⚠️ {error}"
+        return None, hint(model, str(error))
+
+
+def hint(model: str, reason: str) -> str:
+    """Why there is no mask, in one line; a long reason is unfolded by a click on its command."""
+    command = re.search("`((?:hf|python) .+?)`", reason)
+    if len(reason) < 120 or not command:
+        return f"⚠️ {reason}"
+    line = f"⚠️ {model} needs its weights: <code>{command[1]}</code>"
+    return f"<details><summary>{line}</summary><p>{html.escape(reason)}</p></details>"
 
 
 # ------------------------------------------------------------------------------------------------ view
 
 
 def show_mask(
-    session: Session, model: str | None, text: str, clicks: list[Click], folder: str
-) -> tuple[np.ndarray | None, str, Path | None]:
-    """What the page shows for a picture, a model and what it was asked: the view, a line, the mask's file.
+    session: Session, model: str | None, text: str, clicks: list[Click], folder: str, opacity: float = 0.5
+) -> tuple[np.ndarray | None, str, tuple[Path, Path] | None]:
+    """What the page shows for a picture, a model and what it was asked: the view, a line, files to download.
 
-    Keeps the clicks in the session, unless they were refused.
+    These are the mask and what it cuts out. Keeps the clicks in the session, unless they were refused.
     """
     if session.image is None:
         return None, "Pick a picture first.", None
     found, line = find_mask(session, model, text, clicks)
     if found or not clicks:
         session.clicks = clicks
-    view = draw_view(session.image, found, session.clicks if takes_clicks(model) else ())
+    view = draw_view(session.image, found, session.clicks if takes_clicks(model) else (), opacity)
     if not found:
         return view, line, None
-    path = Path(tempfile.mkdtemp(dir=folder)) / f"{session.name}_mask.png"  # a new URL for every mask
-    save_mask(found.ids, path, found.classes)
-    return view, line, path
+    place = Path(tempfile.mkdtemp(dir=folder))  # new URLs for every mask
+    files = place / f"{session.name}_mask.png", place / f"{session.name}_cutout.png"
+    save_mask(found.ids, files[0], found.classes)
+    save_picture(cutout(session.image, found.ids), files[1])
+    return view, line, files
 
 
 def takes_clicks(model: str | None) -> bool:
@@ -174,13 +199,15 @@ def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
     return x, y
 
 
-def draw_view(image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = ()) -> np.ndarray:
+def draw_view(
+    image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = (), opacity: float = 0.5
+) -> np.ndarray:
     """Picture, mask and clicks as the browser shows them: uint8 (h, w, 3)."""
     size = view_size(image)
     view = np.array(Image.fromarray(image).resize(size))
     if found:
         ids = np.array(Image.fromarray(found.ids).resize(size, Image.Resampling.NEAREST))
-        view = overlay(view, ids, found.classes)
+        view = overlay(view, ids, found.classes, opacity)
     points = [((x + 0.5) * size[0] / image.shape[1], (y + 0.5) * size[1] / image.shape[0]) for x, y, _ in clicks]
     return draw_points(view, points, [label for *_, label in clicks])
 
@@ -196,84 +223,123 @@ def build_page(folder: str):
     by_prompt = {row.kind.prompt: name for name, row in reversed(offered.items())}  # the first of each
     clicked, typed_for = by_prompt.get("click"), by_prompt.get("text")
     plain = {"format": "jpeg", "interactive": False, "show_label": False, "buttons": []}
-    chosen = next((name for name, row in offered.items() if not row.hub_id), None)
+    to_try = list_pictures(Path(TO_TRY)) if Path(TO_TRY).is_dir() else []
     with gr.Blocks(title="Segment a pet", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         session = gr.State(Session())
         gr.Markdown("# Segment a pet\nPick a picture and a model, click on a thing, or type what to look for.")
         with gr.Row():
             with gr.Column(scale=3):
                 file = gr.File(label="Picture", show_label=False, file_types=["image"], height=130, elem_id="file")
+                examples = gr.Gallery(
+                    to_try, show_label=False, columns=3, height="auto", allow_preview=False, buttons=[],
+                    interactive=False, visible=bool(to_try), elem_id="examples",
+                )  # fmt: skip
                 picture = gr.Image(visible=False, elem_id="picture", **plain)
                 message = gr.Markdown("Pick a picture to start.", elem_id="message")
             with gr.Column(scale=2, min_width=300):
-                model = gr.Radio(list(offered), value=chosen, label="Model")
+                model = gr.Radio(list(offered), value=first_row(offered), label="Model")
                 if clicked:
                     sign = gr.Radio([("on the thing (+)", 1), ("not part of it (−)", 0)], value=1, label="A click is")
                     with gr.Row():
                         undo = gr.Button("Undo", size="md", min_width=80)
                         clear = gr.Button("Clear", size="md", min_width=80)
                 else:
-                    needed = {name: hint for name, hint in missing.items() if takes_clicks(name)}
-                    lines = "; ".join(f"{name}: {hint}" for name, hint in needed.items())
-                    gr.Markdown(f"**Clicks** need {lines}", container=True)
-                hint = "Empty: its classes. The weights, 600 MB, are downloaded when they are first asked for."
-                text = gr.Textbox(label=f"Text for {typed_for}", info=hint, placeholder="type and press Enter")
-                download = gr.DownloadButton("Download the mask", interactive=False)
+                    needed = [hint(name, reason) for name, reason in missing.items() if takes_clicks(name)]
+                    gr.Markdown("\n\n".join(["**Clicks** need a model that takes them", *needed]), container=True)
+                info = "Empty: its classes. The weights, 600 MB, are downloaded when they are first asked for."
+                text = gr.Textbox(label=f"Text for {typed_for}", info=info, placeholder="type and press Enter")
+                with gr.Row():
+                    opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=150)
+                    outline = gr.Checkbox(False, label="outline alone", min_width=120)
+                with gr.Row():
+                    downloads = [
+                        gr.DownloadButton(label, interactive=False, min_width=140)
+                        for label in ("Download the mask", "Download the cut-out")
+                    ]
                 side_by_side = gr.Button("All models side by side", variant="primary")
         panels = {}
-        with gr.Row(visible=False) as row:
+        with gr.Row(visible=False, elem_id="all") as row:
             for name in offered:
-                with gr.Column(min_width=250):
+                with gr.Column(min_width=100):
                     panels[name] = gr.Image(**plain), gr.Markdown()
         if missing:
-            gr.Markdown("**Not trained yet**\n" + "\n".join(f"- {name}: {hint}" for name, hint in missing.items()))
+            lines = [hint(name, reason) for name, reason in missing.items()]
+            gr.Markdown("\n\n".join(["**Not trained yet**", *lines]))
 
-        def answer(tab: Session, name: str | None, typed: str, clicks: list[Click]) -> dict:
-            view, line, path = show_mask(tab, name, typed, clicks, folder)
+        def answer(tab: Session, name: str | None, typed: str, clicks: list[Click], share: float, alone: bool) -> dict:
+            view, line, files = show_mask(tab, name, typed, clicks, folder, 0 if alone else share)
+            buttons = zip(downloads, files or (None, None), strict=True)
             return {
                 session: tab,
                 model: name,
                 message: line,
                 picture: gr.Image(view, visible=view is not None),
-                download: gr.DownloadButton(value=path, interactive=path is not None),
-            }
+            } | {button: gr.DownloadButton(value=path, interactive=path is not None) for button, path in buttons}
 
-        def pick(path: str, name: str | None, typed: str) -> dict:
+        def pick(path: str, name: str | None, typed: str, *look) -> dict:
             try:
-                changes = answer(open_picture(path), name, typed, []) | {row: gr.Row(visible=False)}
+                changes = answer(open_picture(path), name, typed, [], *look) | {row: gr.Row(visible=False)}
             except UserError as error:
                 changes = {message: f"⚠️ {error}"}  # the picture before stays
             return changes | {file: None}
 
-        def click(tab: Session, label: int, event: gr.SelectData) -> dict:
-            if tab.image is None:  # the script was started anew behind an open tab
-                return answer(tab, clicked, "", [])
-            return answer(tab, clicked, "", [*tab.clicks, (*pixel_under(event.index, tab.image), label)])
+        def pick_example(name: str | None, typed: str, share: float, alone: bool, event: gr.SelectData) -> dict:
+            return pick(to_try[event.index], name, typed, share, alone)
 
-        def compare(tab: Session) -> dict:
+        def click(tab: Session, label: int, share: float, alone: bool, event: gr.SelectData) -> dict:
+            if tab.image is None:  # the script was started anew behind an open tab
+                return answer(tab, clicked, "", [], share, alone)
+            place = pixel_under(event.index, tab.image)
+            return answer(tab, clicked, "", [*tab.clicks, (*place, label)], share, alone)
+
+        downloading = gr.Progress(track_tqdm=True)
+
+        def show(tab: Session, name: str | None, typed: str, share: float, alone: bool, progress=downloading) -> dict:
+            return answer(tab, name, typed, tab.clicks, share, alone)
+
+        def look_for(tab: Session, typed: str, share: float, alone: bool, progress=downloading) -> dict:
+            return answer(tab, typed_for, typed, tab.clicks, share, alone)
+
+        def compare(tab: Session, share: float, alone: bool) -> dict:
             if tab.image is None:
                 return {message: "Pick a picture first."}
             changes = {row: gr.Row(visible=True)}
             for name, (view, caption) in panels.items():
                 found, line = find_mask(tab, name, "", tab.clicks)
                 clicks = tab.clicks if takes_clicks(name) else ()
-                changes |= {view: draw_view(tab.image, found, clicks), caption: f"**{name}** – {line}"}
+                drawn = draw_view(tab.image, found, clicks, 0 if alone else share)
+                changes |= {view: drawn, caption: f"**{name}** – {line}" if found else line}
             return changes
 
         parts = [part for panel in panels.values() for part in panel]
+        look, asked = [opacity, outline], [model, text]
         # One event at a time: the tabs share the models and the processor.
         queue = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
-        queue |= {"outputs": [session, file, picture, message, model, download, row, *parts]}
+        queue |= {"outputs": [session, file, picture, message, model, *downloads, row, *parts]}
         queue |= {"show_progress_on": message, "api_visibility": "private"}
-        file.upload(pick, [file, model, text], **queue)
-        model.input(lambda tab, *asked: answer(tab, *asked, tab.clicks), [session, model, text], **queue)
-        text.submit(lambda tab, typed: answer(tab, typed_for, typed, tab.clicks), [session, text], **queue)
-        side_by_side.click(compare, [session], **queue)
+        file.upload(pick, [file, *asked, *look], **queue)
+        examples.select(pick_example, [*asked, *look], **queue)
+        for control in (model.input, opacity.release, outline.input):
+            control(show, [session, *asked, *look], **queue)
+        text.submit(look_for, [session, text, *look], **queue)
+        side_by_side.click(compare, [session, *look], **queue)
         if clicked:
-            picture.select(click, [session, sign], **queue)
-            undo.click(lambda tab: answer(tab, clicked, "", tab.clicks[:-1]), [session], **queue)
-            clear.click(lambda tab: answer(tab, clicked, "", []), [session], **queue)
+            picture.select(click, [session, sign, *look], **queue)
+            for button, kept in ((undo, -1), (clear, 0)):
+                button.click(
+                    lambda tab, *look, kept=kept: answer(tab, clicked, "", tab.clicks[:kept], *look),
+                    [session, *look],
+                    **queue,
+                )
     return page
+
+
+def first_row(offered: dict[str, Declared]) -> str | None:
+    """The row that is chosen when the page opens: the best by class, or any that has a checkpoint."""
+    try:
+        return best_row(CHECKPOINTS)
+    except UserError:
+        return next((name for name, row in offered.items() if not row.hub_id), None)
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ def covers(mask, *names):
 
 
 def ask(session, clicks, folder):
-    _, line, path = demo.show_mask(session, "PointCLIP", "", clicks, str(folder))
-    return path and np.array(Image.open(path)), line
+    _, line, files = demo.show_mask(session, "PointCLIP", "", clicks, str(folder))
+    return files and np.array(Image.open(files[0])), line
 
 
 def test_clicks_add_up_and_undoing_one_restores_the_mask_before_it(files, tmp_path, monkeypatch):
@@ -164,6 +164,15 @@ def test_a_model_that_cannot_be_loaded_is_a_message_below_the_picture(files, tmp
     assert view is not None and path is None and "hf download" in line
 
 
+def test_a_long_reason_is_one_line_with_its_command_and_the_rest_behind_a_fold():
+    reason = f"{'the weights cannot be loaded. ' * 9} Run `hf download some/model` and copy <them>."
+    line = demo.hint("CLIPSeg", reason)
+    summary, rest = line.split("</summary>")
+    assert "CLIPSeg" in summary and "<code>hf download some/model</code>" in summary and len(summary) < 120
+    assert "copy &lt;them&gt;" in rest
+    assert demo.hint("UNET", "best.pt is missing; `python train_unet.py` makes it").endswith("makes it")
+
+
 def test_without_gradio_the_script_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="pip install -r requirements-demo.txt"):
@@ -208,11 +217,11 @@ def browser():
 
 @pytest.fixture
 def open_tab(browser, url):
-    """open_tab(width, height): a tab with the page, which must load nothing from elsewhere and raise no error."""
+    """open_tab(width, height, scheme): a tab with the page; it must load nothing from elsewhere and raise no error."""
     tabs, faults = [], []
 
-    def open_one(width=1280, height=900):
-        tabs.append(tab := browser.new_page(viewport={"width": width, "height": height}))
+    def open_one(width=1280, height=900, scheme="light"):
+        tabs.append(tab := browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme))
         tab.set_default_timeout(60_000)
         tab.on("request", lambda request: request.url.startswith((url, "data:", "blob:")) or faults.append(request.url))
         tab.on("pageerror", lambda error: faults.append(error))
@@ -258,14 +267,14 @@ def look(tab):
     return np.array(Image.open(path).convert("RGB").resize((300, 200))).astype(int)
 
 
-def download(tab):
+def download(tab, what="mask"):
     with tab.expect_download() as started:
-        press(tab, "Download the mask")
+        press(tab, f"Download the {what}")
     return np.array(Image.open(started.value.path()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("viewport", [(1280, 900), (390, 844)], ids=["desktop", "phone"])
+@pytest.mark.parametrize("viewport", [(1280, 900, "light"), (390, 844, "dark")], ids=["desktop", "phone"])
 def test_the_mask_lands_under_the_click_and_undo_restores_it(open_tab, files, viewport):
     tab = open_tab(*viewport)
     upload(tab, files["turned"])
@@ -308,11 +317,37 @@ def test_two_tabs_do_not_disturb_each_other(open_tab, files):
 
 
 @pytest.mark.slow
+def test_a_picture_to_try_is_one_click_away_and_its_cut_out_and_outline_another(open_tab):
+    tab = open_tab()
+    examples = tab.locator("#examples button img")
+    assert examples.count() == 3
+    change(tab, lambda: examples.nth(0).click())
+    cut, mask = download(tab, "cut-out"), download(tab)
+    assert cut.shape == (300, 451, 4) and np.array_equal(cut[..., 3] == 255, mask > 0) and 0 < (mask > 0).mean() < 1
+    tinted = look(tab)
+    change(tab, tab.get_by_label("outline alone").check)
+    assert np.abs(look(tab) - tinted).mean() > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("viewport", "columns"), [((1280, 900), 3), ((390, 844, "dark"), 2)], ids=["desktop", "phone"])
+def test_all_models_are_shown_in_an_even_grid(open_tab, files, viewport, columns):
+    tab = open_tab(*viewport)
+    upload(tab, files["disks"])
+    press(tab, "All models side by side")
+    tab.wait_for_selector("text=UNET – cat")
+    boxes = [box.bounding_box() for box in tab.locator("#all img").all()]
+    assert len({round(box["width"]) for box in boxes}) == 1 and len(boxes) == 3
+    assert len({round(box["x"]) for box in boxes}) == columns
+    assert tab.evaluate("document.documentElement.scrollWidth") == viewport[0]
+
+
+@pytest.mark.slow
 def test_all_models_are_shown_side_by_side_and_a_text_finds_what_it_names(open_tab, files):
     tab = open_tab()
     upload(tab, files["disks"])
     press(tab, "All models side by side")
-    for line in ("UNET – cat", "PointCLIP – Click on the thing"):
+    for line in ("UNET – cat", "Click on the thing"):
         tab.wait_for_selector(f"text={line}")
     tab.get_by_label("Text for CLIPSeg").fill("blue")
     change(tab, tab.keyboard.press, "Enter")

@@ -23,8 +23,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: floa
 
 def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Picture (H, W, 3) uint8 -> (H, W, 4): things as they are, the rest transparent."""
-    thing = (mask != 0) & (mask != VOID)
-    return np.dstack([image, np.where(thing, 255, 0).astype(np.uint8)])
+    thing = ((mask != 0) & (mask != VOID))[..., None]
+    return np.concatenate([image * thing, np.uint8(255) * thing], -1)
 
 
 def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
