@@ -2,7 +2,8 @@
 
     python evaluate.py                                  # all rows, official test split
     python evaluate.py --SPLIT=val --ROWS=UNET          # one row, validation split
-    python evaluate.py --FLIP=True --README=README.md   # a second line with flip at test time; README's table
+    python evaluate.py --FLIP=True                      # a second line with flip at test time
+    python evaluate.py --README=README.md,results/README.md   # also write the tables of these files anew
     python evaluate.py --CLICKS="PointCLIP,CLIP look-up,disk,everything"   # also IoU against clicks, and baselines
     python evaluate.py --ROBUSTNESS=True --PICTURES=500 # on corrupted pictures, 8 kinds at 10 levels each
     torchrun --nproc_per_node=2 evaluate.py             # the same numbers, shared work
@@ -67,7 +68,7 @@ RESULTS = "results"  # folder of results.csv; lines of other rows, data and spli
 IMAGES = "images"  # folder of results.png, confusion.png and clicks.png
 EXAMPLES = "predictions"  # folder of examples.png, some pictures with every row's masks
 SAVE_MASKS = ""  # folder: every prediction as an index PNG at the mask's own size
-README = ""  # file whose tables between markers are written anew
+README = ()  # files whose tables between markers are written anew, e.g. README.md,results/README.md
 
 
 def main() -> None:

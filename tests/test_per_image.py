@@ -1,10 +1,13 @@
 """Error analysis by hand."""
 
+import math
+
+import pytest
 import torch
 
 from utils.classes import PETS
 from utils.inputs.layouts import Sample
-from utils.scoring.error_analysis import error_table, per_image_lines
+from utils.scoring.error_analysis import error_table, miou_by_share, per_image_lines
 
 
 def test_shares_of_a_picture_by_hand():
@@ -45,3 +48,20 @@ def test_the_table_counts_bad_pictures_and_swapped_classes():
         *("0.6000", "30.00%", "10.00%", "3", "1"),
     )
     assert point["bad"] == "1" and "swapped" not in point and "confused" not in point
+
+
+def test_pictures_are_binned_by_what_is_an_animal_also_for_rows_by_click():
+    def line(model, image, miou, confusion):
+        return {"data": "pets", "split": "test", "model": model, "image": image, "miou": miou, "confusion": confusion}
+
+    lines = [
+        line("UNET", "small", "0.5", "97 0 0 1 1 1 0 0 0"),  # 3 %
+        line("UNET", "half", "0.8", "50 0 0 0 0 0 10 0 40"),
+        line("UNET", "large", "0.6", "40 0 0 0 60 0 0 0 0"),
+        line("UNET", "none", "1.0", "100 0 0 0 0 0 0 0 0"),
+        line("PointCLIP", "small", "0.9", "98 2 2 98"),
+        {**line("UNET", "small", "0.1", "97 0 0 1 1 1 0 0 0"), "split": "val"},
+    ]
+    found = miou_by_share(lines)
+    assert found["pets", "UNET"] == pytest.approx([0.5, math.nan, math.nan, math.nan, 0.7], nan_ok=True)
+    assert found["pets", "PointCLIP"][0] == 0.9

@@ -1,4 +1,4 @@
-"""Markdown tables that read well in a terminal too, and their place in README.md."""
+"""Markdown tables that read well in a terminal too, and their place in a README."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,20 +28,20 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
     return "\n".join(f"| {' | '.join(align(i, cell) for i, cell in enumerate(row))} |" for row in cells)
 
 
-def write_between_markers(path: str | Path, texts: dict[str, str]) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in a Markdown file; texts: by marker.
+def write_between_markers(paths: str | Path | Sequence[str], texts: dict[str, str]) -> None:
+    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: by marker.
 
-    A marker that the file lacks is left out. Raises UserError if it has none of them.
+    A marker that a file lacks is left out. Raises UserError if no file has any of them.
     """
-    path = Path(path)
-    content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    found = 0
-    for marker, text in texts.items():
-        start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
-        if start in content and end in content:
-            content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
-            found += 1
+    files, found = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths], 0
+    for path in files:
+        content = path.read_text(encoding="utf-8") if path.is_file() else ""
+        for marker, text in texts.items():
+            start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+            if start in content and end in content:
+                content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
+                write_text(content, path)
+                found += 1
     if not found:
         wanted = " or ".join(f"<!-- {marker} --> and <!-- /{marker} -->" for marker in texts)
-        raise UserError(f"README = {path} has no lines {wanted}")
-    write_text(content, path)
+        raise UserError(f"README = {', '.join(map(str, files))}: no lines {wanted}")

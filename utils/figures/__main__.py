@@ -2,6 +2,7 @@
 
     python -m utils.figures                  # all that can be drawn from what is here, into images/
     python -m utils.figures --ROW=CLIP       # the best, median and worst test pictures of another row
+    python -m utils.figures --ONLY=data_sets,cat   # some of them
 
 What is missing (the data, the logs of a training, results/per_image.csv) is reported, and its figure left as it is.
 The pictures of a row's best and worst go to predictions/, for they show photos.
@@ -23,14 +24,17 @@ from utils.errors import UserError
 from utils.figures.diagrams import DIAGRAMS
 from utils.figures.grids import centre_of_thing, draw_corrupted, draw_prediction
 from utils.figures.looks import class_colours, looks
-from utils.figures.plots import plot_examples, save_figure
+from utils.figures.plots import plot_data_sets, plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import data_name, list_samples
 from utils.inputs.perturbations import PERTURBATIONS
-from utils.inputs.pictures import read_sample
+from utils.inputs.pictures import read_image, read_sample
 from utils.rows import find_rows, load_row, load_rows
+from utils.scoring.error_analysis import miou_by_share
+from utils.scoring.row import Row
 
+ONLY = ()  # names of figures; empty: all
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 CHECKPOINTS = "checkpoints"  # the logs of the trainings
 RESULTS = "results"  # per_image.csv
@@ -39,6 +43,8 @@ ROW = "UNET"  # whose best, median and worst test pictures are drawn
 EXAMPLES = "predictions"  # folder for them
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
+CAT, NOSE = Path(__file__).parents[2] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
+
 
 def main() -> None:
     require_choice("ROW", ROW, tuple(find_rows(CHECKPOINTS)))
@@ -46,9 +52,15 @@ def main() -> None:
     figures[f"{IMAGES}/data.png"] = draw_data
     figures[f"{IMAGES}/curves.png"] = draw_curves
     figures[f"{IMAGES}/breeds.png"] = draw_breeds
+    figures[f"{IMAGES}/data_sets.png"] = draw_data_sets
     figures[f"{IMAGES}/cat.png"] = draw_cat
+    figures[f"{IMAGES}/cat_corrupted.png"] = draw_corrupted_cat
     figures[f"{EXAMPLES}/extremes_{ROW.lower()}.png"] = draw_extremes
+    for name in ONLY:
+        require_choice("ONLY", name, tuple(Path(path).stem for path in figures))
     for path, draw in figures.items():
+        if ONLY and Path(path).stem not in ONLY:
+            continue
         try:
             draw(Path(path))
             print(f"wrote {path}", flush=True)
@@ -157,17 +169,38 @@ def draw_breeds(path: Path) -> None:
     save_figure(figure, path)
 
 
+def draw_data_sets(path: Path) -> None:
+    """mIoU of every row on every data set of results.csv, and the pictures' mIoU against the share of things."""
+    lines = [line for line in read_csv(Path(RESULTS) / "results.csv") if (line["split"], line["flip"]) == ("test", "0")]
+    if not lines:
+        raise UserError(f"{RESULTS}/results.csv has no line of a test split; `python evaluate.py` makes them")
+    plot_data_sets(lines, miou_by_share(read_csv(Path(RESULTS) / "per_image.csv")), path)
+
+
 def draw_cat(path: Path) -> None:
-    """A free photo of a cat (CC0), as it is and corrupted in eight ways, and what every row makes of it."""
-    try:
-        from skimage.data import chelsea
-    except ImportError as error:
-        raise UserError("the photo comes with scikit-image, `pip install -r requirements-test.txt`") from error
+    """A free photo of a cat, and what every row makes of it."""
+    image, rows = read_image(CAT), rows_that_know_cats(path)
+    pictures = {"photo": image} | {row.name: draw_prediction(row, image, NOSE, 1) for row in rows}
+    figure, panels = plt.subplots(2, (len(pictures) + 1) // 2, figsize=(10, 5), squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for axes, (title, picture) in zip(panels.flat, pictures.items(), strict=False):
+        axes.imshow(picture)
+        axes.set_title(title, fontsize=11)
+    save_figure(figure, path)
+
+
+def draw_corrupted_cat(path: Path) -> None:
+    """The same photo corrupted in eight ways."""
+    draw_corrupted(rows_that_know_cats(path), read_image(CAT), NOSE, 1, tuple(PERTURBATIONS), path)
+
+
+def rows_that_know_cats(path: Path) -> list[Row]:
+    """The rows whose weights are here; what is missing in the figure is printed."""
     rows, missing = load_rows(find_rows(CHECKPOINTS), CHECKPOINTS, pick_device(DEVICE))
     for name, reason in missing.items():
         print(f"{path}: without {name}, {reason}", flush=True)
-    rows = [row for row in rows if row.prompt or "cat" in row.classes.names]
-    draw_corrupted(rows, chelsea(), (230, 170), 1, tuple(PERTURBATIONS), path)
+    return [row for row in rows if row.prompt or "cat" in row.classes.names]
 
 
 def draw_extremes(path: Path, count: int = 4) -> None:

@@ -59,6 +59,36 @@ def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
     save_figure(figure, path)
 
 
+def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, str], list[float]], path: Path) -> None:
+    """Left: mIoU of every row, a group of bars per data set. Then for each the pictures' mIoU, by share of the things.
+
+    lines: of results/results.csv, one per row and data set; by_share: miou_by_share().
+    """
+    sets = list(dict.fromkeys(line["data"] for line in lines))
+    styles = looks(line["model"] for line in lines)
+    figure, panels = plt.subplots(1, 1 + len(sets), figsize=(4.4 + 3.6 * len(sets), 3.6))
+    width = 0.9 / len(styles)
+    for place, (model, look) in enumerate(styles.items()):
+        values = {line["data"]: float(line["miou"]) for line in lines if line["model"] == model}
+        places = [sets.index(data) + (place - (len(styles) - 1) / 2) * width for data in values]
+        bars = panels[0].bar(places, list(values.values()), width * 0.92, color=look.colour, label=model, zorder=2)
+        panels[0].bar_label(bars, [f"{value:.2f}"[1:] for value in values.values()], fontsize=7, padding=1)
+    panels[0].set(ylabel="mIoU", ylim=(0, 1.05))
+    panels[0].set_xticks(range(len(sets)), sets)
+    panels[0].grid(axis="x", visible=False)
+    bins = ["< 5 %", "5–10", "10–20", "20–40", "> 40 %"]
+    panels[1].set_ylabel("mIoU, mean over pictures")
+    for axes, data in zip(panels[1:], sets, strict=True):
+        for model, look in styles.items():
+            if (data, model) in by_share:
+                style = look.dashes + look.marker
+                axes.plot(range(len(bins)), by_share[data, model], style, color=look.colour)
+        axes.set(title=data, xlabel="share of the picture that is an animal", ylim=(0.2, 1))
+        axes.set_xticks(range(len(bins)), bins)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(styles))
+    save_figure(figure, path)
+
+
 def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
     """IoU of the thing against the number of clicks, whole and from .9 on: lines of results/clicks.csv."""
     high = any(float(line["miou_animal"]) > 0.9 for line in lines)

@@ -44,7 +44,7 @@ def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) ->
 
 
 def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """Titles and lines of README's table: per row the pictures' mean shares, and where the worst tenth comes from."""
+    """Titles and lines of a table: per row the pictures' mean shares, and where the worst tenth comes from."""
     titles = {
         "model": "model",
         "miou": "mIoU per image",
@@ -68,3 +68,28 @@ def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[d
             row["swapped"] = str(sum(float(line["confused"] or 0) > 0.5 for line in bad))
         table.append(row)
     return titles, table
+
+
+SHARES = (0.05, 0.1, 0.2, 0.4)  # of the picture that is a thing: the bounds of five bins
+
+
+def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list[float]]:
+    """(data, row) -> mean mIoU of the test pictures in each of five bins, by the share that their things cover.
+
+    lines: of results/per_image.csv. The bins are those of SHARES; NaN where a bin is empty.
+    """
+    lines = [line for line in lines if line["split"] == "test" and line["confusion"]]
+    counts = [np.array(line["confusion"].split(), float) for line in lines]
+    most = max(map(len, counts), default=0)  # a row by click counts the clicked thing against the rest, twice
+    shares = {}
+    for line, matrix in zip(lines, counts, strict=True):
+        if len(matrix) == most:
+            truth = matrix.reshape(math.isqrt(most), -1).sum(1)
+            shares[line["data"], line["image"]] = truth[1:].sum() / truth.sum()
+    bins: dict[tuple[str, str], list[list[float]]] = {}
+    for line in lines:
+        share = shares.get((line["data"], line["image"]), 0)
+        if share:
+            of_row = bins.setdefault((line["data"], line["model"]), [[] for _ in range(len(SHARES) + 1)])
+            of_row[int(np.digitize(share, SHARES))].append(float(line["miou"]))
+    return {key: [float(np.mean(group)) if group else math.nan for group in of_row] for key, of_row in bins.items()}

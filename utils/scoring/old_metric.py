@@ -1,6 +1,6 @@
 """Why old numbers look so low: trained rows scored with the metric of the report that this project started from.
 
-    python -m utils.scoring.old_metric --README=README.md
+    python -m utils.scoring.old_metric --README=results/README.md
 
 That metric takes the mean over batches of 64 pictures, counts a class that a batch lacks as IoU 0, and counts every
 pixel of the outline as wrong. It depends on the order of the files: sorted by name, all cats come first, so that most
