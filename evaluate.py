@@ -58,7 +58,7 @@ CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture
 ROBUSTNESS = False
 PERTURB = tuple(PERTURBATIONS)  # some of utils/inputs/perturbations.py
 LEVELS = tuple(range(10))  # 0 is the picture as it is
-PICTURES = 0  # a random subset of so many, always the same; 0: the whole split
+PICTURES = 0  # with CLICKS or ROBUSTNESS: a random subset of so many, always the same; 0: the whole split
 # run
 BATCH_SIZE = 16  # changes no number
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -84,7 +84,7 @@ def main() -> None:
             raise UserError(f"no picture of the {SPLIT} split of {DATA_ROOT} can be read")
         rows, missing = rows_for(samples, device)
         if ROBUSTNESS:
-            score_corrupted(rows, missing, samples)
+            score_corrupted(rows, missing, some_of(samples))
             return
         lines, per_image, confusions = [], [], {}
         for row in rows:
@@ -102,7 +102,7 @@ def main() -> None:
         if is_main():
             draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
         if CLICKS:
-            score_by_clicks(rows, samples, device)
+            score_by_clicks(rows, some_of(samples), device)
 
 
 def check_constants() -> None:
@@ -188,6 +188,14 @@ def report(
     print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
 
 
+def some_of(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """PICTURES of them, always the same."""
+    if not 0 < PICTURES < len(samples):
+        return samples
+    chosen = np.random.default_rng(0).choice(len(samples), PICTURES, replace=False)
+    return [samples[index] for index in sorted(chosen)]
+
+
 def score_corrupted(rows: Sequence[Row], missing: dict[str, str], samples: Sequence[Sample]) -> None:
     """results/robustness.csv and its figures: every row that has a checkpoint on corrupted pictures."""
     if is_main():
@@ -197,9 +205,6 @@ def score_corrupted(rows: Sequence[Row], missing: dict[str, str], samples: Seque
         raise UserError("no row could be scored")
     for row in rows:
         row.prepare(DATA_ROOT, batch_size=BATCH_SIZE)
-    if 0 < PICTURES < len(samples):
-        chosen = np.random.default_rng(0).choice(len(samples), PICTURES, replace=False)
-        samples = [samples[index] for index in sorted(chosen)]
     path, order = Path(RESULTS) / "robustness.csv", list(find_rows(CHECKPOINTS))
     lines = score_robustness(rows, samples, PERTURB, LEVELS, path, data_name(DATA_ROOT), order, BATCH_SIZE)
     if is_main():

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, script_environment
+from conftest import REPOSITORY, run_here, script_environment
 from PIL import Image
 from scipy import ndimage
 
+import train_clip
 from models.pointclip import PointCLIP, draw_clicks, mean_at
 from utils import checkpoint
 from utils.classes import PETS, VOID
@@ -499,9 +500,23 @@ def trained(oxford_root, tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_a_training_may_start_from_the_row_s_checkpoint_and_be_used_at_a_larger_size(oxford_root, trained, tmp_path):
+    start = trained / "pointclip" / "best.pt"
+    options = (*SMALL, "--EPOCHS=1", "--BATCH_SIZE=7", "--LEARNING_RATE=1e-7", "--EMA_DECAY=0.0", "--VIEW_SIZE=96")
+    run_here(train_clip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", f"--START={start}", *options)
+    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "pointclip" / "best.pt")
+    assert (before["image_size"], after["image_size"]) == (64, 96)
+    for name, value in before["weights"].items():
+        if value.is_floating_point() and "running" not in name:
+            assert torch.allclose(value.float(), after["weights"][name].float(), atol=1e-3), name
+
+
+@pytest.mark.slow
 def test_one_click_finds_the_thing_and_the_tables_are_written(run_script, oxford_root, trained, tmp_path):
-    options = ("--ROWS=PointCLIP", "--CLICKS=PointCLIP,disk,everything", "--FLIP=True", "--SAVE_MASKS=masks")
-    done = run_script("evaluate.py", f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", *options)
+    options = ("--ROWS=PointCLIP", "--CLICKS=PointCLIP,disk,everything", "--PICTURES=5", "--FLIP=True")
+    done = run_script(
+        "evaluate.py", f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", *options, "--SAVE_MASKS=masks"
+    )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "results.csv") as file:
         lines = list(csv.DictReader(file))
@@ -520,6 +535,7 @@ def test_one_click_finds_the_thing_and_the_tables_are_written(run_script, oxford
     with open(tmp_path / "results" / "clicks.csv") as file:
         curves = list(csv.DictReader(file))
     assert list(curves[0]) == "model,data,split,zoom,first_click,clicks,miou_animal,noc85,noc90,images".split(",")
+    assert {line["images"] for line in curves} == {"5"}
     iou = {(line["model"], line["first_click"], line["clicks"]): float(line["miou_animal"]) for line in curves}
     assert iou["PointCLIP", "central", "1"] > 1.2 * iou["everything", "central", "1"]
     assert iou["everything", "central", "1"] == iou["everything", "random", "10"]
