@@ -37,7 +37,7 @@ from utils.inputs.pictures import read_sample, unreadable
 from utils.rows import find_rows, load_rows
 from utils.scoring.click_baselines import baselines
 from utils.scoring.click_curves import click_table, score_clicks
-from utils.scoring.error_analysis import error_table, per_image_lines
+from utils.scoring.error_analysis import confusions_of, error_table, per_image_lines
 from utils.scoring.results import merge_lines, result_line, table_lines, titles_of
 from utils.scoring.robustness import robustness_table, score_robustness
 from utils.scoring.row import Row
@@ -86,7 +86,7 @@ def main() -> None:
         if ROBUSTNESS:
             score_corrupted(rows, missing, some_of(samples))
             return
-        lines, per_image, confusions = [], [], {}
+        lines, per_image = [], []
         for row in rows:
             for flip in (False, True) if FLIP else (False,):
                 line, of_pictures = score(row, flip, samples, len(bad))
@@ -94,9 +94,8 @@ def main() -> None:
                 if not flip:
                     about = {"data": line["data"], "split": SPLIT}
                     per_image += per_image_lines(row.name, row.counted, samples, of_pictures, **about)
-                    confusions[row.name] = row.counted, of_pictures.sum(0)
         if is_main():
-            report(lines, per_image, confusions, missing)
+            report(lines, per_image, samples[0].classes.names, missing)
         if not lines:
             raise UserError("no row could be scored")
         if is_main():
@@ -160,7 +159,7 @@ def score(row: Row, flip: bool, samples: Sequence[Sample], left_out: int) -> tup
 def report(
     lines: list[dict[str, str]],
     per_image: list[dict[str, str]],
-    confusions: dict[str, tuple[Sequence[str], torch.Tensor]],
+    classes: Sequence[str],
     missing: dict[str, str],
 ) -> None:
     """Print the table; write results.csv, per_image.csv, the figures, and README's tables if asked."""
@@ -180,7 +179,7 @@ def report(
     known = list(filter(here, merge_lines(lines, results, order)))  # with those that were scored earlier
     errors = list(filter(here, merge_lines(per_image, of_pictures, order, ("model", "data", "split"))))
     plot_scores(known, bars)
-    plot_confusions(confusions, matrices)
+    plot_confusions(confusions_of(errors, classes), matrices)
     if README:
         unscored = [{"model": name} for name in order if name not in {line["model"] for line in known}]
         tables = {f"results {data}": markdown_table(titles_of(known), [*table_lines(known), *unscored], 4)}

@@ -7,7 +7,7 @@ import torch
 
 from utils.classes import PETS
 from utils.inputs.layouts import Sample
-from utils.scoring.error_analysis import error_table, miou_by_share, per_image_lines
+from utils.scoring.error_analysis import confusions_of, error_table, miou_by_share, per_image_lines
 
 
 def test_shares_of_a_picture_by_hand():
@@ -65,3 +65,12 @@ def test_pictures_are_binned_by_what_is_an_animal_also_for_rows_by_click():
     found = miou_by_share(lines)
     assert found["pets", "UNET"] == pytest.approx([0.5, math.nan, math.nan, math.nan, 0.7], nan_ok=True)
     assert found["pets", "PointCLIP"][0] == 0.9
+
+
+def test_the_matrices_of_pictures_add_up_to_their_row_s():
+    counts = {"UNET": ("1 0 0 0 2 0 0 0 3", "0 1 0 0 0 0 4 0 0"), "PointCLIP": ("5 6 7 8",), "old": ("",)}
+    lines = [{"model": model, "confusion": text} for model, texts in counts.items() for text in texts]
+    found = confusions_of(lines, PETS.names)
+    assert list(found) == ["UNET", "PointCLIP"]
+    assert found["UNET"][0] == PETS.names and found["UNET"][1].tolist() == [[1, 1, 0], [0, 2, 0], [4, 0, 3]]
+    assert found["PointCLIP"][0] == ("rest", "thing") and found["PointCLIP"][1].tolist() == [[5, 6], [7, 8]]

@@ -10,9 +10,12 @@ from conftest import REPOSITORY, script_environment
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
+from utils import checkpoint
 from utils.classes import PETS, VOID
+from utils.errors import UserError
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask
+from utils.rows import best_row
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +140,30 @@ def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_
         assert mask.size == (53, 37) and set(np.unique(mask)) <= {0, 1, 2}
         assert Image.open(tmp_path / "out" / "overlays" / f"{name}.png").size == (53, 37)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
+    content = checkpoint.load(trained / "unet" / "best.pt")
+    for name, model, score in (("unet", "unet", 0.7), ("Better", "unet", 0.8), ("pointclip", "pointclip", 0.9)):
+        checkpoint.save({**content, "model": model, "score": score}, tmp_path / name / "best.pt")
+    assert best_row(tmp_path) == "Better"
+    with pytest.raises(UserError, match="no row in .*nowhere has a checkpoint; `python train_unet.py` makes one"):
+        best_row(tmp_path / "nowhere")
+
+
+def test_predict_gives_many_pictures_what_it_gives_one_and_cuts_the_things_out(
+    run_script, trained, oxford_root, tmp_path
+):
+    pictures = [sample.image for sample in list_samples(oxford_root, "test")]
+    options = (f"--CHECKPOINTS={trained}", "--CUTOUT=True")
+    assert run_script("predict.py", *pictures, *options, "--OUT=many", "--BATCH_SIZE=3").returncode == 0
+    assert run_script("predict.py", *pictures[4:5], *options, "--OUT=one").returncode == 0
+    assert len(list((tmp_path / "many" / "cutouts").iterdir())) == len(pictures) == 8
+    name = f"{pictures[4].stem}.png"
+    mask, alone = (np.array(Image.open(tmp_path / out / "masks" / name)) for out in ("many", "one"))
+    assert (mask != alone).mean() < 0.001 and (mask > 0).any()
+    cut, picture = np.array(Image.open(tmp_path / "many" / "cutouts" / name)), np.array(Image.open(pictures[4]))
+    assert np.array_equal(cut[..., 3] > 0, mask > 0) and np.array_equal(cut[mask > 0][:, :3], picture[mask > 0])
 
 
 def test_predict_never_overwrites_an_input_nor_one_output_with_another(run_script, trained, tmp_path):

@@ -3,22 +3,23 @@
 import hashlib
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, script_environment
-from skimage.data import chelsea  # CC0: a cat's face, 300 x 451 pixels
+from conftest import REPOSITORY
+from PIL import Image
 
 from utils import checkpoint
 from utils.classes import PETS
 from utils.errors import UserError
+from utils.inputs.pictures import read_image
 from utils.rows import load_row
 from utils.scoring.row import Row
 
 CPU = torch.device("cpu")
 FOLDER = REPOSITORY / "checkpoints"
+CAT = REPOSITORY / "images" / "examples" / "cat.jpg"  # a cat's face, 300 x 451 pixels
 SHIPPED = {name: name for name in ("unet", "autoencoder", "clip", "pointclip")} | {"clip_finetuned": "clip"}
 
 
@@ -63,7 +64,7 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
 
 @pytest.mark.parametrize("name", ["UNET", "Autoencoder", "CLIP", "CLIP fine-tuned"])
 def test_the_cat_is_a_cat_where_it_is(name):
-    ids = row(name).segment(chelsea()).ids
+    ids = row(name).segment(read_image(CAT)).ids
     shares = np.bincount(ids.ravel(), minlength=3) / ids.size
     assert shares[1] > 0.5 and shares[2] < 0.1
     assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
@@ -71,15 +72,17 @@ def test_the_cat_is_a_cat_where_it_is(name):
 
 
 def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
-    segment = row("PointCLIP").open(chelsea())
+    segment = row("PointCLIP").open(read_image(CAT))
     cat, rest = (segment([click], "").ids for click in ((230, 170, 1), (430, 60, 1)))
     assert cat[60:260, 140:320].mean() > 0.9 and cat[:, 410:].mean() < 0.1
     assert rest[:, 410:].mean() > 0.9 and rest[60:260, 140:320].mean() < 0.1
 
 
-def test_the_fine_tuned_row_needs_neither_network_nor_cache(tmp_path):
-    load = "load_row('CLIP fine-tuned', 'checkpoints', torch.device('cpu'))"
-    code = f"import torch; from utils.rows import load_row; print({load}.name)"
-    nowhere = script_environment(HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=nowhere, capture_output=True, text=True)
-    assert done.stdout.strip() == "CLIP fine-tuned", done.stderr
+@pytest.mark.slow
+@pytest.mark.parametrize("question", [(), ("--POINT=230,170",)], ids=["class", "click"])
+def test_predict_needs_neither_network_nor_cache(run_script, tmp_path, question):
+    nowhere = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = run_script("predict.py", CAT, f"--CHECKPOINTS={FOLDER}", *question, env=nowhere)
+    assert done.returncode == 0, done.stderr
+    mask = np.array(Image.open(tmp_path / "predictions" / "masks" / "cat.png"))
+    assert (mask[60:260, 140:320] == 1).mean() > 0.9 and (mask[:, 410:] == 0).mean() > 0.9

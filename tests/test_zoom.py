@@ -18,7 +18,7 @@ from utils.inputs.pictures import read_image, resize_image
 from utils.inputs.windows import window_around
 from utils.rows import load_row
 from utils.scoring.by_class import ByClass, predictor
-from utils.scoring.naming import cut_out, fit_layer
+from utils.scoring.naming import cut_out, fit_layer, random_part
 from utils.scoring.zoom import WEIGHT, look_closer, parts_of
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_the_layer_is_scikit_learn_s_balanced_logistic_regression():
     assert torch.corrcoef(torch.stack([difference, expected]))[0, 1] > 0.999
 
 
-def test_what_is_cut_out_is_the_largest_thing_of_a_picture():
+def test_what_is_cut_out_is_the_largest_thing_of_a_picture_whole_in_part_and_from_afar():
     class Two:
         def __len__(self):
             return 2
@@ -128,8 +128,21 @@ def test_what_is_cut_out_is_the_largest_thing_of_a_picture():
             return ((mask == 2).to(torch.uint8).expand(3, 40, 40) * 255)[None], mask[None]
 
     crops, classes = cut_out(Two(), 32, 2, 0)
-    assert classes.tolist() == [2]  # the other picture shows nothing
-    assert crops.shape == (1, 32, 32, 3) and 0.6 < (crops > 127).mean() < 0.95
+    assert classes.tolist() == [2, 2, 2]  # the other picture shows nothing
+    whole, part, afar = (crops > 127).mean((1, 2, 3))
+    assert crops.shape == (3, 32, 32, 3) and 0.6 < whole < 0.95 and part > 1 / 3
+    assert afar == pytest.approx(whole, abs=0.05)
+
+
+def test_parts_lie_within_the_window_of_their_thing():
+    rng, thing = np.random.default_rng(0), np.zeros((30, 50), bool)
+    thing[10:20, 20:40] = True
+    windows = [random_part(thing, rng) for _ in range(100)]
+    for left, top, right, bottom in windows:
+        assert 17 <= left < right <= 43 and 8 <= top < bottom <= 22  # the margin included
+        assert 10 <= right - left <= 21 and 5 <= bottom - top <= 11 and thing[top:bottom, left:right].mean() > 1 / 3
+    assert len(set(windows)) > 90
+    assert random_part(np.pad([[True]], 4), rng) == (4, 4, 5, 5)
 
 
 SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")

@@ -43,6 +43,21 @@ def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) ->
     return counted[1 + int(counts[1:].sum(1).argmax())] if counted == sample.classes.names else ""
 
 
+def confusions_of(
+    lines: Sequence[dict[str, str]], classes: Sequence[str]
+) -> dict[str, tuple[Sequence[str], torch.Tensor]]:
+    """Row -> names of the C classes that it counts, and its confusion matrix (C, C) over all lines.
+
+    lines: of results/per_image.csv. classes: names of the data's; a row that counts others counts two, by click.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    for line in lines:
+        if counts := line["confusion"].split():
+            matrix = torch.tensor([int(count) for count in counts]).view(2 * [math.isqrt(len(counts))])
+            sums[line["model"]] = sums.get(line["model"], 0) + matrix
+    return {row: (classes if len(total) == len(classes) else ("rest", "thing"), total) for row, total in sums.items()}
+
+
 def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[dict[str, str]]]:
     """Titles and lines of a table: per row the pictures' mean shares, and where the worst tenth comes from."""
     titles = {
