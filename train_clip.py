@@ -35,7 +35,7 @@ import torch.nn.functional as F
 
 from models.clip import CLIPCNN, encoder_title
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import load, load_state
+from utils.checkpoint import digest, load, load_state
 from utils.classes import read_classes
 from utils.device import pick_device
 from utils.distributed import distributed
@@ -77,7 +77,7 @@ FREEZE_ENCODER = True  # False fine-tunes it; needs AUGMENT_FEATURES = False
 ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
 KEEP = 0.0  # weight of a loss that holds the class token near the pretrained encoder's (Li & Hoiem, ECCV 2016)
 RATE_DECAY = 1.0  # per block, from the last to the first: below 1 the first blocks, which are general, change less
-FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch; for trying things out
+FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
 DROPOUT = 0.1  # of the encoder's channels
@@ -280,11 +280,11 @@ def encoder_rate(arguments: dict) -> float:
 
 
 def about(arguments: dict, data: Data) -> dict:
-    """What a checkpoint says of its model."""
+    """What a checkpoint says of its model; an encoder that another row's file holds is not stored twice."""
     tuned = "encoder_config" in arguments
     encoder = {"arguments": arguments, "encoder": encoder_title(arguments["encoder"], tuned)}
     if tuned and arguments["freeze_encoder"]:
-        encoder["encoder_from"] = Path(ENCODER).parent.name  # a row's folder: the weights are not stored twice
+        encoder |= {"encoder_from": Path(ENCODER).parent.name, "encoder_digest": digest(encoder_weights(ENCODER))}
     return encoder | {"image_size": view_size(), "mean": data.mean, "std": data.std}
 
 

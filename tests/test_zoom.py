@@ -10,7 +10,7 @@ from torch import nn
 import evaluate
 import train_clip
 from models.clip import CLIPCNN
-from utils.checkpoint import load
+from utils.checkpoint import load, save
 from utils.classes import PETS, VOID
 from utils.errors import UserError
 from utils.files import read_csv
@@ -218,6 +218,11 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
         torch.testing.assert_close(tuned.model.encoder(images), clicked.model.encoder(images))
     image = read_image(next((oxford_root / "images").iterdir()))
     assert clicked.segment(image, [(20, 20, 1)]).ids.shape == tuned.segment(image).ids.shape == image.shape[:2]
+    content = load("runs/clip_finetuned/best.pt")
+    next(value for name, value in content["weights"].items() if name.startswith("encoder.")).add_(1)
+    save(content, "runs/clip_finetuned/best.pt")
+    with pytest.raises(UserError, match="pointclip/best.pt was trained on another encoder than .*clip_finetuned"):
+        load_row("PointCLIP", "runs", CPU)
     (tmp_path / "runs" / "clip_finetuned" / "best.pt").unlink()
     with pytest.raises(UserError, match="clip_finetuned"):
         load_row("PointCLIP", "runs", CPU)

@@ -1,5 +1,6 @@
 """Checkpoint files: written whole or not at all, read without running anything that they hold."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -37,6 +38,14 @@ def load(path: str | Path) -> dict:
     if version > FORMAT:
         raise UserError(f"{path} was written by a newer version (format {version}, this one reads {FORMAT}): update")
     return content
+
+
+def digest(weights: dict[str, torch.Tensor]) -> str:
+    """A checksum of weights and their names."""
+    total = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        total.update(name.encode() + value.contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from models.clipseg import HUB_ID
-from utils.checkpoint import classes_of, load, load_state
+from utils.checkpoint import classes_of, digest, load, load_state
 from utils.classes import PETS, Classes
 from utils.errors import UserError
 from utils.scoring.by_class import ByClass
@@ -194,7 +194,11 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
         raise UserError(f"{path} needs its encoder: {error}") from error
     weights = content["weights"]
     if "encoder_from" in content:  # a row that this one shares its encoder with
-        weights = weights | encoder_weights(path.parent.parent / content["encoder_from"] / "best.pt")
+        source = path.parent.parent / content["encoder_from"] / "best.pt"
+        encoder = encoder_weights(source)
+        if digest(encoder) != content["encoder_digest"]:
+            raise UserError(f"{path} was trained on another encoder than {source} holds now: train it again")
+        weights = weights | encoder
     load_state(model, weights, path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
     return model.to(device, memory_format=torch.channels_last).eval(), content
 
