@@ -28,6 +28,7 @@ from models.clip import CLIPDecoder
 from models.clipseg import CLIPSeg
 from models.pointclip import PointCLIP
 from models.unet import UNet
+from predict import segment_files
 from utils.classes import PETS
 from utils.device import autocast, pick_device
 from utils.figures.plots import plot_benchmark
@@ -40,7 +41,7 @@ from utils.scoring.by_click import ByClick
 from utils.scoring.by_text import ByText, add_background
 from utils.scoring.onnx_graphs import class_graph, to_int8, to_onnx
 from utils.scoring.row import Row
-from utils.scoring.speed import evaluation_race
+from utils.scoring.speed import evaluation_race, folder_race
 from utils.tables import markdown_table, write_between_markers
 from utils.timing import Race, race_line, random_batch, step_of
 from utils.training.losses import segmentation_loss
@@ -303,6 +304,7 @@ _UNET = {"make": partial(row_of, ByClass, UNet), "ask": lambda model, image: [mo
 _CLIP = {"make": partial(row_of, ByClass, untrained.clip_cnn), "ask": lambda model, image: [model(image)[0]]}
 _CLIPSEG = {"make": partial(row_of, ByText, untrained.clipseg), "ask": ask_clipseg}
 _POINTCLIP = {"make": partial(row_of, ByClick, untrained.point_clip), "ask": ask_pointclip}
+predicting = partial(folder_race, make=_UNET["make"], segment_files=segment_files)
 # name -> what measures it, its line in the CSV, pictures (None: PICTURES), pixels a side
 _BENCHMARKS = {
     "loader": (loader, "loader, {pictures} pictures, {side} px", 192, 128),
@@ -315,6 +317,8 @@ _BENCHMARKS = {
     "clip evaluation": (partial(evaluation_race, **_CLIP), f"CLIP evaluation, {_OF}", None, 256),
     "clipseg evaluation": (partial(evaluation_race, **_CLIPSEG), f"CLIPSeg evaluation, {_OF}", None, 352),
     "point evaluation": (partial(evaluation_race, **_POINTCLIP), f"PointCLIP evaluation, {_OF}", None, 256),
+    "predict": (predicting, "predict.py, U-Net, {pictures} photos, {side} px wide", 48, 496),
+    "predict large": (predicting, "predict.py, U-Net, {pictures} photos, {side} px wide", 6, 4000),
     "click": (click, "a click, DeiT-Tiny, {side} px", 1, 256),
     "clipseg": (clipseg, "CLIPSeg, {side} px, two prompts", 2, 352),
     "onnx unet": (partial(onnx, make=UNet), "U-Net in onnxruntime, against PyTorch, {side} px", 8, 160),

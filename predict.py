@@ -13,8 +13,9 @@ the end.
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from utils.config import require_choice, require_positive, run_script
@@ -57,6 +58,14 @@ def main(arguments: list[str]) -> int:
     clicks = [parse_click(text) for text in POINT]
     zoom = {"own": None, "on": True, "off": False}[ZOOM]
     row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD, zoom=zoom)
+    failures = segment_files(row, names, Path(OUT), clicks)
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def segment_files(row: Row, names: dict[Path, str], out: Path, clicks: Sequence[Click] = ()) -> list[str]:
+    """Write what the row makes of the pictures, names: of their outputs, into the folders of out; returns failures."""
     inputs, failures, writing = {picture.resolve() for picture in names}, [], []
 
     def finish() -> None:
@@ -77,12 +86,11 @@ def main(arguments: list[str]) -> int:
             found = segment(row, images, clicks, failures) if images else {}
             finish()  # those of the batch before
             for picture, result in found.items():
-                writing.append(pool.submit(write, picture, names[picture], images[picture], result, clicks, inputs))
+                paths = partial(path_of, out, names[picture], inputs)
+                writing.append(pool.submit(write, picture, images[picture], result, clicks, paths))
             bar.update(len(batch))
         finish()
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return failures
 
 
 def read_ahead(pictures: list[Path], pool: ThreadPoolExecutor) -> Iterator[dict[Path, Future]]:
@@ -99,7 +107,7 @@ def read_ahead(pictures: list[Path], pool: ThreadPoolExecutor) -> Iterator[dict[
 
 
 def segment(
-    row: Row, images: dict[Path, np.ndarray], clicks: list[Click], failures: list[str]
+    row: Row, images: dict[Path, np.ndarray], clicks: Sequence[Click], failures: list[str]
 ) -> dict[Path, Segmentation]:
     """What the row makes of the pictures; where a click is outside of one, a failure more."""
     try:
@@ -115,23 +123,31 @@ def segment(
 
 
 def write(
-    picture: Path, name: str, image: np.ndarray, found: Segmentation, clicks: list[Click], inputs: set[Path]
+    picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequence[Click], path: Callable[[str], Path]
 ) -> str:
-    """Write what goes into the folders of OUT for one picture; returns a line about it. Raises UserError."""
+    """Write all outputs of one picture; returns a line about it. Raises UserError.
+
+    path: folder of an output -> its file.
+    """
     points, labels = [click[:2] for click in clicks], [click[2] for click in clicks]
     outputs = {"overlays": draw_points(overlay(image, found.ids, found.classes), points, labels)}
     if CUTOUT:
         outputs["cutouts"] = cutout(image, found.ids)
     if found.heat is not None:
         outputs["heatmaps"] = heat_map(image, found.heat)
-    paths = {folder: Path(OUT) / folder / f"{name}.png" for folder in ("masks", *outputs)}
-    for path in paths.values():
-        if path.resolve() in inputs:
-            raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
+    paths = {folder: path(folder) for folder in ("masks", *outputs)}
     save_mask(found.ids, paths["masks"], found.classes)
     for folder, output in outputs.items():
         save_picture(output, paths[folder])
     return f"{picture}: {found.describe()} -> {paths['masks']}"
+
+
+def path_of(out: Path, name: str, inputs: set[Path], folder: str) -> Path:
+    """Raises UserError if an input lies there."""
+    path = out / folder / f"{name}.png"
+    if path.resolve() in inputs:
+        raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
+    return path
 
 
 def find_pictures(arguments: list[str]) -> dict[Path, str]:

@@ -35,14 +35,15 @@ def test_a_benchmark_is_a_line_of_the_csv_with_its_ratio_to_the_plain_way(run_sc
 
 @pytest.mark.slow
 def test_data_is_loaded_every_row_evaluated_and_a_script_started(run_script, tmp_path):
-    what = "loader,clip evaluation,point evaluation,clipseg evaluation,onnx unet,start predict.py"
+    what = "loader,clip evaluation,point evaluation,clipseg evaluation,predict,onnx unet,start predict.py"
     done = run_script("benchmark.py", f"--WHAT={what}", "--PICTURES=4", "--REPEATS=1", "--SCALES=1 x")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "benchmark.csv") as file:
         names = [line["what"] for line in csv.DictReader(file)]
     assert names[0] == "loader, 192 pictures, 128 px"
     assert [name.split(" evaluation")[0] for name in names[1:4]] == ["CLIP", "CLIPSeg", "PointCLIP"]
-    assert names[4:] == ["U-Net in onnxruntime, against PyTorch, 160 px", "start of predict.py, against import torch"]
+    assert names[4] == "predict.py, U-Net, 48 photos, 496 px wide"
+    assert names[5:] == ["U-Net in onnxruntime, against PyTorch, 160 px", "start of predict.py, against import torch"]
 
 
 def test_an_unknown_benchmark_is_refused(run_script):

@@ -40,17 +40,18 @@ class PlainDataset(torch.utils.data.Dataset):
         return self.transform(Image.open(file).convert("RGB"), tv_tensors.Mask(mask))
 
 
-def draw_photos(count: int) -> tempfile.TemporaryDirectory:
-    """A data set in the folder layout: JPEGs of 500 x 375 pixels with structure and noise, and their masks."""
+def draw_photos(count: int, width: int = 500) -> tempfile.TemporaryDirectory:
+    """A data set in the folder layout: JPEGs of width x 3/4 width with structure and noise, and their masks."""
+    size = width, width * 3 // 4
     folder = tempfile.TemporaryDirectory()
     rng = np.random.default_rng(0)
     (Path(folder.name) / "train").mkdir()  # by which the layout is recognised
     for kind in ("images", "masks"):
         (Path(folder.name) / "test" / kind).mkdir(parents=True)
     for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize((500, 375), Image.BICUBIC)
-        noisy = np.asarray(coarse) + rng.normal(0, 8, (375, 500, 3))
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(size, Image.BICUBIC)
+        noisy = np.asarray(coarse) + rng.normal(0, 8, (*size[::-1], 3))
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(f"{folder.name}/test/images/{number:05d}.jpg")
-        mask = Image.fromarray(rng.integers(0, 3, (6, 8), np.uint8)).resize((500, 375), Image.NEAREST)
+        mask = Image.fromarray(rng.integers(0, 3, (6, 8), np.uint8)).resize(size, Image.NEAREST)
         mask.save(f"{folder.name}/test/masks/{number:05d}.png")
     return folder

@@ -1,6 +1,9 @@
 """How fast a row is scored, beside the plain way."""
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,3 +46,31 @@ def evaluation_race(
                 confusion_matrix(mask, to_size(logits, mask.shape).cpu(), 3)
 
     return Race("pictures/s", "bf16 against fp32", pictures, lambda: row.score(dataset), plain, len(some))
+
+
+def folder_race(
+    device: torch.device,
+    pictures: int,
+    width: int,
+    make: Callable[[torch.device, int], Row],
+    segment_files: Callable[[Row, dict[Path, str], Path], list[str]],
+) -> Race:
+    """Photos in, masks and overlays out. The plain way: one after the other, files as Pillow reads and writes them."""
+    folder = draw_photos(pictures, width)
+    names = {path: path.stem for path in sorted(Path(folder.name).glob("test/images/*.jpg"))}
+    row, out = make(device, 160), Path(folder.name) / "out"
+    out.mkdir()
+
+    def ours() -> None:
+        with redirect_stdout(io.StringIO()):
+            assert segment_files(row, names, out) == []
+
+    def plain(folder=folder) -> None:  # the folder lives as long as what reads it
+        for path, name in names.items():
+            image = np.array(Image.open(path).convert("RGB"))
+            ids = row.segment(image).ids
+            colours = Image.fromarray(row.classes.colourise(ids))
+            Image.fromarray(ids).save(out / f"{name}.png")
+            Image.blend(Image.fromarray(image), colours, 0.5).save(out / f"{name}_overlay.png")
+
+    return Race("pictures/s", "", pictures, ours, plain)
