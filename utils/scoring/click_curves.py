@@ -83,7 +83,7 @@ def click_table(lines: Sequence[dict[str, str]]) -> str:
     """The lines of clicks.csv with the numbers of clicks side by side."""
     titles = {"model": "model", "zoom": "zoom", "first_click": "first click"}
     titles |= {f"{clicks}": f"IoU, {clicks} click{'s' * (clicks > 1)}" for clicks in COUNTS}
-    titles |= {"noc85": "NoC@85", "noc90": "NoC@90"}
+    titles |= {"noc85": "NoC@85", "noc90": "NoC@90", "images": "images"}
     merged = {}
     for line in lines:
         row = merged.setdefault((line["model"], line["first_click"]), dict(line, zoom="zoom" * (line["zoom"] == "1")))
