@@ -34,7 +34,7 @@ from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples
 from utils.inputs.perturbations import PERTURBATIONS
 from utils.inputs.pictures import read_sample, unreadable
-from utils.rows import find_rows, load_rows
+from utils.rows import ZOOM_OPTIONS, find_rows, load_rows
 from utils.scoring.click_baselines import baselines
 from utils.scoring.click_curves import click_table, score_clicks
 from utils.scoring.error_analysis import confusions_of, error_table, per_image_lines
@@ -106,7 +106,7 @@ def main() -> None:
 
 def check_constants() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
-    require_choice("ZOOM", ZOOM, ("own", "on", "off"))
+    require_choice("ZOOM", ZOOM, tuple(ZOOM_OPTIONS))
     require_positive(globals(), "BATCH_SIZE")
     require_between(globals(), 0, math.inf, "PICTURES")
     known = tuple(find_rows(CHECKPOINTS)) if ROWS else ()
@@ -122,7 +122,7 @@ def rows_for(samples: Sequence[Sample], device: torch.device) -> tuple[list[Row]
     """The rows of ROWS that know the data's classes and whose weights are here, and why the others are left out."""
     classes = samples[0].classes
     options = {"scales": () if SCALES == "own" else parse_numbers("SCALES", SCALES), "hub_id": CLIPSEG}
-    options["zoom"] = {"own": None, "on": True, "off": False}[ZOOM]
+    options["zoom"] = ZOOM_OPTIONS[ZOOM]
     if ROBUSTNESS:
         options["zoom"] = False  # what is corrupted is the squashed picture
     loaded, missing = load_rows(ROWS or find_rows(CHECKPOINTS), CHECKPOINTS, device, classes, **options)

@@ -30,7 +30,7 @@ from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_pictures
 from utils.inputs.pictures import WORKERS, read_image
-from utils.rows import best_row, find_rows, load_row, row_named
+from utils.rows import ZOOM_OPTIONS, best_row, find_rows, load_row, row_named
 from utils.scoring.row import Row, Segmentation
 
 # what
@@ -50,14 +50,14 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 
 def main(arguments: list[str]) -> int:
-    require_choice("ZOOM", ZOOM, ("own", "on", "off"))
+    require_choice("ZOOM", ZOOM, tuple(ZOOM_OPTIONS))
     require_positive(globals(), "BATCH_SIZE")
     names = find_pictures(arguments)
     if POINT and TEXT:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
     clicks = [parse_click(text) for text in POINT]
-    zoom = {"own": None, "on": True, "off": False}[ZOOM]
-    row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD, zoom=zoom)
+    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM_OPTIONS[ZOOM]}
+    row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), **options)
     failures = segment_files(row, names, Path(OUT), clicks)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -94,7 +94,7 @@ def segment_files(row: Row, names: dict[Path, str], out: Path, clicks: Sequence[
 
 
 def read_ahead(pictures: list[Path], pool: ThreadPoolExecutor) -> Iterator[dict[Path, Future]]:
-    """BATCH_SIZE pictures after the other; the next ones are decoded while the caller works on these."""
+    """Batches of pictures that are being read; the next batch is read while the caller works on this one."""
     batches = [pictures[start : start + BATCH_SIZE] for start in range(0, len(pictures), BATCH_SIZE)]
 
     def start(batch: list[Path]) -> dict[Path, Future]:
@@ -109,7 +109,7 @@ def read_ahead(pictures: list[Path], pool: ThreadPoolExecutor) -> Iterator[dict[
 def segment(
     row: Row, images: dict[Path, np.ndarray], clicks: Sequence[Click], failures: list[str]
 ) -> dict[Path, Segmentation]:
-    """What the row makes of the pictures; where a click is outside of one, a failure more."""
+    """Segment the pictures; one that refuses the clicks, for they lie outside of it, is added to failures."""
     try:
         return dict(zip(images, row.segment_all(list(images.values()), clicks, TEXT, FLIP), strict=True))
     except UserError as error:

@@ -50,6 +50,7 @@ class Declared:
         return getattr(importlib.import_module(f"models.{self.file}"), self.model_class)
 
 
+ZOOM_OPTIONS = {"own": None, "on": True, "off": False}  # the scripts' constant -> load_row()'s option
 TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
 TUNE = (
     'train_clip.py --ROW="CLIP fine-tuned" --AUGMENT_FEATURES=False --FREEZE_ENCODER=False'
@@ -95,12 +96,12 @@ def row_named(text: str, checkpoints: str | Path) -> str:
 
 def best_row(checkpoints: str | Path) -> str:
     """The row by class that was best on its validation split. Raises UserError if none has a checkpoint."""
-    files = {name: Path(checkpoints) / row.folder / "best.pt" for name, row in find_rows(checkpoints).items()}
-    found = {name: load(path)["score"] for name, path in files.items() if path.exists()}
-    by_class = [name for name in found if not find_rows(checkpoints)[name].kind.prompt]
-    if not by_class:
+    by_class = {name: row for name, row in find_rows(checkpoints).items() if not row.kind.prompt}
+    files = {name: Path(checkpoints) / row.folder / "best.pt" for name, row in by_class.items()}
+    scores = {name: load(path)["score"] for name, path in files.items() if path.exists()}
+    if not scores:
         raise UserError(f"no row in {checkpoints} has a checkpoint; `{ROWS[0].command}` makes one")
-    return max(by_class, key=found.get)
+    return max(scores, key=scores.get)
 
 
 def folder_of(row: str, model: str) -> str:

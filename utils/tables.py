@@ -35,13 +35,14 @@ def write_between_markers(paths: str | Path | Sequence[str], texts: dict[str, st
     """
     files, found = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths], 0
     for path in files:
-        content = path.read_text(encoding="utf-8") if path.is_file() else ""
+        content = before = path.read_text(encoding="utf-8") if path.is_file() else ""
         for marker, text in texts.items():
             start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
             if start in content and end in content:
                 content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
-                write_text(content, path)
                 found += 1
+        if content != before:
+            write_text(content, path)
     if not found:
         wanted = " or ".join(f"<!-- {marker} --> and <!-- /{marker} -->" for marker in texts)
         raise UserError(f"README = {', '.join(map(str, files))}: no lines {wanted}")

@@ -1,6 +1,7 @@
 """Figures drawn from numbers, and grids of pictures."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 from utils.figures.looks import looks  # noqa: E402
 from utils.files import replacing  # noqa: E402
+from utils.scoring.error_analysis import SHARES  # noqa: E402
 
 plt.rcParams.update(
     {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
@@ -76,7 +78,8 @@ def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, st
     panels[0].set(ylabel="mIoU", ylim=(0, 1.05))
     panels[0].set_xticks(range(len(sets)), sets)
     panels[0].grid(axis="x", visible=False)
-    bins = ["< 5 %", "5–10", "10–20", "20–40", "> 40 %"]
+    bounds = [f"{share:.0%}".removesuffix("%") for share in SHARES]
+    bins = [f"< {bounds[0]} %", *map("–".join, pairwise(bounds)), f"> {bounds[-1]} %"]
     panels[1].set_ylabel("mIoU, mean over pictures")
     for axes, data in zip(panels[1:], sets, strict=True):
         for model, look in styles.items():

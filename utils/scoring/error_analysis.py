@@ -85,7 +85,7 @@ def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[d
     return titles, table
 
 
-SHARES = (0.05, 0.1, 0.2, 0.4)  # of the picture that is a thing: the bounds of five bins
+SHARES = (0.05, 0.1, 0.2, 0.4)  # of a picture that its things cover: the bounds of five bins
 
 
 def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list[float]]:

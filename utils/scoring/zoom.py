@@ -21,7 +21,7 @@ NEARLY_ALL = 0.8  # of the picture: such a window would show nothing new
 def look_closer(
     look: Look, images: Sequence[np.ndarray], image_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Pictures uint8 (H, W, 3) of any sizes -> probabilities (C, H, W) of one after the other, at its own size.
+    """Pictures uint8 (H, W, 3) of any sizes -> each picture's probabilities (C, H, W), at its own size.
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window: the
