@@ -164,7 +164,7 @@ def report(
 ) -> None:
     """Print the table; write results.csv, per_image.csv, the figures, and README's tables if asked."""
     # "–" for a row that was not scored, an empty cell where a column has no meaning
-    print(markdown_table(titles_of(lines), [*table_lines(lines), *({"model": name} for name in missing)], 4))
+    print(markdown_table(titles_of(lines), [*table_lines(lines), *({"model": name} for name in missing)], 3))
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     if not lines:
@@ -182,7 +182,7 @@ def report(
     plot_confusions(confusions_of(errors, classes), matrices)
     if README:
         unscored = [{"model": name} for name in order if name not in {line["model"] for line in known}]
-        tables = {f"results {data}": markdown_table(titles_of(known), [*table_lines(known), *unscored], 4)}
+        tables = {f"results {data}": markdown_table(titles_of(known), [*table_lines(known), *unscored], 3)}
         write_between_markers(README, tables | {f"errors {data}": markdown_table(*error_table(errors))})
     print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
 

@@ -11,9 +11,27 @@ The file takes a picture as it is and gives the ids of predict.py at the picture
     ids            uint8 (batch, height, width)
     probabilities  float32 (batch, classes, height, width)
 
-Row, classes, colours and image_size are in the file's metadata, each as JSON. PointCLIP becomes two files: the encoder
-runs once per picture, the decoder once per click; README.md has an example ("Export"). No file looks closer at what it
-found, as predict.py does with rows that have zoom by encoding the window around it as a picture of its own.
+Row, classes, colours and image_size are in the file's metadata, each as JSON. No file looks closer at what it found, as
+predict.py does with rows that have zoom by encoding the window around it as a picture of its own. PointCLIP becomes two
+files: the encoder runs once per picture, the decoder once per click:
+
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    encoder = onnxruntime.InferenceSession("pointclip_encoder.onnx")
+    decoder = onnxruntime.InferenceSession("pointclip_decoder.onnx")
+    picture = np.array(Image.open("photo.jpg").convert("RGB"))[None]  # uint8 (1, height, width, 3)
+    names = [output.name for output in encoder.get_outputs()]
+    inputs = dict(zip(names, encoder.run(None, {"picture": picture})))  # feature maps, finest first
+    inputs["size"] = np.array(picture.shape[1:3], np.int64)
+    inputs["previous"] = np.zeros_like(inputs["features_0"][:, :1])  # nothing is known before the first click
+    clicks = []
+    for click in [(210, 140, 1), (30, 40, 0)]:  # x and y in pixels; 1 on the thing, 0 on the rest
+        clicks.append(click)
+        inputs["clicks"] = np.array([clicks], np.float32)  # (1, K, 3): all clicks so far
+        mask, probabilities, inputs["previous"] = decoder.run(None, inputs)  # the first two (1, height, width)
+    Image.fromarray(mask[0]).save("mask.png")
 """
 
 import os

@@ -185,12 +185,13 @@ class CLIPCNN(nn.Module):
         return (logits, embedding) if with_embedding else logits
 
     def with_names(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits per pixel, and logits (N, classes - 1) of the picture as a whole, without the background.
-
-        The latter are the sum over the picture and its mirror image.
-        """
+        """The logits per pixel, and logits (N, classes - 1) of the picture as a whole, without the background."""
         logits, embedding = self(images, with_embedding=True)
-        return logits, self.name_layer(embedding) + self.name_layer(self.encoder.encode(images.flip(-1))[1])
+        return logits, self.name_layer(embedding)
+
+    def names(self, images: torch.Tensor) -> torch.Tensor:
+        """The latter alone."""
+        return self.name_layer(self.encoder.encode(images)[1])
 
 
 def _read(name: str, local_files_only: bool) -> tuple:

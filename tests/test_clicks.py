@@ -259,6 +259,49 @@ def test_a_small_thing_is_looked_at_closer_where_all_clicks_are_about_it(flip):
         assert predictor.predict([(0, 0)], [1])[0].shape == size
 
 
+def test_a_further_click_is_seen_in_a_window_of_its_own():
+    picture = np.zeros((240, 400, 3), np.uint8)
+    picture[20:220, 20:380] = 255
+    picture[60:180, 300:306] = 0  # a gap that the whole picture, squashed to 64 pixels, cannot show
+    model = BrightIsTheThing()
+    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=True)
+    predictor.set_image(picture)
+    one, _ = predictor.predict([(100, 100)], [1])
+    two, _ = predictor.predict([(100, 100), (302, 120)], [1, 0])
+    again, _ = predictor.predict([(100, 100), (302, 120)], [1, 0])
+    assert one[120, 302] and not two[80:160, 303:306].any() and np.array_equal(two, again)
+    assert len(model.seen) == 2 and np.array_equal(one[:, :200], two[:, :200])
+    _, clicks, previous = model.given[-1]
+    assert clicks[0, 0, 2] == 1 and clicks[0, 1].tolist() == pytest.approx([0.5, 0.5, 0], abs=0.02)
+    assert previous.shape == (1, 1, 32, 32)  # the answer so far; the click on the thing in the window is not the user's
+    assert clicks.shape[1] == 2 and abs(clicks[0, 0, 0] - 0.5) > 0.05
+
+
+class ForgetsTheRest(BrightIsTheThing):
+    """With a second click it sees the thing where it is dim too, and forgets the left of the picture."""
+
+    def decode(self, features, clicks, previous=None):
+        logits = super().decode(features, clicks, previous)
+        if previous is not None:
+            logits = torch.where(features[0][:, :1] > -0.5, 10.0, logits)
+            logits[..., :8] = -10
+        return logits
+
+
+def test_a_further_click_changes_nothing_but_its_region():
+    picture = np.zeros((320, 320, 3), np.uint8)
+    picture[20:300, 20:100] = 255
+    picture[20:300, 120:300] = 100  # dim
+    predictor = PointPredictor(ForgetsTheRest(), 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=True)
+    predictor.set_image(picture)
+    one, _ = predictor.predict([(60, 60)], [1])
+    two, _ = predictor.predict([(60, 60), (200, 160)], [1, 1])
+    assert not one[160, 200] and two[30:290, 130:290].all() and two[30:290, 30:90].all()
+    once = PointPredictor(ForgetsTheRest(), 64, (0.5,) * 3, (0.5,) * 3, CPU)
+    once.set_image(picture)
+    assert not once.predict([(60, 60), (200, 160)], [1, 1])[0][30:290, 30:70].any()
+
+
 @pytest.mark.parametrize(
     ("points", "labels", "message"),
     [

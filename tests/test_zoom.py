@@ -56,6 +56,10 @@ def one_animal() -> np.ndarray:
     return image
 
 
+def no_names(images: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("asked for the names of a model that gives none")
+
+
 def test_a_window_is_seen_at_full_size_and_averaged_by_weight():
     seen = []
 
@@ -66,7 +70,7 @@ def test_a_window_is_seen_at_full_size_and_averaged_by_weight():
         found[:, 1] *= factor
         return found, None
 
-    (found,) = look_closer(look, [one_animal()], 60, CPU)
+    (found,) = look_closer(look, no_names, [one_animal()], 60, CPU)
     assert [tuple(images.shape) for images in seen] == [(1, 3, 60, 60)] * 2
     assert (seen[1][:, 0] > 100).float().mean() > 0.5 > (seen[0][:, 0] > 100).float().mean()
     assert found.shape == (3, 100, 120)
@@ -74,15 +78,19 @@ def test_a_window_is_seen_at_full_size_and_averaged_by_weight():
     torch.testing.assert_close(found[:, 5, 5], torch.tensor([0.9, 0.1, 0.0]))  # outside of the window
 
 
-def test_a_part_gets_the_one_class_that_its_window_shows():
+@pytest.mark.parametrize(("of_mirror", "expected"), [(0.5, 2), (2.0, 1)])
+def test_a_part_gets_the_one_class_that_its_window_and_its_mirror_image_show(of_mirror, expected):
     def look(images):
         small = (images[:, 0] > 100).float().mean((1, 2)) < 0.3  # the whole picture
         return red_is_found(images), torch.stack([small.float(), 1 - small.float()], 1)  # there a cat, closer a dog
 
-    (found,) = look_closer(look, [one_animal()], 60, CPU)
-    assert found[1, 45:55, 35:55].abs().max() == 0
-    torch.testing.assert_close(found[2, 50, 45], torch.tensor(0.9))
-    assert set(found.argmax(0).unique().tolist()) == {0, 2}
+    def cats(images):
+        return torch.tensor([[of_mirror, 0.0]]).repeat(len(images), 1)
+
+    (found,) = look_closer(look, cats, [one_animal()], 60, CPU)
+    assert found[3 - expected, 45:55, 35:55].abs().max() == 0
+    torch.testing.assert_close(found[expected, 50, 45], torch.tensor(0.9))
+    assert set(found.argmax(0).unique().tolist()) == {0, expected}
 
 
 def test_a_picture_that_its_animal_fills_is_not_seen_twice_and_named_by_the_first_look():
@@ -92,10 +100,14 @@ def test_a_picture_that_its_animal_fills_is_not_seen_twice_and_named_by_the_firs
         calls.append(len(images))
         return red_is_found(images), torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
 
+    def names_of_mirror(images):
+        calls.append(len(images))
+        return torch.zeros(len(images), 2)
+
     image = np.full((40, 40, 3), (255, 0, 0), np.uint8)
     empty = np.zeros((30, 50, 3), np.uint8)
-    full, nothing = look_closer(look, [image, empty], 32, CPU)
-    assert calls == [2]
+    full, nothing = look_closer(look, names_of_mirror, [image, empty], 32, CPU)
+    assert calls == [2, 1]  # of the full picture alone the mirror image is asked for
     assert full.argmax(0).unique().tolist() == [2] and nothing.argmax(0).unique().tolist() == [0]
 
 

@@ -38,7 +38,7 @@ class ByClass(Row):
         if dataset.size != self.view_size:
             raise ValueError(f"{self.name} takes pictures of {self.view_size} px (view_size), not of {dataset.size}")
         if self.zoom:
-            found = self._look_closer(dataset, flip, batch_size)
+            found = self._look_closer_at_split(dataset, flip, batch_size)
         else:
             predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
             found = predict_split(predict, dataset, self.device, batch_size, self.name)
@@ -58,20 +58,26 @@ class ByClass(Row):
     ) -> list[Segmentation]:
         with autocast(self.device):
             if self.zoom:
-                found = look_closer(self._look(flip), images, self.view_size, self.device)
+                found = self._look_closer(images, flip)
             else:
                 predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
                 found = predict(torch.cat([squash(image, self.view_size, self.device) for image in images]))
             ids = (to_size(logits, image.shape[:2]) for logits, image in zip(found, images, strict=True))
             return [Segmentation(of_picture.byte().cpu().numpy(), self.classes) for of_picture in ids]
 
+    def _look_closer(self, images: Sequence[np.ndarray], flip: bool) -> Iterator[torch.Tensor]:
+        def names_of_mirror(squashed: torch.Tensor) -> torch.Tensor:
+            return sum(self.model.names(view.flip(-1)) for view, _ in self._views(squashed, flip))
+
+        return look_closer(self._look(flip), names_of_mirror, images, self.view_size, self.device)
+
     def _look(self, flip: bool) -> Look:
-        """What look_closer() asks: the mean of the softmax over the views, and of the names if the model gives them."""
+        """What look_closer() asks: the mean of the softmax over the views; the sum of the names, if there are any."""
         name_parts = hasattr(self.model, "name_layer")
 
         def look(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             found, names = [], []
-            for view, mirror in views(images, self.mean, self.std, flip, self.sizes):
+            for view, mirror in self._views(images, flip):
                 logits, name = self.model.with_names(view) if name_parts else (self.model(view), None)
                 found.append(probabilities(logits, mirror))
                 names.append(name)
@@ -79,14 +85,17 @@ class ByClass(Row):
 
         return look
 
+    def _views(self, images: torch.Tensor, flip: bool) -> Iterator[tuple[torch.Tensor, bool]]:
+        return views(images, self.mean, self.std, flip, self.sizes)
+
     @torch.inference_mode()
-    def _look_closer(self, dataset: SegmentationDataset, flip: bool, batch_size: int) -> Found:
+    def _look_closer_at_split(self, dataset: SegmentationDataset, flip: bool, batch_size: int) -> Found:
         with ThreadPoolExecutor(WORKERS) as pool:
             for batch in batches(len(dataset), batch_size, self.name):
                 samples = list(pool.map(read_sample, [dataset.samples[i] for i in batch]))
                 images = [image for image, _ in samples]
                 with autocast(self.device):
-                    found = look_closer(self._look(flip), images, self.view_size, self.device)
+                    found = self._look_closer(images, flip)
                     yield from zip(batch, (mask for _, mask in samples), found, strict=True)
 
 

@@ -5,24 +5,28 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
-from utils.inputs.clicks import Click, to_tensor
+from utils.inputs.clicks import Click, next_click, to_tensor
 from utils.inputs.windows import Window
 from utils.scoring.by_class import squash
 
-_MARGIN = 1.4  # a window's side, of the thing's
-_WINDOW = (0.2, 0.7)  # a window's side, of the picture's; larger ones are not worth a second encoding
+_MARGIN = 1.4  # a window's side, of that of what it is around
+_THING = 0.2  # the side of the thing's window, at least, of the picture's
+_CHANGE = 0.4  # that of what a further click changes: smaller ones show too little of the thing
+_WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
 
 
 class PointPredictor:
     """A trained PointCLIP on one picture at a time: set_image() once, then predict() for any number of clicks.
 
-    mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: look closer at what is small
-    in the picture: the window around what the first click finds is encoded too, and the clicks are answered there
-    (zoom-in of Sofiiuk et al., f-BRS, CVPR 2020).
+    mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: look closer. The window
+    around what the first click finds, if that is small, is encoded too, and the clicks are answered there (zoom-in of
+    Sofiiuk et al., f-BRS, CVPR 2020). Every further click changes the connected region that it is in alone, and that
+    region is seen in a window of its own (progressive merge and local refinement of Chen et al., CVPR 2022).
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class PointPredictor:
         self.features = {self.whole: self._encode(image, tokens)}
         self.known = {}  # clicks and window -> logits: undoing a click costs nothing
         self.windows = {}  # first click -> window
+        self.answers = {}  # clicks, with zoom from the second on -> probabilities (H, W)
 
     def predict(self, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> tuple[np.ndarray, float]:
         """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
@@ -77,7 +82,7 @@ class PointPredictor:
                 raise UserError(f"the click at {x},{y} has label {label}: 1 is on the thing, 0 on the rest")
         if not any(label for *_, label in clicks):
             raise UserError("at least one click must be on the thing (label 1)")
-        probability = self._probability(clicks, self._window(clicks))
+        probability = self._answer(clicks)
         mask = probability > 0.5
         inside = probability[mask].sum()
         score = inside / (mask.sum() + probability[~mask].sum()).clamp(min=1e-6)
@@ -96,26 +101,66 @@ class PointPredictor:
     def _around(self, click: Click) -> Window:
         """The window around what a click finds in the whole picture, or the whole, if a window is not worth it."""
         found = self._probability((click,), self.whole) > 0.5
-        rows, columns = (found.any(axis).nonzero()[:, 0].tolist() for axis in (1, 0))
-        if not rows:
-            return self.whole
+        return self._window_around(found.cpu().numpy(), _THING, self.whole) or self.whole
+
+    def _window_around(self, found: np.ndarray, least: float, seen: Window) -> Window | None:
+        """The window around what is True, bool (H, W), in the picture's shape; None if `seen` is hardly larger."""
+        if not found.any():
+            return None
         height, width = self.size
-        tall, wide = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
-        share = max(_MARGIN * max(tall / height, wide / width), _WINDOW[0])  # of both sides: squashed as the picture is
-        if share > _WINDOW[1]:
-            return self.whole
-        tall, wide = round(share * height), round(share * width)
-        top = min(max((rows[0] + rows[-1] + 1 - tall) // 2, 0), height - tall)
-        left = min(max((columns[0] + columns[-1] + 1 - wide) // 2, 0), width - wide)
+        (top, bottom), (left, right) = ((x[0], x[-1] + 1) for x in map(np.flatnonzero, (found.any(1), found.any(0))))
+        share = max(_MARGIN * max((bottom - top) / height, (right - left) / width), least)  # of both sides
+        if share * width > _WORTH * (seen[2] - seen[0]):
+            return None
+        tall, wide = max(round(share * height), 1), max(round(share * width), 1)
+        top = int(min(max((top + bottom - tall) // 2, 0), height - tall))
+        left = int(min(max((left + right - wide) // 2, 0), width - wide))
         return left, top, left + wide, top + tall
+
+    @torch.inference_mode()
+    def _answer(self, clicks: tuple[Click, ...]) -> torch.Tensor:
+        """Probabilities (H, W), after every click."""
+        window = self._window(clicks)
+        if not self.zoom or len(clicks) == 1:
+            return self._probability(clicks, window)
+        if clicks not in self.answers:
+            before, answer = self._answer(clicks[:-1]), self._probability(clicks, window)
+            x, y, _ = clicks[-1]
+            regions, _ = ndimage.label(((answer > 0.5) != (before > 0.5)).cpu().numpy())
+            if regions[y, x]:
+                changed = regions == regions[y, x]
+                answer = torch.where(torch.from_numpy(changed).to(self.device), answer, before)
+            else:
+                changed = np.zeros(self.size, bool)
+                changed[y, x] = True
+            closer = self._window_around(changed, _CHANGE, window)
+            answer = self._refine(answer, clicks, closer) if closer else answer
+            self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
+        return self.answers[clicks].float()
+
+    def _refine(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """The same probabilities (H, W), but in the window those that a look at it gives."""
+        left, top, right, bottom = window
+        part = answer[top:bottom, left:right]
+        given = [(x - left, y - top, label) for x, y, label in clicks if left <= x < right and top <= y < bottom]
+        if not any(label for *_, label in given):  # the model needs to know what the thing is
+            on_thing = next_click((part > 0.5).cpu().numpy().astype(np.uint8), np.zeros(part.shape, bool))
+            if not on_thing:
+                return answer
+            given.insert(0, on_thing)
+        features = self._encode(squash(self.image[top:bottom, left:right], self.image_size, self.device))
+        previous = F.interpolate(part[None, None], size=features[0].shape[-2:], mode="bilinear", align_corners=False)
+        logits = self._decode(features, given, part.shape, previous)
+        answer = answer.clone()
+        answer[top:bottom, left:right] = _resized(logits, part.shape).sigmoid()
+        return answer
 
     @torch.inference_mode()
     def _probability(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """(H, W); 0 outside of the window."""
         left, top, right, bottom = window
-        logits = self._logits(clicks, window)
-        inside = F.interpolate(logits, size=(bottom - top, right - left), mode="bilinear", align_corners=False)
-        return F.pad(inside[0, 0].sigmoid(), (left, self.whole[2] - right, top, self.whole[3] - bottom))
+        inside = _resized(self._logits(clicks, window), (bottom - top, right - left)).sigmoid()
+        return F.pad(inside, (left, self.whole[2] - right, top, self.whole[3] - bottom))
 
     def _logits(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """(1, 1, h, w) of a window; every click sees the mask of those before it."""
@@ -126,16 +171,26 @@ class PointPredictor:
                     squash(self.image[top:bottom, left:right], self.image_size, self.device)
                 )
             shifted = [(x - left, y - top, label) for x, y, label in clicks]
-            given = to_tensor(shifted, (bottom - top, right - left))[None].to(self.device)
             previous = self._logits(clicks[:-1], window).sigmoid() if len(clicks) > 1 else None
-            if self.flip:
-                mirrored = torch.cat([1 - given[..., :1], given[..., 1:]], 2)
-                given = torch.cat([given, mirrored])
-                previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
-            with autocast(self.device):
-                logits = self.model.decode(self.features[window], given, previous).float()
-            self.known[clicks, window] = (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
+            size = (bottom - top, right - left)
+            self.known[clicks, window] = self._decode(self.features[window], shifted, size, previous)
         return self.known[clicks, window]
+
+    def _decode(
+        self,
+        features: list[torch.Tensor],
+        clicks: Sequence[Click],
+        size: tuple[int, int],
+        previous: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Logits (1, 1, h, w); clicks in pixels of a picture of size (H, W), features and previous as in PointCLIP."""
+        given = to_tensor(clicks, size)[None].to(self.device)
+        if self.flip:
+            given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
+            previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
+        with autocast(self.device):
+            logits = self.model.decode(features, given, previous).float()
+        return (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
 
     @torch.inference_mode()
     def _encode(self, image: torch.Tensor, tokens: torch.Tensor | None = None) -> list[torch.Tensor]:
@@ -144,3 +199,8 @@ class PointPredictor:
         images = torch.cat([image, image.flip(-1)]) if self.flip else image
         with autocast(self.device):
             return self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
+
+
+def _resized(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 1, h, w) -> (H, W)."""
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)[0, 0]

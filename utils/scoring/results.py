@@ -62,11 +62,11 @@ def same_columns(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def titles_of(lines: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Columns of the table on screen and in README, with the classes that these lines have; more are in the CSV."""
+    """Columns of the table on screen and in README, with the things that these lines have; more are in the CSV."""
     classes = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
-    titles = {"model": "model", "flip": "flip", "scales": "scales", "encoder": "encoder", "images": "images"}
-    titles |= {"miou": "mIoU", "interval": "95 %", "mdice": "mDice", "pixel_accuracy": "accuracy"}
-    titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in classes}
+    titles = {"model": "model", "views": "views", "encoder": "encoder", "images": "images", "miou": "mIoU"}
+    titles |= {"interval": "95 %", "mdice": "mDice"}
+    titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in list(classes)[1:]}  # without the background
     return titles | {"params_m": "params (M)", "images_per_second": "img/s"}
 
 
@@ -76,5 +76,8 @@ def interval_of(line: dict[str, str]) -> str:
 
 
 def table_lines(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Lines of results.csv as the table shows them: flip in a word, the interval in one cell."""
-    return [line | {"flip": "flip" * (line["flip"] == "1"), "interval": interval_of(line)} for line in lines]
+    """Lines of results.csv as the table shows them: scales and flip in one cell, the interval in another."""
+    views = (f"{line['scales']} {'flip' * (line['flip'] == '1')}".strip() for line in lines)
+    return [
+        line | {"views": of_line, "interval": interval_of(line)} for line, of_line in zip(lines, views, strict=True)
+    ]

@@ -12,6 +12,7 @@ from utils.inputs.windows import Window, window_around
 
 # squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+Names = Callable[[torch.Tensor], torch.Tensor]  # likewise -> logits (N, C - 1) alone
 SMALLEST = 0.002  # of the picture; smaller parts are not looked at
 PARTS = 4  # in one picture, the largest ones
 WEIGHT = 2.0  # of a window's probabilities, those of the whole picture having 1
@@ -19,57 +20,76 @@ NEARLY_ALL = 0.8  # of the picture: such a window would show nothing new
 
 
 def look_closer(
-    look: Look, images: Sequence[np.ndarray], image_size: int, device: torch.device
+    look: Look, names_of_mirror: Names, images: Sequence[np.ndarray], image_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
     """Pictures uint8 (H, W, 3) of any sizes -> each picture's probabilities (C, H, W), at its own size.
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
-    Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window: the
-    outline is decided per pixel, the class once per part (as in MaskFormer, Cheng et al., NeurIPS 2021).
+    Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window and that
+    window's mirror image: the outline is decided per pixel, the class once per part (as in MaskFormer, Cheng et al.,
+    NeurIPS 2021).
     """
 
-    def look_at(crops: np.ndarray) -> list[tuple[torch.Tensor, int]]:
-        probabilities, names = look(torch.from_numpy(crops).movedim(-1, 1).to(device))
-        named = [0] * len(crops) if names is None else (1 + names.argmax(1)).tolist()
-        return list(zip(probabilities.float().cpu(), named, strict=True))
+    def stack(crops: Sequence[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(crops)).movedim(-1, 1).to(device)
 
-    wholes = look_at(np.stack([resize_image(image, image_size) for image in images]))
-    parts = [parts_of((whole[1:].sum(0) > 0.5).numpy()) for whole, _ in wholes]
+    def classes(crops: torch.Tensor, names: torch.Tensor | None) -> list[int]:
+        return [0] * len(crops) if names is None else (1 + (names + names_of_mirror(crops)).argmax(1)).tolist()
+
+    squashed = stack([resize_image(image, image_size) for image in images])
+    wholes, names = look(squashed)
+    wholes = wholes.float().cpu()
+    parts = [parts_of((whole[1:].sum(0) > 0.5).numpy()) for whole in wholes]
     windows = [[window_around(part, image.shape[:2]) for part in own] for own, image in zip(parts, images, strict=True)]
-    new = [
-        (image, window)
-        for image, own in zip(images, windows, strict=True)
-        for window in own
-        if not nearly_all(window, image.shape[:2])
-    ]
-    crops = [resize_image(image[top:bottom, left:right], image_size) for image, (left, top, right, bottom) in new]
-    batches = [crops[start : start + len(images)] for start in range(0, len(crops), len(images))]
-    closer = iter([seen for batch in batches for seen in look_at(np.stack(batch))])
+    crops, full = [], []  # what is seen a second time; the pictures of which a part fills nearly all
+    for number, (image, own) in enumerate(zip(images, windows, strict=True)):
+        new = [window for window in own if not nearly_all(window, image.shape[:2])]
+        crops += [resize_image(image[top:bottom, left:right], image_size) for left, top, right, bottom in new]
+        full += [number] if len(new) < len(own) else []
+    class_of_whole = {}
+    if full:
+        class_of_whole = dict(zip(full, classes(squashed[full], None if names is None else names[full]), strict=True))
+    closer = []
+    for start in range(0, len(crops), len(images)):
+        batch = stack(crops[start : start + len(images)])
+        seen, names = look(batch)
+        closer += zip(seen.float().cpu(), classes(batch, names), strict=True)
 
-    for image, (whole, name), own_parts, own_windows in zip(images, wholes, parts, windows, strict=True):
+    second = iter(closer)
+    for number, (image, whole) in enumerate(zip(images, wholes, strict=True)):
         size = image.shape[:2]
-        result, weight = _resize(whole, size), torch.ones(1, *size)
-        owner, named = torch.full(size, -1), []  # the part that a pixel belongs to, and the class of every part
-        for number, (part, window) in enumerate(zip(own_parts, own_windows, strict=True)):
-            left, top, right, bottom = window
-            box = slice(top, bottom), slice(left, right)
-            if nearly_all(window, size):
-                named.append(name)
-            else:
-                seen, its_name = next(closer)
-                named.append(its_name)
-                result[:, *box] += WEIGHT * _resize(seen, (bottom - top, right - left))
-                weight[:, *box] += WEIGHT
-            owner[box][owner[box] < 0] = number  # of what only the window shows
-            owner[_resize(torch.from_numpy(part)[None].float(), size)[0] > 0] = number
-        result /= weight
-        for number, its_class in enumerate(named):
-            if its_class:
-                here = owner == number
-                thing = result[1:, here].sum(0)
-                result[1:, here] = 0
-                result[its_class, here] = thing
-        yield result
+        seen = [None if nearly_all(window, size) else next(second) for window in windows[number]]
+        yield _merge(whole, class_of_whole.get(number, 0), parts[number], windows[number], seen, size)
+
+
+def _merge(
+    whole: torch.Tensor,
+    class_of_whole: int,
+    parts: Sequence[np.ndarray],
+    windows: Sequence[Window],
+    closer: Sequence[tuple[torch.Tensor, int] | None],
+    size: tuple[int, int],
+) -> torch.Tensor:
+    """Both looks at one picture: probabilities (C, H, W). Class 0: a part keeps the class of each of its pixels."""
+    result, weight = _resize(whole, size), torch.ones(1, *size)
+    owner, named = torch.full(size, -1), []  # the part that a pixel belongs to, and the class of every part
+    for number, (part, window, seen) in enumerate(zip(parts, windows, closer, strict=True)):
+        left, top, right, bottom = window
+        box = slice(top, bottom), slice(left, right)
+        named.append(seen[1] if seen else class_of_whole)
+        if seen:
+            result[:, *box] += WEIGHT * _resize(seen[0], (bottom - top, right - left))
+            weight[:, *box] += WEIGHT
+        owner[box][owner[box] < 0] = number  # of what only the window shows
+        owner[_resize(torch.from_numpy(part)[None].float(), size)[0] > 0] = number
+    result /= weight
+    for number, its_class in enumerate(named):
+        if its_class:
+            here = owner == number
+            thing = result[1:, here].sum(0)
+            result[1:, here] = 0
+            result[its_class, here] = thing
+    return result
 
 
 def parts_of(found: np.ndarray) -> list[np.ndarray]:
