@@ -83,7 +83,7 @@ def test_lines_of_other_splits_are_kept_and_flip_has_a_line_of_its_own(evaluate,
         ("UNET", "0", "val"),
         ("UNET", "1", "test"),
     ]
-    assert stdout.count("| UNET ") == 2 and "| flip |" in stdout
+    assert stdout.count("| UNET ") == 2 and stdout.count("| 1 1.4      |") == stdout.count("| 1 1.4 flip |") == 1
 
 
 def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, tmp_path):
