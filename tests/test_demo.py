@@ -321,6 +321,7 @@ def test_two_tabs_do_not_disturb_each_other(open_tab, files):
 def test_a_picture_to_try_is_one_click_away_and_its_cut_out_and_outline_another(open_tab):
     tab = open_tab()
     examples = tab.locator("#examples button img")
+    examples.nth(2).wait_for()  # they are drawn after the page
     assert examples.count() == 3
     change(tab, lambda: examples.nth(0).click())
     cut, mask = download(tab, "cut-out"), download(tab)
