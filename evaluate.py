@@ -38,7 +38,7 @@ from utils.rows import ZOOM_OPTIONS, find_rows, load_rows
 from utils.scoring.click_baselines import baselines
 from utils.scoring.click_curves import click_table, score_clicks
 from utils.scoring.error_analysis import confusions_of, error_table, per_image_lines
-from utils.scoring.results import merge_lines, result_line, table_lines, titles_of
+from utils.scoring.results import merge_lines, result_line, result_table
 from utils.scoring.robustness import robustness_table, score_robustness
 from utils.scoring.row import Row
 from utils.tables import markdown_table, write_between_markers
@@ -164,7 +164,7 @@ def report(
 ) -> None:
     """Print the table; write results.csv, per_image.csv, the figures, and README's tables if asked."""
     # "–" for a row that was not scored, an empty cell where a column has no meaning
-    print(markdown_table(titles_of(lines), [*table_lines(lines), *({"model": name} for name in missing)], 3))
+    print(result_table(lines, list(missing)))
     for name, reason in missing.items():
         print(f"{name}: {reason}")
     if not lines:
@@ -181,8 +181,8 @@ def report(
     plot_scores(known, bars)
     plot_confusions(confusions_of(errors, classes), matrices)
     if README:
-        unscored = [{"model": name} for name in order if name not in {line["model"] for line in known}]
-        tables = {f"results {data}": markdown_table(titles_of(known), [*table_lines(known), *unscored], 3)}
+        unscored = [name for name in order if name not in {line["model"] for line in known}]
+        tables = {f"results {data}": result_table(known, unscored)}
         write_between_markers(README, tables | {f"errors {data}": markdown_table(*error_table(errors))})
     print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
 

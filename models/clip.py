@@ -190,7 +190,7 @@ class CLIPCNN(nn.Module):
         return logits, self.name_layer(embedding)
 
     def names(self, images: torch.Tensor) -> torch.Tensor:
-        """The latter alone."""
+        """Logits (N, classes - 1) of the picture as a whole, without those of the pixels."""
         return self.name_layer(self.encoder.encode(images)[1])
 
 

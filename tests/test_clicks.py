@@ -273,7 +273,8 @@ def test_a_further_click_is_seen_in_a_window_of_its_own():
     assert len(model.seen) == 2 and np.array_equal(one[:, :200], two[:, :200])
     _, clicks, previous = model.given[-1]
     assert clicks[0, 0, 2] == 1 and clicks[0, 1].tolist() == pytest.approx([0.5, 0.5, 0], abs=0.02)
-    assert previous.shape == (1, 1, 32, 32)  # the answer so far; the click on the thing in the window is not the user's
+    assert previous.shape == (1, 1, 32, 32)  # the answer so far
+    # The user's click on the thing is outside of the window: another one, on the thing, takes its place.
     assert clicks.shape[1] == 2 and abs(clicks[0, 0, 0] - 0.5) > 0.05
 
 

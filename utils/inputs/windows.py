@@ -12,11 +12,35 @@ def window_around(part: np.ndarray, size: tuple[int, int]) -> Window:
     part: bool (h, w), with something in it; the picture at any other size.
     """
     stretches = []
-    for axis, side in ((0, size[1]), (1, size[0])):
-        places = np.flatnonzero(part.any(axis))
-        low, high = places[0] / part.shape[1 - axis], (places[-1] + 1) / part.shape[1 - axis]
+    for (first, end), side, of_part in zip(box_of(part), size[::-1], part.shape[::-1], strict=True):
+        low, high = first / of_part, end / of_part
         margin = MARGIN * (high - low)
         start = min(int(max(low - margin, 0) * side), side - 1)
         stretches.append((start, max(min(round((high + margin) * side), side), start + 1)))
     (left, right), (top, bottom) = stretches
     return left, top, right, bottom
+
+
+def similar_window(part: np.ndarray, enlarge: float, least: float, most: float) -> Window | None:
+    """A window in the shape of the picture around a part of it, never outside; None if there is no part.
+
+    part: bool (H, W). The window's side is `enlarge` times the part's and at least `least` of the picture's; None if
+    it were more than `most` of it.
+    """
+    if not part.any():
+        return None
+    height, width = part.shape
+    (left, right), (top, bottom) = box_of(part)
+    share = max(enlarge * max((bottom - top) / height, (right - left) / width), least)
+    if share > most:
+        return None
+    tall, wide = max(round(share * height), 1), max(round(share * width), 1)
+    top = min(max((top + bottom - tall) // 2, 0), height - tall)
+    left = min(max((left + right - wide) // 2, 0), width - wide)
+    return left, top, left + wide, top + tall
+
+
+def box_of(part: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(left, right), (top, bottom) of what is True in part, bool (h, w), in its pixels."""
+    columns, rows = (np.flatnonzero(part.any(axis)) for axis in (0, 1))
+    return (int(columns[0]), int(columns[-1]) + 1), (int(rows[0]), int(rows[-1]) + 1)

@@ -11,7 +11,7 @@ from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click, next_click, to_tensor
-from utils.inputs.windows import Window
+from utils.inputs.windows import Window, similar_window
 from utils.scoring.by_class import squash
 
 _MARGIN = 1.4  # a window's side, of that of what it is around
@@ -101,21 +101,7 @@ class PointPredictor:
     def _around(self, click: Click) -> Window:
         """The window around what a click finds in the whole picture, or the whole, if a window is not worth it."""
         found = self._probability((click,), self.whole) > 0.5
-        return self._window_around(found.cpu().numpy(), _THING, self.whole) or self.whole
-
-    def _window_around(self, found: np.ndarray, least: float, seen: Window) -> Window | None:
-        """The window around what is True, bool (H, W), in the picture's shape; None if `seen` is hardly larger."""
-        if not found.any():
-            return None
-        height, width = self.size
-        (top, bottom), (left, right) = ((x[0], x[-1] + 1) for x in map(np.flatnonzero, (found.any(1), found.any(0))))
-        share = max(_MARGIN * max((bottom - top) / height, (right - left) / width), least)  # of both sides
-        if share * width > _WORTH * (seen[2] - seen[0]):
-            return None
-        tall, wide = max(round(share * height), 1), max(round(share * width), 1)
-        top = int(min(max((top + bottom - tall) // 2, 0), height - tall))
-        left = int(min(max((left + right - wide) // 2, 0), width - wide))
-        return left, top, left + wide, top + tall
+        return similar_window(found.cpu().numpy(), _MARGIN, _THING, _WORTH) or self.whole
 
     @torch.inference_mode()
     def _answer(self, clicks: tuple[Click, ...]) -> torch.Tensor:
@@ -133,7 +119,8 @@ class PointPredictor:
             else:
                 changed = np.zeros(self.size, bool)
                 changed[y, x] = True
-            closer = self._window_around(changed, _CHANGE, window)
+            seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
+            closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
             answer = self._refine(answer, clicks, closer) if closer else answer
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
         return self.answers[clicks].float()
@@ -142,17 +129,16 @@ class PointPredictor:
         """The same probabilities (H, W), but in the window those that a look at it gives."""
         left, top, right, bottom = window
         part = answer[top:bottom, left:right]
-        given = [(x - left, y - top, label) for x, y, label in clicks if left <= x < right and top <= y < bottom]
-        if not any(label for *_, label in given):  # the model needs to know what the thing is
+        inside = [(x, y, label) for x, y, label in clicks if left <= x < right and top <= y < bottom]
+        if not any(label for *_, label in inside):  # the model needs to know what the thing is
             on_thing = next_click((part > 0.5).cpu().numpy().astype(np.uint8), np.zeros(part.shape, bool))
             if not on_thing:
                 return answer
-            given.insert(0, on_thing)
-        features = self._encode(squash(self.image[top:bottom, left:right], self.image_size, self.device))
-        previous = F.interpolate(part[None, None], size=features[0].shape[-2:], mode="bilinear", align_corners=False)
-        logits = self._decode(features, given, part.shape, previous)
+            inside.insert(0, (left + on_thing[0], top + on_thing[1], 1))
+        size = self.features[self.whole][0].shape[-2:]
+        previous = F.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)
         answer = answer.clone()
-        answer[top:bottom, left:right] = _resized(logits, part.shape).sigmoid()
+        answer[top:bottom, left:right] = _resized(self._decode(window, inside, previous), part.shape).sigmoid()
         return answer
 
     @torch.inference_mode()
@@ -165,31 +151,23 @@ class PointPredictor:
     def _logits(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """(1, 1, h, w) of a window; every click sees the mask of those before it."""
         if (clicks, window) not in self.known:
-            left, top, right, bottom = window
-            if window not in self.features:
-                self.features[window] = self._encode(
-                    squash(self.image[top:bottom, left:right], self.image_size, self.device)
-                )
-            shifted = [(x - left, y - top, label) for x, y, label in clicks]
             previous = self._logits(clicks[:-1], window).sigmoid() if len(clicks) > 1 else None
-            size = (bottom - top, right - left)
-            self.known[clicks, window] = self._decode(self.features[window], shifted, size, previous)
+            self.known[clicks, window] = self._decode(window, clicks, previous)
         return self.known[clicks, window]
 
-    def _decode(
-        self,
-        features: list[torch.Tensor],
-        clicks: Sequence[Click],
-        size: tuple[int, int],
-        previous: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Logits (1, 1, h, w); clicks in pixels of a picture of size (H, W), features and previous as in PointCLIP."""
-        given = to_tensor(clicks, size)[None].to(self.device)
+    def _decode(self, window: Window, clicks: Sequence[Click], previous: torch.Tensor | None) -> torch.Tensor:
+        """Logits (1, 1, h, w) of a window, which is encoded once; clicks inside of it; previous as in PointCLIP."""
+        left, top, right, bottom = window
+        if window not in self.features:
+            crop = self.image[top:bottom, left:right]
+            self.features[window] = self._encode(squash(crop, self.image_size, self.device))
+        shifted = [(x - left, y - top, label) for x, y, label in clicks]
+        given = to_tensor(shifted, (bottom - top, right - left))[None].to(self.device)
         if self.flip:
             given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
             previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
         with autocast(self.device):
-            logits = self.model.decode(features, given, previous).float()
+            logits = self.model.decode(self.features[window], given, previous).float()
         return (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ import torch
 from utils.files import read_csv, write_csv
 from utils.scoring.metrics import miou_interval, scores
 from utils.scoring.row import Row
-from utils.tables import row_place
+from utils.tables import markdown_table, row_place
 
 _LAST = ("miou_per_image", "params_m", "images_per_second", "scales")  # columns behind those of the classes
 _DIGITS = {"params_m": ".2f", "images_per_second": ".1f"}
@@ -61,23 +61,25 @@ def same_columns(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     return [{column: line.get(column, "") for column in columns} for line in lines]
 
 
-def titles_of(lines: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Columns of the table on screen and in README, with the things that these lines have; more are in the CSV."""
+def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str:
+    """Lines of results.csv as the table on screen and in README, and a line of dashes for each model in `without`.
+
+    Of the classes it has the IoU of things; the rest is in the CSV.
+    """
     classes = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
     titles = {"model": "model", "views": "views", "encoder": "encoder", "images": "images", "miou": "mIoU"}
     titles |= {"interval": "95 %", "mdice": "mDice"}
     titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in list(classes)[1:]}  # without the background
-    return titles | {"params_m": "params (M)", "images_per_second": "img/s"}
+    titles |= {"params_m": "params (M)", "images_per_second": "img/s"}
+    shown = [line | {"views": _views_of(line), "interval": _interval_of(line)} for line in lines]
+    return markdown_table(titles, [*shown, *({"model": name} for name in without)], 3)
 
 
-def interval_of(line: dict[str, str]) -> str:
-    """ ".8912–.8975" of a line of results.csv; empty where it was not measured."""
+def _views_of(line: dict[str, str]) -> str:
+    """ "1 1.4 flip": the scales, zoom, flip."""
+    return f"{line['scales']} flip" if line["flip"] == "1" else line["scales"]
+
+
+def _interval_of(line: dict[str, str]) -> str:
+    """ ".8912–.8975"; empty where it was not measured."""
     return f"{line['miou_low'][1:]}–{line['miou_high'][1:]}" if line["miou_low"] else ""
-
-
-def table_lines(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Lines of results.csv as the table shows them: scales and flip in one cell, the interval in another."""
-    views = (f"{line['scales']} {'flip' * (line['flip'] == '1')}".strip() for line in lines)
-    return [
-        line | {"views": of_line, "interval": interval_of(line)} for line, of_line in zip(lines, views, strict=True)
-    ]

@@ -37,29 +37,32 @@ def look_closer(
         return [0] * len(crops) if names is None else (1 + (names + names_of_mirror(crops)).argmax(1)).tolist()
 
     squashed = stack([resize_image(image, image_size) for image in images])
-    wholes, names = look(squashed)
+    wholes, names_of_wholes = look(squashed)
     wholes = wholes.float().cpu()
     parts = [parts_of((whole[1:].sum(0) > 0.5).numpy()) for whole in wholes]
     windows = [[window_around(part, image.shape[:2]) for part in own] for own, image in zip(parts, images, strict=True)]
-    crops, full = [], []  # what is seen a second time; the pictures of which a part fills nearly all
-    for number, (image, own) in enumerate(zip(images, windows, strict=True)):
-        new = [window for window in own if not nearly_all(window, image.shape[:2])]
-        crops += [resize_image(image[top:bottom, left:right], image_size) for left, top, right, bottom in new]
-        full += [number] if len(new) < len(own) else []
-    class_of_whole = {}
-    if full:
-        class_of_whole = dict(zip(full, classes(squashed[full], None if names is None else names[full]), strict=True))
-    closer = []
-    for start in range(0, len(crops), len(images)):
-        batch = stack(crops[start : start + len(images)])
+    wanted = [
+        (number, window)
+        for number, (image, own) in enumerate(zip(images, windows, strict=True))
+        for window in own
+        if not nearly_all(window, image.shape[:2])
+    ]
+    closer = {}  # picture and window -> its probabilities and its class
+    for start in range(0, len(wanted), len(images)):
+        some = wanted[start : start + len(images)]
+        crops = [images[number][top:bottom, left:right] for number, (left, top, right, bottom) in some]
+        batch = stack([resize_image(crop, image_size) for crop in crops])
         seen, names = look(batch)
-        closer += zip(seen.float().cpu(), classes(batch, names), strict=True)
+        closer |= zip(some, zip(seen.float().cpu(), classes(batch, names), strict=True), strict=True)
+    # A part that fills nearly all of its picture gets the picture's class.
+    full = [number for number, own in enumerate(windows) if any((number, window) not in closer for window in own)]
+    class_of = {}
+    if full and names_of_wholes is not None:
+        class_of = dict(zip(full, classes(squashed[full], names_of_wholes[full]), strict=True))
 
-    second = iter(closer)
     for number, (image, whole) in enumerate(zip(images, wholes, strict=True)):
-        size = image.shape[:2]
-        seen = [None if nearly_all(window, size) else next(second) for window in windows[number]]
-        yield _merge(whole, class_of_whole.get(number, 0), parts[number], windows[number], seen, size)
+        seen = [closer.get((number, window)) for window in windows[number]]
+        yield _merge(whole, class_of.get(number, 0), parts[number], windows[number], seen, image.shape[:2])
 
 
 def _merge(
