@@ -25,7 +25,7 @@ class PointPredictor:
 
     mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: look closer. The window
     around what the first click finds, if that is small, is encoded too, and the clicks are answered there (zoom-in of
-    Sofiiuk et al., f-BRS, CVPR 2020). Every further click changes the connected region that it is in alone, and that
+    Sofiiuk et al., f-BRS, CVPR 2020). Every further click changes only the connected region that it is in, and that
     region is seen in a window of its own (progressive merge and local refinement of Chen et al., CVPR 2022).
     """
 
@@ -105,7 +105,7 @@ class PointPredictor:
 
     @torch.inference_mode()
     def _answer(self, clicks: tuple[Click, ...]) -> torch.Tensor:
-        """Probabilities (H, W), after every click."""
+        """Probabilities (H, W) after the last of the clicks."""
         window = self._window(clicks)
         if not self.zoom or len(clicks) == 1:
             return self._probability(clicks, window)
@@ -126,7 +126,7 @@ class PointPredictor:
         return self.answers[clicks].float()
 
     def _refine(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """The same probabilities (H, W), but in the window those that a look at it gives."""
+        """Probabilities (H, W): in the window those of a closer look, elsewhere as they are."""
         left, top, right, bottom = window
         part = answer[top:bottom, left:right]
         inside = [(x, y, label) for x, y, label in clicks if left <= x < right and top <= y < bottom]

@@ -73,7 +73,11 @@ def _merge(
     closer: Sequence[tuple[torch.Tensor, int] | None],
     size: tuple[int, int],
 ) -> torch.Tensor:
-    """Both looks at one picture: probabilities (C, H, W). Class 0: a part keeps the class of each of its pixels."""
+    """Combine both looks at one picture: probabilities (C, H, W).
+
+    closer: of every part the probabilities in its window and the class of the whole part, or None where the whole
+    picture shows it as well; then its class is class_of_whole. Class 0: the pixels keep their own classes.
+    """
     result, weight = _resize(whole, size), torch.ones(1, *size)
     owner, named = torch.full(size, -1), []  # the part that a pixel belongs to, and the class of every part
     for number, (part, window, seen) in enumerate(zip(parts, windows, closer, strict=True)):
