@@ -4,8 +4,9 @@
     python compare.py autoencoder                                       # what is pretraining by reconstruction worth?
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
-autoencoder: pretrained, then trained on; the same network from scratch with the same total of epochs; pretrained
-and frozen; the classic autoencoder, frozen; the first two again with a tenth of the masks.
+autoencoder: pretrained, then trained on; likewise with sparse convolutions in stage 1; the same network from scratch
+with the same total of epochs; these three again with a tenth of the masks; pretrained and frozen; the classic
+autoencoder, frozen.
 A comparison that was stopped goes on where it was.
 """
 
@@ -37,7 +38,7 @@ IMAGE_SIZE = 0  # 0: 256 for clip (a multiple of the encoder's patch size), 64 f
 EPOCHS = 0  # 0: 3 for clip, 60 for autoencoder
 PRETRAIN_EPOCHS = 10  # of the autoencoder's, those of stage 1; with all masks, the fewer the better
 LONG_PRETRAIN_EPOCHS = 30  # the same with a tenth of the masks, and where the encoder stays as stage 1 left it
-SEEDS = (0, 1)  # of the autoencoder's full and scratch
+SEEDS = (0, 1)  # of the autoencoder's full, sparse and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
@@ -118,11 +119,14 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         options += [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
         runs.append(Run(f"{variant}_{percent}_{seed}", about, options))
 
+    def add_all(percent: int, seed: int, two_stages: list[str]) -> None:
+        add("full", percent, seed, *two_stages)
+        add("sparse", percent, seed, *two_stages, "--SPARSE=True")
+        add("scratch", percent, seed, *one_stage)
+
     for seed in SEEDS:
-        add("full", 100, seed, *short)
-        add("scratch", 100, seed, *one_stage)
-    add("full", 10, SEEDS[0], *long)
-    add("scratch", 10, SEEDS[0], *one_stage)
+        add_all(100, seed, short)
+    add_all(10, SEEDS[0], long)
     pretrained = root / f"full_10_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
     add("frozen", 100, SEEDS[0], *long, "--STAGE=2", f"--PRETRAINED={pretrained}", "--FINETUNE=frozen")
     add("frozen_plain", 100, SEEDS[0], *long, *classic)

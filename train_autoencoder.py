@@ -2,6 +2,7 @@
 
     python train_autoencoder.py                        # both stages
     python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 goes on from its file
+    python train_autoencoder.py --SPARSE=True          # stage 1 as in SparK: what is hidden is left out of every layer
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
     python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
     python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SKIPS=False     # the classic autoencoder
@@ -62,6 +63,7 @@ SMALL_SHARE = 0.5  # that first part, as a share of the epochs
 # reconstruction
 MASK_RATIO = 0.6  # share of the patches that is hidden; 0: rebuild the whole picture, the classic autoencoder
 PATCH = 16  # pixels a side
+SPARSE = False  # True: hidden patches are left out of every convolution and norm (SparK, Tian et al., ICLR 2023)
 # model: a U-Net
 WIDTH = 32  # channels of the finest level
 DEPTH = 5  # levels; the coarsest should see the whole animal
@@ -112,6 +114,8 @@ def main() -> None:
     require_choice("EDGE", EDGE, EDGES)
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
+    if SPARSE and not (MASK_RATIO and SKIPS):
+        raise UserError("SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SKIPS = True")
     if FINETUNE == "scratch" and STAGE == 1:
         raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
     device = pick_device(DEVICE)
@@ -130,7 +134,7 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     # 1. Data and model.
     train, val = (SegmentationDataset(DATA_ROOT, split, SMALL_SIZE) for split in (TRAIN_SPLIT, "val"))
     torch.manual_seed(SEED)
-    model = Autoencoder(**network)
+    model = Autoencoder(sparse=SPARSE, **network)
 
     # 2. Loss: of the hidden patches, or of the whole picture if none is hidden.
     def hide(images, generator):
@@ -265,7 +269,7 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
     ]
     if odd:
         raise UserError(f"{path} is of another network: there {'; '.join(odd)}. Change that, or run stage 1 again")
-    left_out = () if of_stage_2 else "head."
+    left_out = () if of_stage_2 else ("head.", "tokens.")
     kept = {name: value for name, value in saved["weights"].items() if not name.startswith(left_out)}
     load_state(model, kept, path, ignore="" if of_stage_2 else "head.")
 

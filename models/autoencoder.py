@@ -1,7 +1,8 @@
 """Autoencoder: a U-Net that first rebuilds pictures without any mask, then segments with what it learned.
 
 Hidden patches and the loss on them: MAE (He et al., CVPR 2022). Handing on the whole U-Net, not only its encoder:
-Models Genesis (Zhou et al., Medical Image Analysis 2021).
+Models Genesis (Zhou et al., Medical Image Analysis 2021). Convolutions that know what is hidden: SparK (Tian et al.,
+ICLR 2023).
 """
 
 import torch
@@ -16,20 +17,37 @@ class Autoencoder(UNet):
 
     hidden: bool (N, h, w), True: hide this patch; it is filled with 0, the mean colour. Patches are H / h x W / w
     pixels; None hides nothing. skips = False makes it the classic autoencoder: all passes the coarsest level.
+    sparse: the encoder computes nothing at hidden places, and the decoder finds a learned vector there.
     Other arguments: as in models.unet.
     """
 
-    def __init__(self, stem_stride: int = 2, **arguments):
+    def __init__(self, stem_stride: int = 2, sparse: bool = False, **arguments):
         super().__init__(3 * stem_stride**2, stem_stride=stem_stride, **arguments)
         self.to_pixels = nn.PixelShuffle(stem_stride)
+        self.sparse = sparse
+        if sparse:
+            make_sparse(self.encoder)
+            widths = [level[-1].conv2[0].out_channels for level in self.encoder.levels]
+            self.tokens = nn.ParameterList(torch.zeros(width) for width in widths)
 
     def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         if hidden is not None:
             images = images.masked_fill(fit_to(hidden, images), 0.0)
-        features = self.encoder(images)
+        features = self.encode_sparsely(images, hidden) if self.sparse else self.encoder(images)
         features[-1] = self.dropout(features[-1])
         pixels = self.to_pixels(self.head(self.decoder(features)))
         return pixels[..., : images.shape[-2], : images.shape[-1]]  # a side that stem_stride does not divide
+
+    def encode_sparsely(self, images: torch.Tensor, hidden: torch.Tensor | None) -> list[torch.Tensor]:
+        """Feature maps of what is shown, with each level's learned vector in place of what is not."""
+        shown = torch.ones_like(images[:, 0], dtype=torch.bool) if hidden is None else ~hidden
+        for module in self.encoder.modules():
+            if isinstance(module, SparseBatchNorm2d):
+                module.shown = shown
+        return [
+            torch.where(shown_at(shown, feature)[:, None], feature, token[:, None, None].to(feature.dtype))
+            for feature, token in zip(self.encoder(images), self.tokens, strict=True)
+        ]
 
 
 class AutoencoderSegmenter(UNet):
@@ -48,6 +66,36 @@ class AutoencoderSegmenter(UNet):
         if self.frozen:
             self.encoder.eval()
         return self
+
+
+class SparseBatchNorm2d(nn.BatchNorm1d):
+    """Batch norm over the places that are shown, and 0 elsewhere: what is hidden changes no statistics.
+
+    After every convolution this makes a sparse one of it (Tian et al., ICLR 2023, section 3.1). shown: bool (N, h, w),
+    patches, to be set before each call.
+    """
+
+    shown: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = shown_at(self.shown, x)
+        result = torch.zeros_like(x)
+        result.movedim(1, -1)[places] = super().forward(x.movedim(1, -1)[places])
+        return result
+
+
+def make_sparse(module: nn.Module) -> None:
+    """Replace every batch norm by one that leaves out what is hidden."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, SparseBatchNorm2d(child.num_features))
+        else:
+            make_sparse(child)
+
+
+def shown_at(shown: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Patches bool (N, h, w) -> places (N, H, W) of feature maps (N, C, H, W) that see anything of a shown patch."""
+    return F.adaptive_max_pool2d(shown.float(), features.shape[-2:]) > 0
 
 
 def fit_to(hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

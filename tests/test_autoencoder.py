@@ -8,7 +8,7 @@ from conftest import REPOSITORY, run_here, torchrun
 from PIL import Image
 
 import train_autoencoder
-from models.autoencoder import Autoencoder, AutoencoderSegmenter
+from models.autoencoder import Autoencoder, AutoencoderSegmenter, fit_to, shown_at
 from train_autoencoder import choose_labelled, load_pretrained, show_whole_pictures
 from utils import checkpoint, config
 from utils.errors import UserError
@@ -61,6 +61,43 @@ def test_without_skips_all_passes_the_coarsest_level():
         features = [f.detach().requires_grad_() for f in model.encoder(torch.randn(1, 3, 32, 32))]
         model.head(model.decoder(features)).square().sum().backward()
         assert [f.grad is not None for f in features] == [skips, skips, True]
+
+
+def test_a_sparse_encoder_is_the_plain_one_where_nothing_is_hidden():
+    torch.manual_seed(0)
+    sparse, plain = Autoencoder(sparse=True, **NETWORK), Autoencoder(**NETWORK)
+    plain.load_state_dict(sparse.state_dict(), strict=False)
+    images, nothing = torch.randn(2, 3, 32, 32), torch.zeros(2, 4, 4, dtype=torch.bool)
+    for hidden in (None, nothing):  # with the batch's own statistics
+        torch.testing.assert_close(sparse(images, hidden), plain(images, hidden))
+    norms = [model.state_dict()["encoder.levels.2.0.conv1.1.running_var"] for model in (sparse, plain)]
+    torch.testing.assert_close(*norms)
+
+
+def test_what_is_hidden_changes_no_statistics_of_a_sparse_encoder_and_is_a_learned_vector_at_every_level():
+    torch.manual_seed(0)
+    model = Autoencoder(sparse=True, **NETWORK)
+    for number, token in enumerate(model.tokens):
+        torch.nn.init.constant_(token, 10.0 + number)
+    images, hidden = torch.randn(2, 3, 32, 32), torch.zeros(2, 4, 4, dtype=torch.bool)
+    hidden[0, 2:] = True
+    seen = []
+    model.encoder.stem[0][0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features = model.encode_sparsely(images.masked_fill(fit_to(hidden, images), 0.0), hidden)
+    for number, feature in enumerate(features):  # 4 x 4 patches of 8 px; levels at 1/2, 1/4, 1/8
+        half = feature.shape[-2] // 2
+        assert (feature[0, :, half:] == 10 + number).all()
+        assert (feature[0, :, :half] != 10 + number).all() and (feature[1] != 10 + number).all()
+    shown = torch.cat([seen[0][0, :, :8].flatten(1), seen[0][1].flatten(1)], 1)  # (C, places)
+    torch.testing.assert_close(model.encoder.stem[0][1].running_mean, 0.1 * shown.mean(1))
+    model(images, hidden).square().sum().backward()
+    assert all(token.grad.abs().sum() > 0 for token in model.tokens)
+
+
+def test_a_place_that_sees_any_shown_pixel_is_shown():
+    shown = torch.tensor([[[True, False], [False, False]]])
+    assert shown_at(shown, torch.zeros(1, 5, 4, 4)).int().tolist() == [[[1, 1, 0, 0], [1, 1, 0, 0], *[[0] * 4] * 2]]
+    assert shown_at(shown, torch.zeros(1, 5, 1, 1)).all()
 
 
 # ----------------------------------------------------------------------------------------- reconstruction
@@ -151,9 +188,10 @@ def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
 
 
-def test_stage_2_takes_over_all_but_the_last_layer(tmp_path):
+@pytest.mark.parametrize("sparse", [False, True])
+def test_stage_2_takes_over_all_but_the_last_layer(tmp_path, sparse):
     torch.manual_seed(0)
-    teacher, model = Autoencoder(**NETWORK), AutoencoderSegmenter(**NETWORK)
+    teacher, model = Autoencoder(sparse=sparse, **NETWORK), AutoencoderSegmenter(**NETWORK)
     path = tmp_path / "pretrained.pt"
     checkpoint.save(
         {"model": "autoencoder stage 1", "arguments": NETWORK, "weights": teacher.state_dict(), "epoch": 1}, path
@@ -161,7 +199,9 @@ def test_stage_2_takes_over_all_but_the_last_layer(tmp_path):
     head = model.head.weight.clone()
     load_pretrained(model, NETWORK, path)
     images = torch.randn(1, 3, 32, 32)
-    for ours, theirs in zip(model.eval().encoder(images), teacher.eval().encoder(images), strict=True):
+    encode = (lambda images: teacher.encode_sparsely(images, None)) if sparse else teacher.encoder
+    teacher.eval()
+    for ours, theirs in zip(model.eval().encoder(images), encode(images), strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(model.head.weight, head)
     with pytest.raises(UserError, match=r"pretrained.pt is of another network: there DEPTH = 3, here 4"):
@@ -216,6 +256,8 @@ def test_the_variants_differ_as_they_say(train):
     pretrained = f"--PRETRAINED={full / 'pretrained.pt'}"
     frozen = train("frozen", "--STAGE=2", "--FINETUNE=frozen", pretrained)
     few = train("few", "--STAGE=2", "--LABELS_PERCENT=10", pretrained)
+    sparse = train("sparse", "--SPARSE=True")
+    assert not same_weights(sparse, full) and "tokens.0" in checkpoint.load(sparse / "pretrained.pt")["weights"]
     start = checkpoint.load(full / "pretrained.pt")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
     end = {folder: checkpoint.load(folder / "best.pt")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
            for folder in (full, frozen, few)}  # fmt: skip
@@ -253,6 +295,7 @@ def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_p
         (["--FINETUNE=scratch", "--STAGE=1"], "there is no stage 1"),
         (["--SMALL_SIZE=30"], "SMALL_SIZE = 30: must be a multiple of PATCH = 8"),
         (["--MASK_RATIO=1"], "MASK_RATIO = 1"),
+        (["--SPARSE=True", "--SKIPS=False"], "SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SK"),
         (["--LABELS_PERCENT=0"], "LABELS_PERCENT = 0"),
     ],
 )

@@ -59,12 +59,9 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     with open(tmp_path / "results" / "autoencoder.csv") as file:
         lines = list(csv.DictReader(file))
     assert [(line["variant"], line["labels_percent"], line["seed"]) for line in lines] == [
-        ("full", "100", "0"),
-        ("scratch", "100", "0"),
-        ("full", "100", "1"),
-        ("scratch", "100", "1"),
-        ("full", "10", "0"),
-        ("scratch", "10", "0"),
+        *((variant, "100", "0") for variant in ("full", "sparse", "scratch")),
+        *((variant, "100", "1") for variant in ("full", "sparse", "scratch")),
+        *((variant, "10", "0") for variant in ("full", "sparse", "scratch")),
         ("frozen", "100", "0"),
         ("frozen_plain", "100", "0"),
     ]
@@ -73,13 +70,15 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
 
     folder = tmp_path / "checkpoints" / "compare" / "autoencoder"
     runs = {path.parts[-3]: load(path) for path in folder.glob("*/autoencoder/last.pt")}
-    long = ("full_10_0", "frozen_100_0", "frozen_plain_100_0")
+    long = ("full_10_0", "sparse_10_0", "frozen_100_0", "frozen_plain_100_0")
     assert {name: run["epoch"] for name, run in runs.items()} == {
         name: 3 if name.startswith("scratch") else 1 if name in long else 2 for name in runs
     }
     assert runs["full_10_0"]["pretrained"] == runs["frozen_100_0"]["pretrained"]
-    assert len({run["pretrained"] for run in runs.values()}) == 5  # two seeds, the long one, the classic one, none
-    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 4
+    assert runs["sparse_10_0"]["constants"]["SPARSE"] and not runs["full_10_0"]["constants"]["SPARSE"]
+    # two seeds and the long one, plain and sparse; the classic one; none
+    assert len({run["pretrained"] for run in runs.values()}) == 8
+    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 7
 
     again = run_script("compare.py", "autoencoder", *options)
     assert again.returncode == 0 and "epoch 1/" not in again.stdout

@@ -142,11 +142,11 @@ def plot_robustness(lines: Sequence[dict[str, str]], level_names: dict[str, str]
 def plot_label_efficiency(lines: list[dict], path: Path) -> None:
     """mIoU against the share of masks used, a dot per run: lines of results/autoencoder.csv."""
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    looks = {"full": ("o", "#E69F00", 0.97), "scratch": ("s", "#0072B2", 1.03)}  # side by side
+    looks = {"full": ("o", "#E69F00", 0.97), "sparse": ("D", "#D55E00", 1.0), "scratch": ("s", "#0072B2", 1.03)}
     looks |= {"frozen": ("^", "#999999", 1.0), "frozen_plain": ("v", "#555555", 1.0)}
     for variant, (marker, colour, shift) in looks.items():
         runs = [line for line in lines if line["variant"] == variant]
-        percents = [float(line["labels_percent"]) * shift for line in runs]
+        percents = [float(line["labels_percent"]) * shift for line in runs]  # side by side
         values = [float(line["miou"]) for line in runs]
         axes.scatter(percents, values, marker=marker, color=colour, label=variant.replace("_", ", "))
         means = {x: [v for p, v in zip(percents, values, strict=True) if p == x] for x in sorted(set(percents))}
