@@ -14,9 +14,11 @@ import math
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 from utils.config import require_between, run_script
 
@@ -82,12 +84,29 @@ def main(arguments: list[str]) -> None:
         numbers, images = score(comparison.row, root / run.folder)
         lines.append({**run.about, **numbers, "epochs": str(epochs), "images": str(images)})
         write_csv(lines, path)
-    table = markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))
-    print(f"{table}\nwrote {path}")
+    tables = {name: markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))}
+    if "seed" in run.about:
+        tables[f"{name} seeds"] = spread_table(lines, [column for column in run.about if column != "seed"])
+    print("\n\n".join(tables.values()) + f"\nwrote {path}")
     if comparison.draw:
         comparison.draw(lines, Path(IMAGES) / "labels.png")
     if README:
-        write_between_markers(README, {name: table})
+        write_between_markers(README, tables)
+
+
+def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
+    """Mean and standard deviation of the mIoU over the seeds of lines that are the same in these columns."""
+    groups = defaultdict(list)
+    for line in lines:
+        groups[tuple(line[column] for column in columns)].append(float(line["miou"]))
+    table = []
+    for shared, mious in groups.items():
+        if len(mious) > 1:
+            numbers = {"seeds": str(len(mious)), "mean": f"{mean(mious):.4f}", "deviation": f"{stdev(mious):.4f}"}
+            table.append(dict(zip(columns, shared, strict=True)) | numbers)
+    titles = {column: column.replace("_", " ") for column in columns}
+    titles |= {"seeds": "seeds", "mean": "mean mIoU", "deviation": "standard deviation"}
+    return markdown_table(titles, table, len(columns))
 
 
 def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:

@@ -51,7 +51,8 @@ def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, ox
 
 @pytest.mark.slow
 def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxford_root, tmp_path):
-    (tmp_path / "README.md").write_text("<!-- autoencoder -->\n<!-- /autoencoder -->\n")
+    markers = "<!-- autoencoder -->\n<!-- /autoencoder -->\n<!-- autoencoder seeds -->\n<!-- /autoencoder seeds -->\n"
+    (tmp_path / "README.md").write_text(markers)
     options = (f"--DATA_ROOT={oxford_root}", "--IMAGE_SIZE=32", "--EPOCHS=3", "--PRETRAIN_EPOCHS=1")
     options += ("--LONG_PRETRAIN_EPOCHS=2",)
     done = run_script("compare.py", "autoencoder", *options, "--README=README.md")
@@ -67,6 +68,11 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     ]
     assert list(lines[0])[-2:] == ["epochs", "images"] and {line["epochs"] for line in lines} == {"3"}
     assert (tmp_path / "images" / "labels.png").exists()
+    full = [float(line["miou"]) for line in lines if line["variant"] == "full" and line["labels_percent"] == "100"]
+    spread = (tmp_path / "README.md").read_text().split("<!-- autoencoder seeds -->\n")[1].splitlines()
+    assert len(spread) == 2 + 3 + 1  # a line each of full, sparse and scratch
+    cells = [cell.strip() for cell in spread[2].strip("|").split("|")]
+    assert cells == ["full", "100", "2", f"{sum(full) / 2:.4f}", f"{abs(full[0] - full[1]) / 2**0.5:.4f}"]
 
     folder = tmp_path / "checkpoints" / "compare" / "autoencoder"
     runs = {path.parts[-3]: load(path) for path in folder.glob("*/autoencoder/last.pt")}
