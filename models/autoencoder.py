@@ -1,8 +1,7 @@
 """Autoencoder: a U-Net that first rebuilds pictures without any mask, then segments with what it learned.
 
 Hidden patches and the loss on them: MAE (He et al., CVPR 2022). Handing on the whole U-Net, not only its encoder:
-Models Genesis (Zhou et al., Medical Image Analysis 2021). Convolutions that know what is hidden: SparK (Tian et al.,
-ICLR 2023).
+Models Genesis (Zhou et al., Medical Image Analysis 2021). Sparse convolutions: SparK (Tian et al., ICLR 2023).
 """
 
 import torch
@@ -69,10 +68,10 @@ class AutoencoderSegmenter(UNet):
 
 
 class SparseBatchNorm2d(nn.BatchNorm1d):
-    """Batch norm over the places that are shown, and 0 elsewhere: what is hidden changes no statistics.
+    """Batch norm with the statistics of the shown places alone; hidden places become 0.
 
-    After every convolution this makes a sparse one of it (Tian et al., ICLR 2023, section 3.1). shown: bool (N, h, w),
-    patches, to be set before each call.
+    With one after every convolution, the encoder computes as with sparse convolutions (Tian et al., ICLR 2023).
+    shown: bool (N, h, w), patches, to be set before each call.
     """
 
     shown: torch.Tensor
