@@ -303,6 +303,36 @@ def test_a_further_click_changes_nothing_but_its_region():
     assert not once.predict([(60, 60), (200, 160)], [1, 1])[0][30:290, 30:70].any()
 
 
+def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
+    picture = np.zeros((240, 400, 3), np.uint8)
+    picture[20:220, 20:200] = 255
+    certain = torch.zeros(3, 240, 400)
+    certain[1, :, :300] = 1  # the class under the click goes on where the clicks' own model sees nothing
+    certain[2, :, 300:] = 1
+    probability = torch.full((3, 240, 400), 1 / 3)
+
+    def predictor(class_map, zoom=True):
+        made = PointPredictor(BrightIsTheThing(), 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=zoom, class_map=class_map)
+        made.set_image(picture)
+        return made
+
+    def refuse(image):
+        raise AssertionError("nobody asked for a class map")
+
+    alone, asked = predictor(None), predictor(lambda image: certain)
+    bright, both = alone.predict([(100, 100)], [1])[0], asked.predict([(100, 100)], [1])[0]
+    assert both[:, :299].all() and not both[:, 301:].any() and not bright[:, 210:].any()
+    probabilities = asked._answer(((100, 100, 1),))
+    torch.testing.assert_close(probabilities[100, 100], torch.tensor(1.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(probabilities[100, 290], torch.tensor(0.6), atol=1e-3, rtol=0)
+    for class_map, zoom in ((lambda image: probability, True), (refuse, False)):  # unsure; not asked without zoom
+        assert np.array_equal(predictor(class_map, zoom).predict([(100, 100)], [1])[0], bright)
+    further, _ = asked.predict([(100, 100), (250, 100)], [1, 0])  # what the map added goes with one click
+    assert np.array_equal(further, alone.predict([(100, 100), (250, 100)], [1, 0])[0])
+    later, _ = asked.predict([(390, 230), (100, 100)], [0, 1])  # a click beside the thing names no class
+    assert np.array_equal(later, alone.predict([(390, 230), (100, 100)], [0, 1])[0])
+
+
 @pytest.mark.parametrize(
     ("points", "labels", "message"),
     [

@@ -158,7 +158,14 @@ def _load(
     model, content = load_model(path, row.file, device)
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = row.zoom or content.get("zoom", False) if zoom is None else zoom
-    return row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom)
+    made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom)
+    if row.kind is ByClick and zoom and "encoder_from" in content:
+        source = next(x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
+        trained_it = _load(source, checkpoints, device, classes)
+        if isinstance(trained_it, ByClass) and trained_it.classes == made.classes:
+            trained_it.model.encoder.vit = model.encoder.vit  # in memory once
+            made.class_row = trained_it
+    return made
 
 
 def load_rows(

@@ -1,6 +1,6 @@
 """Rows by class: every pixel gets one of the classes that the model was trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -57,13 +57,25 @@ class ByClass(Row):
         self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False
     ) -> list[Segmentation]:
         with autocast(self.device):
-            if self.zoom:
-                found = self._look_closer(images, flip)
-            else:
-                predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
-                found = predict(torch.cat([squash(image, self.view_size, self.device) for image in images]))
+            found = self._predict(images, flip)
             ids = (to_size(logits, image.shape[:2]) for logits, image in zip(found, images, strict=True))
             return [Segmentation(of_picture.byte().cpu().numpy(), self.classes) for of_picture in ids]
+
+    @torch.inference_mode()
+    def class_map(self, image: np.ndarray, flip: bool = False) -> torch.Tensor:
+        """Picture uint8 (H, W, 3) -> probabilities (C, H, W)."""
+        with autocast(self.device):
+            (found,) = self._predict([image], flip)
+        if self.zoom:
+            return found.to(self.device)
+        return F.interpolate(found[None].float(), image.shape[:2], mode="bilinear", align_corners=False)[0].softmax(0)
+
+    def _predict(self, images: Sequence[np.ndarray], flip: bool) -> Iterable[torch.Tensor]:
+        """Of every picture logits (C, h, w) or, with zoom, probabilities (C, H, W)."""
+        if self.zoom:
+            return self._look_closer(images, flip)
+        predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
+        return predict(torch.cat([squash(image, self.view_size, self.device) for image in images]))
 
     def _look_closer(self, images: Sequence[np.ndarray], flip: bool) -> Iterator[torch.Tensor]:
         def names_of_mirror(squashed: torch.Tensor) -> torch.Tensor:

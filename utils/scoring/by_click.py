@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from utils.distributed import is_main, rank, sum_over_processes, world_size
 from utils.inputs.clicks import Click, next_click, random_click, thing_mask
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_image, read_mask, rng_of
+from utils.scoring.by_class import ByClass
 from utils.scoring.click_predictor import PointPredictor
 from utils.scoring.metrics import confusion_matrix, scores
 from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
@@ -24,11 +26,19 @@ CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 class ByClick(Row):
     """A model of pictures and clicks, models.pointclip for example."""
 
+    class_row: ByClass | None = None  # on the same encoder: with zoom its class map has a say in the first answer
+
     prompt: ClassVar[str] = "click"
 
     @property
     def counted(self) -> tuple[str, ...]:
         return ("rest", "thing")
+
+    @property
+    def params_m(self) -> float:
+        models = [self.model, self.class_row.model] if self.class_row else [self.model]
+        parameters = {parameter for model in models for parameter in model.parameters()}  # the encoder once
+        return sum(parameter.numel() for parameter in parameters) / 1e6
 
     def score(
         self,
@@ -76,7 +86,8 @@ class ByClick(Row):
         return answers_of(predictor)
 
     def _predictor(self, flip: bool, zoom: bool) -> PointPredictor:
-        return PointPredictor(self.model, self.image_size, self.mean, self.std, self.device, flip, zoom)
+        class_map = partial(self.class_row.class_map, flip=flip) if self.class_row else None
+        return PointPredictor(self.model, self.image_size, self.mean, self.std, self.device, flip, zoom, class_map)
 
 
 def answers_of(predictor: PointPredictor) -> Segment:

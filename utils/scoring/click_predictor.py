@@ -1,6 +1,6 @@
 """Segmenting a picture by clicks with a trained PointCLIP; the calls are those of Segment Anything's predictor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ _MARGIN = 1.4  # a window's side, of that of what it is around
 _THING = 0.2  # the side of the thing's window, at least, of the picture's
 _CHANGE = 0.4  # that of what a further click changes: smaller ones show too little of the thing
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
+_CLASS_MAP = (
+    0.6  # weight of a class map that is sure of the class under the click, the click's own answer having the rest
+)
 
 
 class PointPredictor:
@@ -27,6 +30,8 @@ class PointPredictor:
     around what the first click finds, if that is small, is encoded too, and the clicks are answered there (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). Every further click changes only the connected region that it is in, and that
     region is seen in a window of its own (progressive merge and local refinement of Chen et al., CVPR 2022).
+    class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
+    with the probability of the class under the click, and the more so the surer the map is of that class there.
     """
 
     def __init__(
@@ -38,15 +43,17 @@ class PointPredictor:
         device: torch.device,
         flip: bool = False,
         zoom: bool = False,
+        class_map: Callable[[np.ndarray], torch.Tensor] | None = None,
     ):
         self.model, self.image_size, self.device, self.flip, self.zoom = model, image_size, device, flip, zoom
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.class_map = mean, std, class_map
         self.size = None
 
     def set_image(self, image: np.ndarray) -> None:
         """Encode a picture, uint8 (H, W, 3)."""
         self._start(squash(image, self.image_size, self.device), image.shape[:2])
         self.image = image
+        self.classes = self.class_map(image) if self.zoom and self.class_map else None
 
     def set_tensors(self, image: torch.Tensor, size: tuple[int, int], tokens: torch.Tensor | None = None) -> None:
         """The same for a picture that is already squashed, uint8 (1, 3, S, S), and was of size (H, W).
@@ -107,8 +114,10 @@ class PointPredictor:
     def _answer(self, clicks: tuple[Click, ...]) -> torch.Tensor:
         """Probabilities (H, W) after the last of the clicks."""
         window = self._window(clicks)
-        if not self.zoom or len(clicks) == 1:
+        if not self.zoom:
             return self._probability(clicks, window)
+        if len(clicks) == 1:
+            return self._with_class_map(self._probability(clicks, window), clicks[0])
         if clicks not in self.answers:
             before, answer = self._answer(clicks[:-1]), self._probability(clicks, window)
             x, y, _ = clicks[-1]
@@ -124,6 +133,16 @@ class PointPredictor:
             answer = self._refine(answer, clicks, closer) if closer else answer
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
         return self.answers[clicks].float()
+
+    def _with_class_map(self, answer: torch.Tensor, click: Click) -> torch.Tensor:
+        """Probabilities (H, W): the weighted mean of the answer and of the class under a click on the thing."""
+        x, y, label = click
+        if self.classes is None or not label:
+            return answer
+        under, count = self.classes[:, y, x], len(self.classes)
+        sure = (under.max() * count - 1) / (count - 1)  # 0 where all classes are equally likely
+        weight = _CLASS_MAP * sure
+        return (1 - weight) * answer + weight * self.classes[under.argmax()]
 
     def _refine(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """Probabilities (H, W): in the window those of a closer look, elsewhere as they are."""
