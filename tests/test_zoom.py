@@ -187,6 +187,17 @@ def test_a_closer_look_sees_all_scales_of_its_row(oxford_root):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(("scales", "zoom"), [((1.0,), True), ((1.0,), False), ((1.0, 2.0), False)])
+def test_a_class_map_is_what_the_row_answers_as_probabilities(oxford_root, scales, zoom):
+    torch.manual_seed(0)
+    model = CLIPCNN("tiny", freeze_encoder=False).eval()
+    row = ByClass("CLIP", model, CPU, 32, (0.5,) * 3, (0.5,) * 3, PETS, scales=scales, zoom=zoom)
+    image = read_image(next((oxford_root / "images").iterdir()))
+    found = row.class_map(image, flip=True)
+    torch.testing.assert_close(found.sum(0), torch.ones(image.shape[:2]))
+    assert np.array_equal(found.argmax(0).numpy(), row.segment(image, flip=True).ids)
+
+
 @pytest.mark.slow
 def test_training_notes_what_validation_says_and_evaluate_follows_it(oxford_root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
