@@ -236,9 +236,8 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
     assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")
     assert not any(name.startswith("encoder.") for name in load("runs/pointclip/best.pt")["weights"])
-    assert (
-        clicked.class_row.name == "CLIP fine-tuned" and clicked.class_row.model.encoder.vit is clicked.model.encoder.vit
-    )
+    assert clicked.class_row.name == "CLIP fine-tuned"
+    assert clicked.class_row.model.encoder.vit is clicked.model.encoder.vit
     alone = load_row("PointCLIP", "runs", CPU, zoom=False)
     decoder = sum(p.numel() for name, p in tuned.model.named_parameters() if not name.startswith("encoder."))
     assert alone.class_row is None and clicked.params_m * 1e6 == pytest.approx(alone.params_m * 1e6 + decoder)

@@ -161,10 +161,10 @@ def _load(
     made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom)
     if row.kind is ByClick and zoom and "encoder_from" in content:
         source = next(x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
-        trained_it = _load(source, checkpoints, device, classes)
-        if isinstance(trained_it, ByClass) and trained_it.classes == made.classes:
-            trained_it.model.encoder.vit = model.encoder.vit  # in memory once
-            made.class_row = trained_it
+        class_row = _load(source, checkpoints, device, classes)
+        if isinstance(class_row, ByClass) and class_row.classes == made.classes:
+            class_row.model.encoder.vit = model.encoder.vit  # in memory once
+            made.class_row = class_row
     return made
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from utils.classes import named
@@ -26,7 +27,7 @@ CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 class ByClick(Row):
     """A model of pictures and clicks, models.pointclip for example."""
 
-    class_row: ByClass | None = None  # on the same encoder: with zoom its class map has a say in the first answer
+    class_row: ByClass | None = None  # on the same encoder: with zoom the first answer is averaged with its class map
 
     prompt: ClassVar[str] = "click"
 
@@ -36,9 +37,8 @@ class ByClick(Row):
 
     @property
     def params_m(self) -> float:
-        models = [self.model, self.class_row.model] if self.class_row else [self.model]
-        parameters = {parameter for model in models for parameter in model.parameters()}  # the encoder once
-        return sum(parameter.numel() for parameter in parameters) / 1e6
+        models = nn.ModuleList([self.model, self.class_row.model] if self.class_row else [self.model])
+        return sum(parameter.numel() for parameter in models.parameters()) / 1e6  # the shared encoder once
 
     def score(
         self,

@@ -18,9 +18,7 @@ _MARGIN = 1.4  # a window's side, of that of what it is around
 _THING = 0.2  # the side of the thing's window, at least, of the picture's
 _CHANGE = 0.4  # that of what a further click changes: smaller ones show too little of the thing
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
-_CLASS_MAP = (
-    0.6  # weight of a class map that is sure of the class under the click, the click's own answer having the rest
-)
+_CLASS_MAP = 0.6  # weight of a class map that is sure of the class under the click
 
 
 class PointPredictor:
@@ -31,7 +29,7 @@ class PointPredictor:
     Sofiiuk et al., f-BRS, CVPR 2020). Every further click changes only the connected region that it is in, and that
     region is seen in a window of its own (progressive merge and local refinement of Chen et al., CVPR 2022).
     class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
-    with the probability of the class under the click, and the more so the surer the map is of that class there.
+    with the probability of the class under the click; its weight grows with that probability at the click.
     """
 
     def __init__(
