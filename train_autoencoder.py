@@ -91,6 +91,7 @@ WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 EMA_DECAY = 0.998  # the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
+VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -132,7 +133,8 @@ def main() -> None:
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.pt."""
     # 1. Data and model.
-    train, val = (SegmentationDataset(DATA_ROOT, split, SMALL_SIZE) for split in (TRAIN_SPLIT, "val"))
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
+    val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
     torch.manual_seed(SEED)
     model = Autoencoder(sparse=SPARSE, **network)
 
@@ -167,8 +169,9 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
 
     def draw(log, path):
         plot_curves(log, path)
-        if len(log) % PICTURE_EVERY == 0 or len(log) == PRETRAIN_EPOCHS:
-            draw_reconstructions(*latest, path.with_name(f"epoch_{len(log):03d}.png"))
+        epoch = log[-1]["epoch"]
+        if epoch % PICTURE_EVERY == 0 or epoch == PRETRAIN_EPOCHS:
+            draw_reconstructions(*latest, path.with_name(f"epoch_{epoch:03d}.png"))
 
     # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
     about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
@@ -194,7 +197,8 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 2: the same network with a head for the classes. Writes folder/best.pt."""
     # 1. Data: an epoch is as long with few masks as with all of them, so that budgets can be compared.
-    train, val = (SegmentationDataset(DATA_ROOT, split, IMAGE_SIZE) for split in (TRAIN_SPLIT, "val"))
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
     if LABELS_PERCENT < 100:
         print(f"stage 2 sees the masks of {len(labelled)} of {len(train)} pictures", flush=True)

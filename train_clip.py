@@ -10,8 +10,7 @@
 
 The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
 cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/, or ROW/) {best.pt, last.pt,
-log.csv, curves.png, progress.png}; the checkpoint holds the decoder and the encoder's id. README.md says how long it
-takes and what to expect.
+log.csv, curves.png, progress.png}; the checkpoint holds the decoder and the encoder's id.
 """
 
 import copy
@@ -98,6 +97,7 @@ WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 EMA_DECAY = 0.995  # the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
+VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 # prediction
 ZOOM = True  # look closer at what was found, and name it as a whole, if that is better on the validation split
 # run
@@ -266,7 +266,7 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
         val = FeatureDataset(DATA_ROOT, "val", view_size(), encoder, key, device, mirrored=False)
         model.encoder = None  # its tokens are all that is needed from here on
         return Data(train, val, mean, std, augment_tokens)
-    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", view_size())
     return Data(train, val, mean, std, augment_pictures)
 

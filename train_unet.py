@@ -66,6 +66,7 @@ WARMUP = 0.1  # share of the steps
 LABEL_SMOOTHING = 0.0
 EMA_DECAY = 0.998  # the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
+VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 COMPILE = False  # torch.compile: a minute's wait, then faster steps on a GPU
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
@@ -85,8 +86,8 @@ def main() -> None:
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
-        # 1. Data: uint8 batches from the cache.
-        train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
+        # 1. Data: uint8 batches from the cache, or from the GPU's memory.
+        train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
         val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
 
         # 2. Model.

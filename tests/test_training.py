@@ -384,7 +384,8 @@ class FrozenEncoder(nn.Module):
 def fit_frozen(folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, **changes) -> nn.Module:
     torch.manual_seed(0)
     model = FrozenEncoder()
-    names = "EPOCHS BATCH_SIZE MICRO_BATCH LEARNING_RATE WEIGHT_DECAY WARMUP EMA_DECAY CLIP_NORM SEED RESUME".split()
+    names = "EPOCHS BATCH_SIZE MICRO_BATCH LEARNING_RATE WEIGHT_DECAY WARMUP EMA_DECAY CLIP_NORM"
+    names = [*names.split(), "VALIDATE_EVERY", "SEED", "RESUME"]
     constants = {name: getattr(train_unet, name) for name in names}
     constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
     about = {"arguments": {"freeze_encoder": True}}

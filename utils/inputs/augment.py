@@ -93,5 +93,5 @@ def erase_rectangle(images: torch.Tensor, generator: torch.Generator, chance: fl
     chosen = torch.rand(count, 1, generator=generator) < chance
     rows = ((torch.arange(height) / height - centre[0]).abs() < half[0]) & chosen  # (N, H)
     columns = (torch.arange(width) / width - centre[1]).abs() < half[1]  # (N, W)
-    inside = (rows[:, :, None] & columns[:, None, :])[:, None]  # (N, 1, H, W)
-    return images.masked_fill(inside.to(images.device), 0.5)
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.5)

@@ -42,12 +42,20 @@ class SegmentationDataset(torch.utils.data.Dataset):
             images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
         return {"images": np.stack(images), "masks": np.stack(masks)}
 
+    def to(self, device: torch.device) -> "SegmentationDataset":
+        """Hold all pictures on a GPU, and make batches there, if they fit in a quarter of its free memory."""
+        size = sum(array.nbytes for array in self.arrays.values())  # 3,312 pictures of 224 px: 665 MB
+        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
+            self.arrays = {name: torch.from_numpy(np.array(array)).to(device) for name, array in self.arrays.items()}
+        return self
+
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int | Sequence[int]) -> tuple[torch.Tensor, ...]:
-        images = torch.from_numpy(np.array(self.arrays["images"][index]))
-        return images.movedim(-1, -3), torch.from_numpy(np.array(self.arrays["masks"][index]))
+        batch = (self.arrays[name][index] for name in ("images", "masks"))
+        images, masks = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in batch)
+        return images.movedim(-1, -3), masks
 
 
 def _fingerprint(sample: Sample) -> list:

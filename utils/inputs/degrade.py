@@ -18,7 +18,10 @@ def degrade(images: torch.Tensor, generator: torch.Generator, chance: float) -> 
 
     smooth = F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5, 1)
     images = images + some(-1, 1.5) * (images - smooth)  # -1 is the blurred picture, above 0 is sharper
-    images = images + some(0, 0.08) * torch.randn(images.shape, generator=generator).to(images.device)
+    strength = some(0, 0.08)
+    noisy = strength.flatten() > 0
+    noise = torch.randn(int(noisy.sum()), *images.shape[1:], generator=generator)
+    images[noisy] += strength[noisy] * noise.to(images.device)
     return _jpeg(images.clamp(0, 1), some(0.02, 0.2))
 
 

@@ -82,12 +82,16 @@ def _background(plates: torch.Tensor, generator: torch.Generator, size: int, cou
     grid = F.affine_grid(random_affine(count, generator, (0.5, 3.0), 15.0), (count, 3, size, size), False).to(
         plates.device
     )
-    textures = F.grid_sample(plates[chosen], grid, "bilinear", "reflection", False)
-    coarse = torch.rand(count, 3, 2, 2, generator=generator)
-    noise = torch.randn(count, 1, size, size, generator=generator) * uniform(count, generator, 0, 0.1).view(-1, 1, 1, 1)
-    gradients = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True) + noise
-    is_plain = (torch.rand(count, generator=generator) < plain).view(-1, 1, 1, 1)
-    return torch.where(is_plain.to(plates.device), gradients.clamp(0, 1).to(plates.device), textures)
+    backgrounds = F.grid_sample(plates[chosen], grid, "bilinear", "reflection", False)
+    is_plain = torch.rand(count, generator=generator) < plain
+    number = int(is_plain.sum())
+    if number:
+        coarse = torch.rand(number, 3, 2, 2, generator=generator)
+        noise = torch.randn(number, 1, size, size, generator=generator)
+        noise *= uniform(number, generator, 0, 0.1).view(-1, 1, 1, 1)
+        gradients = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True) + noise
+        backgrounds[is_plain.to(plates.device)] = gradients.clamp(0, 1).to(plates.device)
+    return backgrounds
 
 
 def _boxes(masks: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ def cut_out(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np.ndar
     rng = np.random.default_rng(seed)
     crops, classes = [], []
     for index in rng.permutation(len(dataset))[:count]:
-        image, mask, *_ = (x[0].numpy() for x in dataset[[int(index)]])
+        image, mask, *_ = (x[0].cpu().numpy() for x in dataset[[int(index)]])
         things = mask[(mask != 0) & (mask != VOID)]
         if len(things):
             largest = np.bincount(things).argmax()

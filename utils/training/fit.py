@@ -50,21 +50,21 @@ def fit(
     """Train `model` and return the path of its best checkpoint, folder/best.pt.
 
     dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
-    validate: called with the averaged model (EMA) after every epoch; of its "score", higher is better.
+    validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; of its "score", higher is better.
     about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
         weights of model.encoder do not. classes: so do their names and colours.
     constants: of the script, saved in the checkpoints; read here are EPOCHS, BATCH_SIZE (of all processes
         together), MICRO_BATCH (the most pictures that one process takes at once, 0 = no limit), LEARNING_RATE,
-        WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, PRECISION, SEED, RESUME.
-    draw: called in the main process after every epoch, with the log, a line per epoch, and folder/curves.png.
+        WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, VALIDATE_EVERY (epochs), PRECISION, SEED, RESUME.
+    draw: called in the main process after every validation, with the log, a line each, and folder/curves.png.
     show: likewise, with the averaged model and folder/progress.png.
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
-    An epoch is the unit of resuming: order, augmentation and every other random number follow from SEED and
-    the epoch, so an interrupted epoch is run again with the same losses. A non-finite loss raises UserError
+    A run resumes at its last validation: order, augmentation and every other random number follow from SEED and
+    the epoch, so interrupted epochs are run again with the same losses. A non-finite loss raises UserError
     and leaves the checkpoints of the epochs before.
     """
-    require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM")
+    require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
     require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
     require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
     require_choice("PRECISION", constants["PRECISION"], ("auto", "bf16", "fp32"))
@@ -89,10 +89,12 @@ def fit(
             started = time.perf_counter()
             loss = _train_epoch(run, wrapped, dataset, compute_loss, constants, device)
             seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
+            run.epoch += 1
+            if run.epoch % constants["VALIDATE_EVERY"] and run.epoch < constants["EPOCHS"]:
+                continue
             copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
             run.ema.eval()
             metrics = validate(run.ema.module)
-            run.epoch += 1
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             if is_main():
                 _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
@@ -115,7 +117,7 @@ class _Run:
     epoch: int = 0  # epochs done
     first: int = 0  # those that were done when this process began
     best: float = -math.inf
-    log: list[dict] = field(default_factory=list)  # a line per epoch
+    log: list[dict] = field(default_factory=list)  # a line per validation
 
 
 def _start(model: nn.Module, pictures: int, constants: dict, device: torch.device, groups: list[dict] | None) -> _Run:
@@ -199,8 +201,8 @@ def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device)
     mine = [batch[rank() :: world_size()] for batch in whole]
     if not mine[0]:
         raise UserError(f"BATCH_SIZE = {batch_size} leaves nothing for some of {world_size()} processes: raise it")
-    on_gpu = device.type == "cuda"  # there, reading and copying run beside the training step
-    return DataLoader(dataset, batch_size=None, sampler=mine, num_workers=2 if on_gpu else 0, pin_memory=on_gpu)
+    beside = device.type == "cuda" and dataset[[0]][0].device.type == "cpu"  # reading runs beside the training step
+    return DataLoader(dataset, batch_size=None, sampler=mine, num_workers=2 if beside else 0, pin_memory=beside)
 
 
 def _mix(*numbers: int) -> int:
@@ -264,7 +266,7 @@ def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
 
 
 def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
-    """After an epoch: print its line, write best.pt if it is the best one, last.pt and log.csv."""
+    """After a validation: print its line, write best.pt if it is the best one, last.pt and log.csv."""
     line = run.log[-1]
     numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
     print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
