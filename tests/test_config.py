@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import REPOSITORY, script_environment
 
 import train_unet
 from utils import config
+from utils.device import pick_device
 from utils.errors import UserError
 
 SOURCE = '''"""Train a thing.
@@ -200,3 +202,11 @@ def test_without_torch_a_script_says_how_to_install_it(script):
     done = subprocess.run(without_packages, env=script_environment(), capture_output=True, text=True)
     assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
     assert "torch" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_without_a_number_is_the_first(monkeypatch, name, number):
+    chosen = []
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)  # as if there were one
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert pick_device(name) == torch.device(name) and chosen == [number]

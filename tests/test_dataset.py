@@ -316,6 +316,15 @@ def test_one_index_gives_a_picture_and_a_mask_and_a_list_gives_a_batch(oxford_ro
     assert torch.equal(images[1], image) and torch.equal(masks[1], mask)
 
 
+def test_pictures_in_memory_give_the_same_batches_as_those_on_disk(oxford_root):
+    on_disk, in_memory = (SegmentationDataset(oxford_root, "train", 24) for _ in range(2))
+    in_memory.arrays = {name: torch.from_numpy(np.array(array)) for name, array in in_memory.arrays.items()}  # to(GPU)
+    for index in (1, [2, 0, 1]):
+        for expected, found in zip(on_disk[index], in_memory[index], strict=True):
+            assert torch.equal(expected, found)
+    assert on_disk.to(torch.device("cpu")) is on_disk and isinstance(on_disk.arrays["images"], np.memmap)
+
+
 def test_picture_and_mask_are_squashed_alike(oxford_root):
     dataset = SegmentationDataset(oxford_root, "trainval", 32)
     images, masks = dataset[list(range(len(dataset)))]

@@ -169,6 +169,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(train):
     assert log(train("other", "--SEED=1"))[0]["loss"] != log(train("three"))[0]["loss"]
 
 
+def test_validation_every_second_epoch_changes_no_weight_and_a_run_goes_on_from_the_last_one(train, monkeypatch):
+    every = log(train("every", "--EPOCHS=5"))
+    assert [line["epoch"] for line in log(train("second", "--EPOCHS=5", "--VALIDATE_EVERY=2"))] == [2, 4, 5]
+    assert log(train("second", "--EPOCHS=5", "--VALIDATE_EVERY=2")) == [every[1], every[3], every[4]]
+    with monkeypatch.context() as patch:
+        stop_at(patch, "segmentation_loss", 6, KeyboardInterrupt())  # in epoch 3
+        with pytest.raises(KeyboardInterrupt):
+            train("stopped", "--EPOCHS=5", "--VALIDATE_EVERY=2")
+    assert log(train("stopped", "--EPOCHS=5", "--VALIDATE_EVERY=2", "--RESUME=True")) == [every[1], every[3], every[4]]
+
+
 def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
     folder = train("run")
     before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv", "curves.png")}

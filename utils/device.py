@@ -20,7 +20,7 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"') from error
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
         torch.backends.cudnn.benchmark = True  # the fastest convolution for each shape, and few shapes occur
     else:
         _keep_freed_memory()

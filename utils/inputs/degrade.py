@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from utils.inputs.geometry import uniform
+from utils.inputs.geometry import noise, uniform
 
 
 def degrade(images: torch.Tensor, generator: torch.Generator, chance: float) -> torch.Tensor:
@@ -20,8 +20,7 @@ def degrade(images: torch.Tensor, generator: torch.Generator, chance: float) -> 
     images = images + some(-1, 1.5) * (images - smooth)  # -1 is the blurred picture, above 0 is sharper
     strength = some(0, 0.08)
     noisy = strength.flatten() > 0
-    noise = torch.randn(int(noisy.sum()), *images.shape[1:], generator=generator)
-    images[noisy] += strength[noisy] * noise.to(images.device)
+    images[noisy] += strength[noisy] * noise((int(noisy.sum()), *images.shape[1:]), generator, images.device)
     return _jpeg(images.clamp(0, 1), some(0.02, 0.2))
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.geometry import random_affine, sample, uniform
+from utils.inputs.geometry import noise, random_affine, sample, uniform
 
 
 def compose(
@@ -45,7 +45,7 @@ def compose(
         label = F.grid_sample(masks[chosen], grid, "nearest", "zeros", False)
         target = torch.where((label > 0) & (there > 0), label, target)
     if hide:
-        over = _blob(count, generator, size, hide).to(device)
+        over = _blob(count, generator, size, hide, device)
         texture = _background(plates, generator, size, count, plain)
         canvas = canvas + over * (texture - canvas)
         target = torch.where(over > 0.5, 0.0, target)
@@ -86,11 +86,11 @@ def _background(plates: torch.Tensor, generator: torch.Generator, size: int, cou
     is_plain = torch.rand(count, generator=generator) < plain
     number = int(is_plain.sum())
     if number:
-        coarse = torch.rand(number, 3, 2, 2, generator=generator)
-        noise = torch.randn(number, 1, size, size, generator=generator)
-        noise *= uniform(number, generator, 0, 0.1).view(-1, 1, 1, 1)
-        gradients = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True) + noise
-        backgrounds[is_plain.to(plates.device)] = gradients.clamp(0, 1).to(plates.device)
+        corners = torch.rand(number, 3, 2, 2, generator=generator).to(plates.device)
+        gradients = F.interpolate(corners, size=(size, size), mode="bilinear", align_corners=True)
+        strength = uniform(number, generator, 0, 0.1).view(-1, 1, 1, 1).to(plates.device)
+        gradients += strength * noise((number, 1, size, size), generator, plates.device)
+        backgrounds[is_plain.to(plates.device)] = gradients.clamp(0, 1)
     return backgrounds
 
 
@@ -123,15 +123,15 @@ def _place(boxes: torch.Tensor, generator: torch.Generator, share: tuple[float, 
     return torch.cat([linear, (centre[:, :, None] - linear @ at[:, :, None])], 2)
 
 
-def _blob(count: int, generator: torch.Generator, size: int, chance: float) -> torch.Tensor:
+def _blob(count: int, generator: torch.Generator, size: int, chance: float, device: torch.device) -> torch.Tensor:
     """Opacity 0..1 of one soft-edged ellipse in some pictures: (count, 1, size, size)."""
-    axis = torch.linspace(-1, 1, size)
-    centre = uniform(2 * count, generator, -1, 1).view(2, count, 1, 1)
-    half = uniform(2 * count, generator, 0.1, 0.5).view(2, count, 1, 1)
-    power = uniform(count, generator, 1, 5).view(count, 1, 1)  # from a rhombus to nearly a rectangle
+    axis = torch.linspace(-1, 1, size, device=device)
+    centre = uniform(2 * count, generator, -1, 1).view(2, count, 1, 1).to(device)
+    half = uniform(2 * count, generator, 0.1, 0.5).view(2, count, 1, 1).to(device)
+    power = uniform(count, generator, 1, 5).view(count, 1, 1).to(device)  # from a rhombus to nearly a rectangle
     distance = sum(
         ((axis.view(shape) - at) / side).abs() ** power
         for shape, at, side in zip(((1, 1, -1), (1, -1, 1)), centre, half, strict=True)
     )
-    there = (torch.rand(count, generator=generator) < chance).view(count, 1, 1)
+    there = (torch.rand(count, generator=generator) < chance).view(count, 1, 1).to(device)
     return (((1 - distance) * 10).clamp(0, 1) * there)[:, None]

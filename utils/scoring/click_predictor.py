@@ -51,7 +51,7 @@ class PointPredictor:
         """Encode a picture, uint8 (H, W, 3)."""
         self._start(squash(image, self.image_size, self.device), image.shape[:2])
         self.image = image
-        self.classes = self.class_map(image) if self.zoom and self.class_map else None
+        self.classes = self.class_map(image).half() if self.zoom and self.class_map else None
 
     def set_tensors(self, image: torch.Tensor, size: tuple[int, int], tokens: torch.Tensor | None = None) -> None:
         """The same for a picture that is already squashed, uint8 (1, 3, S, S), and was of size (H, W).
