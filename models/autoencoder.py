@@ -67,7 +67,7 @@ class AutoencoderSegmenter(UNet):
         return self
 
 
-class SparseBatchNorm2d(nn.BatchNorm1d):
+class SparseBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with the statistics of the shown places alone; hidden places become 0.
 
     With one after every convolution, the encoder computes as with sparse convolutions (Tian et al., ICLR 2023).
@@ -77,10 +77,21 @@ class SparseBatchNorm2d(nn.BatchNorm1d):
     shown: torch.Tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        places = shown_at(self.shown, x)
-        result = torch.zeros_like(x)
-        result.movedim(1, -1)[places] = super().forward(x.movedim(1, -1)[places])
-        return result
+        places = shown_at(self.shown, x)[:, None].to(x.dtype)
+        x = x * places
+        if self.training:  # hidden places add nothing to either mean
+            count, total = places.sum(dtype=torch.float32), places.numel()
+            mean = x.mean((0, 2, 3), dtype=torch.float32) * total / count
+            variance = x.float().square().mean((0, 2, 3)) * total / count - mean.square()
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        scale = self.weight * (variance.clamp(min=0) + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return x * scale.to(x.dtype)[:, None, None] + places * shift.to(x.dtype)[:, None, None]
 
 
 def make_sparse(module: nn.Module) -> None:
