@@ -99,7 +99,7 @@ EMA_DECAY = 0.995  # the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 # prediction
-ZOOM = True  # look closer at what was found, and name it as a whole, if that is better on the validation split
+ZOOM = True  # look closer at what was found, and name it as a whole, unless that is clearly worse on validation
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -139,7 +139,7 @@ def train_by_class(folder: Path, constants: dict, device: torch.device) -> None:
     data = open_data(model, arguments, device)
 
     # 3. Loss on augmented batches.
-    teacher = copy.deepcopy(model.encoder).eval() if KEEP and not arguments["freeze_encoder"] else None
+    teacher = copy.deepcopy(model.encoder).to(device).eval() if KEEP and not arguments["freeze_encoder"] else None
 
     def compute_loss(model, batch, generator, progress):
         images, masks, tokens = data.augment(batch, generator)

@@ -11,7 +11,14 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from utils.classes import PETS, VOID
 from utils.scoring import metrics
-from utils.scoring.metrics import dice_per_class, iou_per_class, mean_over_present, miou_interval, pixel_accuracy
+from utils.scoring.metrics import (
+    clearly_worse,
+    dice_per_class,
+    iou_per_class,
+    mean_over_present,
+    miou_interval,
+    pixel_accuracy,
+)
 
 confusion_matrix = partial(metrics.confusion_matrix, classes=3)
 scores = partial(metrics.scores, names=PETS.names)
@@ -158,3 +165,13 @@ def test_the_interval_is_that_of_resampled_pictures_and_shrinks_with_their_numbe
     many_low, many_high = miou_interval(few.repeat(25, 1, 1))
     assert 4.5 < (high - low) / (many_high - many_low) < 5.5  # the square root of 25
     assert miou_interval(confusions[:1]) == pytest.approx((scores(confusions[:1])["miou"],) * 2)
+
+
+def test_one_bad_picture_is_chance_and_a_little_in_every_picture_is_not():
+    good = torch.diag(torch.tensor([100, 50, 50])).repeat(60, 1, 1)
+    one, every = good.clone(), good.clone()
+    one[7] = torch.tensor([[100, 0, 0], [0, 0, 50], [0, 0, 50]])  # a cat called dog
+    every[:, 1] = torch.tensor([2, 48, 0])
+    assert scores(one)["miou"] < scores(good)["miou"] and not clearly_worse(one, good)
+    assert clearly_worse(every, good) and not clearly_worse(good, every)
+    assert not clearly_worse(good, good)

@@ -37,6 +37,7 @@ scoring/          from weights to numbers
     by_class, by_text, by_click   its three kinds
     zoom          a closer look at what was found
     naming        the layer that classifies a picture of one thing, for that look
+    averaging     the mean of several trainings (python -m utils.scoring.averaging)
     click_predictor   one picture and many clicks, with a closer look at what is small
     click_baselines   what the same clicks are worth without a model of clicks
     click_curves  IoU against the number of clicks, NoC
