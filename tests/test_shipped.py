@@ -57,7 +57,8 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
     assert content["model"] == SHIPPED[name] and checkpoint.classes_of(content) == PETS
     floats = [value for value in content["weights"].values() if value.is_floating_point() and value.ndim > 1]
     assert {value.dtype for value in floats} == {torch.float16}
-    texts = [str(value) for value in content["constants"].values()]
+    all_constants = [content["constants"], *content.get("averaged", [])]
+    texts = [str(value) for constants in all_constants for value in constants.values()]
     assert not any(os.sep == text[:1] or ".." in text for text in texts)
     assert any(key.startswith("encoder.") for key in content["weights"]) == (name not in ("clip", "pointclip"))
 
