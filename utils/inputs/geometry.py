@@ -26,7 +26,7 @@ def uniform(count: int, generator: torch.Generator, low: float, high: float) -> 
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    """Normal noise drawn on the device, where that takes no time, from a seed that the CPU generator draws."""
+    """Gaussian noise, drawn on the device, from a seed that the CPU generator draws."""
     there = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
     return torch.randn(shape, generator=there, device=device)
 

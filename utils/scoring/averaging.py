@@ -2,9 +2,9 @@
 
     python -m utils.scoring.averaging checkpoints/clip_finetuned/best.pt first.pt second.pt
 
-first.pt, second.pt, ...: checkpoints of one row, trained from the same START with other settings. Writes the file named
-first, at once when all is done. What is no weight is the first training's; a row with a pretrained encoder gets a new
-layer for its closer look.
+first.pt, second.pt, ...: checkpoints of one row, trained from the same START with other settings. The mean
+replaces the file named first once it is scored; its constants are those of the first training. A row with a pretrained
+encoder gets a new layer for its closer look.
 """
 
 import os
@@ -38,12 +38,13 @@ def main(arguments: list[str]) -> None:
         path = Path(folder) / out.name
         save(content, path)
         model, _ = load_model(path, content["model"], device)
-        content["score"] = validate(model, val, device, content["mean"], content["std"])["score"]
-        save(content, path)
-        print(f"score of the mean {content['score']:.4f}")
-        if hasattr(model, "add_names"):
+        if hasattr(model, "add_names"):  # scores it too
             train = SegmentationDataset(DATA_ROOT, "train", content["constants"]["IMAGE_SIZE"])
             add_closer_look(path, train, val, device)
+        else:
+            content["score"] = validate(model, val, device, content["mean"], content["std"])["score"]
+            save(content, path)
+            print(f"score of the mean {content['score']:.4f}")
         path.replace(out)
     print(f"wrote {out}")
 
@@ -53,13 +54,13 @@ def average(paths: list[Path]) -> dict:
     contents, kinds = [load(path) for path in paths], {row.file: row.kind for row in ROWS}
     if kinds.get(contents[0].get("model")) is not ByClass:
         raise UserError(f"{paths[0]} holds no row by class, whose mean could be scored here")
-    kinds_of_weights = []
+    described = []
     for path, content in zip(paths, contents, strict=True):
         content["arguments"].pop("name_parts", None)  # such a layer fits its own encoder alone
         content["weights"] = {name: x for name, x in content["weights"].items() if not name.startswith(LAYER)}
         shapes = {name: x.shape for name, x in content["weights"].items()}
-        kinds_of_weights.append((content["model"], content["classes"], shapes))
-        if kinds_of_weights[-1] != kinds_of_weights[0]:
+        described.append((content["model"], content["classes"], shapes))
+        if described[-1] != described[0]:
             raise UserError(f"{path} holds another model than {paths[0]}: only trainings of one model can be averaged")
     weights = {
         name: torch.stack([content["weights"][name].float() for content in contents]).mean(0).to(value.dtype)

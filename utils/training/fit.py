@@ -161,7 +161,7 @@ def _train_epoch(
                 )
         if step == 20 and run.epoch == run.first and is_main():
             minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
-            tqdm.write(f"about {minutes:.0f} minutes of training at this speed, and validation after every epoch")
+            tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
             sys.stdout.flush()
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
 
