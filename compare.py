@@ -2,11 +2,13 @@
 
     python compare.py clip --ENCODER=facebook/deit-tiny-patch16-224     # what is the encoder's pretraining worth?
     python compare.py autoencoder                                       # what is pretraining by reconstruction worth?
+    python compare.py seeds --ENCODER=facebook/deit-tiny-patch16-224    # how much is luck?
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
 autoencoder: pretrained, then trained on; likewise with sparse convolutions in stage 1; the same network from scratch
 with the same total of epochs; these three again with a tenth of the masks; pretrained and frozen; the classic
 autoencoder, frozen.
+seeds: short trainings of the U-Net, the autoencoder and CLIP on kept features, which differ in the seed alone.
 A comparison that was stopped goes on where it was.
 """
 
@@ -30,17 +32,17 @@ from utils.errors import UserError
 from utils.figures.plots import plot_label_efficiency
 from utils.files import write_csv
 from utils.inputs.dataset import SegmentationDataset
-from utils.rows import load_row
+from utils.rows import find_rows, load_row
 from utils.scoring.metrics import scores
 from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
-ENCODER = "openai/clip-vit-base-patch16"  # clip's: hub id or folder
-IMAGE_SIZE = 0  # 0: 256 for clip (a multiple of the encoder's patch size), 64 for autoencoder
-EPOCHS = 0  # 0: 3 for clip, 60 for autoencoder
+ENCODER = "openai/clip-vit-base-patch16"  # CLIP's: hub id or folder
+IMAGE_SIZE = 0  # 0: 256 for clip, 64 for autoencoder and seeds (there CLIP sees twice as many); a multiple of the patch
+EPOCHS = 0  # 0: 3 for clip, 60 for autoencoder, 12 for seeds (there CLIP has a quarter of them)
 PRETRAIN_EPOCHS = 10  # of the autoencoder's, those of stage 1; with all masks, the fewer the better
 LONG_PRETRAIN_EPOCHS = 30  # the same with a tenth of the masks, and where the encoder stays as stage 1 left it
-SEEDS = (0, 1)  # of the autoencoder's full, sparse and scratch
+SEEDS = (0, 1, 2)  # of seeds, and of the autoencoder's full, sparse and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
@@ -52,8 +54,10 @@ README = ""  # file whose table between the comparison's markers is written anew
 class Run:
     """One training of a comparison."""
 
+    row: str
     folder: str  # below CHECKPOINTS and the comparison's name
     about: dict[str, str]  # the first columns of its line in the CSV
+    epochs: int
     options: list[str]  # of the training script
 
 
@@ -61,7 +65,6 @@ class Run:
 class Comparison:
     """What is compared, and with which budget."""
 
-    row: str
     size: int  # pixels a side
     epochs: int
     runs: Callable[[Path, int, int], list[Run]]  # folder, size, epochs -> its trainings
@@ -69,8 +72,11 @@ class Comparison:
 
 
 def main(arguments: list[str]) -> None:
-    comparisons = {"clip": Comparison("CLIP", 256, 3, clip_runs)}
-    comparisons["autoencoder"] = Comparison("Autoencoder", 64, 60, autoencoder_runs, plot_label_efficiency)
+    comparisons = {
+        "clip": Comparison(256, 3, clip_runs),
+        "autoencoder": Comparison(64, 60, autoencoder_runs, plot_label_efficiency),
+        "seeds": Comparison(64, 12, seed_runs),
+    }
     if len(arguments) != 1 or arguments[0] not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     require_between(globals(), 0, math.inf, "EPOCHS", "IMAGE_SIZE")
@@ -80,13 +86,13 @@ def main(arguments: list[str]) -> None:
     root, path, lines = Path(CHECKPOINTS) / name, Path(RESULTS) / f"{name}.csv", []
     for run in comparison.runs(root, size, epochs):
         print(f"--- {name}: {run.folder}", flush=True)
-        train(f"train_{name}.py", run.options, root / run.folder)
-        numbers, images = score(comparison.row, root / run.folder)
-        lines.append({**run.about, **numbers, "epochs": str(epochs), "images": str(images)})
+        train(run, root)
+        numbers, images = score(run.row, root / run.folder)
+        lines.append({**run.about, **numbers, "epochs": str(run.epochs), "images": str(images)})
         write_csv(lines, path)
     tables = {name: markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))}
     if "seed" in run.about:
-        tables[f"{name} seeds"] = spread_table(lines, [column for column in run.about if column != "seed"])
+        tables[f"{name} spread"] = spread_table(lines, [column for column in run.about if column != "seed"])
     print("\n\n".join(tables.values()) + f"\nwrote {path}")
     if comparison.draw:
         comparison.draw(lines, Path(IMAGES) / "labels.png")
@@ -119,7 +125,10 @@ def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:
         "random": [f"--ENCODER={random}"],
     }
     same = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False", "--ZOOM=False"]
-    return [Run(name, {"variant": name, "encoder": ENCODER}, [*own, *same]) for name, own in variants.items()]
+    return [
+        Run("CLIP", name, {"variant": name, "encoder": ENCODER}, epochs, [*own, *same])
+        for name, own in variants.items()
+    ]
 
 
 def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
@@ -136,7 +145,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         about = {"variant": variant, "labels_percent": str(percent), "seed": str(seed)}
         options = [*options, f"--LABELS_PERCENT={percent}", f"--SEED={seed}"]
         options += [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
-        runs.append(Run(f"{variant}_{percent}_{seed}", about, options))
+        runs.append(Run("Autoencoder", f"{variant}_{percent}_{seed}", about, epochs, options))
 
     def add_all(percent: int, seed: int, two_stages: list[str]) -> None:
         add("full", percent, seed, *two_stages)
@@ -149,6 +158,22 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
     pretrained = root / f"full_10_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
     add("frozen", 100, SEEDS[0], *long, "--STAGE=2", f"--PRETRAINED={pretrained}", "--FINETUNE=frozen")
     add("frozen_plain", 100, SEEDS[0], *long, *classic)
+    return runs
+
+
+def seed_runs(root: Path, size: int, epochs: int) -> list[Run]:
+    quarter, runs = max(epochs // 4, 1), []  # quarter: of stage 1, and enough for CLIP's decoder
+
+    def add(row: str, size: int, epochs: int, *options: str) -> None:
+        for seed in SEEDS:
+            about = {"model": row, "size": str(size), "seed": str(seed)}
+            own = [*options, f"--IMAGE_SIZE={size}", f"--SEED={seed}"]
+            runs.append(Run(row, f"{row}_{seed}", about, epochs, own))
+
+    stages = (f"--PRETRAIN_EPOCHS={quarter}", f"--EPOCHS={epochs - quarter}", f"--PATCH={size // 8}")
+    add("UNET", size, epochs, f"--SMALL_SIZE={size}", f"--EPOCHS={epochs}")
+    add("Autoencoder", size, epochs, f"--SMALL_SIZE={size}", *stages)
+    add("CLIP", 2 * size, quarter, f"--ENCODER={ENCODER}", f"--EPOCHS={quarter}", "--ZOOM=False")
     return runs
 
 
@@ -165,13 +190,14 @@ def save_random_encoder(name: str, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def train(script: str, options: list[str], folder: Path) -> None:
-    """Run a training script, unless its run is already complete; go on with one that was stopped.
+def train(run: Run, root: Path) -> None:
+    """Run a row's training script, unless its run is already complete; go on with one that was stopped.
 
     Raises UserError if what is there was trained with other constants.
     """
-    asked = dict(option.removeprefix("--").split("=", 1) for option in options)
-    options = [*options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"]
+    folder, script = root / run.folder, find_rows(root)[run.row].script
+    asked = dict(option.removeprefix("--").split("=", 1) for option in run.options)
+    options = [*run.options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"]
     done = next(iter(folder.glob("*/last.pt")), None)
     if done:
         saved = load(done)

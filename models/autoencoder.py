@@ -86,7 +86,7 @@ class SparseBatchNorm2d(nn.BatchNorm2d):
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
         else:
             mean, variance = self.running_mean, self.running_var
         scale = self.weight * (variance.clamp(min=0) + self.eps).rsqrt()

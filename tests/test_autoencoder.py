@@ -8,7 +8,7 @@ from conftest import REPOSITORY, run_here, torchrun
 from PIL import Image
 
 import train_autoencoder
-from models.autoencoder import Autoencoder, AutoencoderSegmenter, fit_to, shown_at
+from models.autoencoder import Autoencoder, AutoencoderSegmenter, SparseBatchNorm2d, fit_to, shown_at
 from train_autoencoder import choose_labelled, load_pretrained, show_whole_pictures
 from utils import checkpoint, config
 from utils.errors import UserError
@@ -72,6 +72,14 @@ def test_a_sparse_encoder_is_the_plain_one_where_nothing_is_hidden():
         torch.testing.assert_close(sparse(images, hidden), plain(images, hidden))
     norms = [model.state_dict()["encoder.levels.2.0.conv1.1.running_var"] for model in (sparse, plain)]
     torch.testing.assert_close(*norms)
+
+
+def test_a_single_shown_place_keeps_the_statistics_finite():
+    norm = SparseBatchNorm2d(2)
+    norm.shown = torch.tensor([[[True, False]]])
+    norm(torch.tensor([[[[3.0, 9.0]], [[-1.0, 9.0]]]]))
+    assert torch.allclose(norm.running_mean, torch.tensor([0.3, -0.1]))
+    assert torch.allclose(norm.running_var, torch.tensor([0.9, 0.9]))
 
 
 def test_what_is_hidden_changes_no_statistics_of_a_sparse_encoder_and_is_a_learned_vector_at_every_level():

@@ -43,7 +43,7 @@ def test_the_three_encoders_are_compared_with_the_same_budget_and_never_trained_
 
 def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, oxford_root, tmp_path):
     refused = run_script("compare.py", "trees")
-    assert refused.returncode == 1 and "name one comparison: clip, autoencoder" in refused.stderr
+    assert refused.returncode == 1 and "name one comparison: clip, autoencoder, seeds" in refused.stderr
     options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tmp_path / 'gone'}")
     failed = run_script("compare.py", "clip", *options, env={"HF_HUB_OFFLINE": "1"})
     assert failed.returncode == 1 and "gone" in failed.stderr and "Traceback" not in failed.stderr
@@ -51,10 +51,10 @@ def test_an_unknown_comparison_and_a_training_that_fails_are_told(run_script, ox
 
 @pytest.mark.slow
 def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxford_root, tmp_path):
-    markers = "<!-- autoencoder -->\n<!-- /autoencoder -->\n<!-- autoencoder seeds -->\n<!-- /autoencoder seeds -->\n"
+    markers = "<!-- autoencoder -->\n<!-- /autoencoder -->\n<!-- autoencoder spread -->\n<!-- /autoencoder spread -->\n"
     (tmp_path / "README.md").write_text(markers)
     options = (f"--DATA_ROOT={oxford_root}", "--IMAGE_SIZE=32", "--EPOCHS=3", "--PRETRAIN_EPOCHS=1")
-    options += ("--LONG_PRETRAIN_EPOCHS=2",)
+    options += ("--LONG_PRETRAIN_EPOCHS=2", "--SEEDS=0,1")
     done = run_script("compare.py", "autoencoder", *options, "--README=README.md")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "autoencoder.csv") as file:
@@ -69,7 +69,7 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert list(lines[0])[-2:] == ["epochs", "images"] and {line["epochs"] for line in lines} == {"3"}
     assert (tmp_path / "images" / "labels.png").exists()
     full = [float(line["miou"]) for line in lines if line["variant"] == "full" and line["labels_percent"] == "100"]
-    spread = (tmp_path / "README.md").read_text().split("<!-- autoencoder seeds -->\n")[1].splitlines()
+    spread = (tmp_path / "README.md").read_text().split("<!-- autoencoder spread -->\n")[1].splitlines()
     assert len(spread) == 2 + 3 + 1  # a line each of full, sparse and scratch
     cells = [cell.strip() for cell in spread[2].strip("|").split("|")]
     assert cells == ["full", "100", "2", f"{sum(full) / 2:.4f}", f"{abs(full[0] - full[1]) / 2**0.5:.4f}"]
@@ -95,3 +95,29 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert short.returncode == 1 and "PRETRAIN_EPOCHS = 3: must be in 1 .. 2" in short.stderr
     short = run_script("compare.py", "autoencoder", "--EPOCHS=20")
     assert short.returncode == 1 and "LONG_PRETRAIN_EPOCHS = 30: must be in 1 .. 19" in short.stderr
+
+
+@pytest.mark.slow
+def test_seeds_differ_in_nothing_else_and_the_spread_is_theirs(run_script, oxford_root, tiny_clip_folder, tmp_path):
+    (tmp_path / "README.md").write_text("<!-- seeds spread -->\n<!-- /seeds spread -->\n")
+    options = (f"--DATA_ROOT={oxford_root}", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2")
+    done = run_script("compare.py", "seeds", *options, "--SEEDS=0,3", "--README=README.md")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "results" / "seeds.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["model"], line["size"], line["seed"], line["epochs"]) for line in lines] == [
+        (model, size, seed, epochs)
+        for model, size, epochs in (("UNET", "32", "2"), ("Autoencoder", "32", "2"), ("CLIP", "64", "1"))
+        for seed in "03"
+    ]
+    runs = {path.parts[-3]: load(path) for path in tmp_path.glob("checkpoints/compare/seeds/*/*/last.pt")}
+    for model in ("UNET", "Autoencoder", "CLIP"):
+        first, second = (runs[f"{model}_{seed}"]["constants"] for seed in "03")
+        assert {key for key in first if first[key] != second[key]} == {"SEED", "CHECKPOINTS"}
+    spread = (tmp_path / "README.md").read_text().splitlines()[3:-1]
+    assert len(spread) == 3
+    for row, first, second in zip(spread, lines[::2], lines[1::2], strict=True):
+        mious = [float(line["miou"]) for line in (first, second)]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[:3] == [first["model"], first["size"], "2"]
+        assert cells[3:] == [f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"]
