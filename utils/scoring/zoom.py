@@ -12,7 +12,7 @@ from utils.inputs.windows import Window, window_around
 
 # squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
-Names = Callable[[torch.Tensor], torch.Tensor]  # likewise -> logits (N, C - 1) alone
+Names = Callable[[torch.Tensor], torch.Tensor | int]  # likewise -> logits (N, C - 1) alone, or 0: nothing to add
 SMALLEST = 0.002  # of the picture; smaller parts are not looked at
 PARTS = 4  # in one picture, the largest ones
 WEIGHT = 2.0  # of a window's probabilities, those of the whole picture having 1
