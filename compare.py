@@ -38,8 +38,8 @@ from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # CLIP's: hub id or folder
-IMAGE_SIZE = 0  # 0: 256 for clip, 64 for autoencoder and seeds (there CLIP sees twice as many); a multiple of the patch
-EPOCHS = 0  # 0: 3 for clip, 60 for autoencoder, 12 for seeds (there CLIP has a quarter of them)
+IMAGE_SIZE = 0  # 0: clip 256, autoencoder 64, seeds 64 and CLIP twice that; for CLIP a multiple of its patch size
+EPOCHS = 0  # 0: clip 3, autoencoder 60, seeds 12 and CLIP a quarter of that
 PRETRAIN_EPOCHS = 10  # of the autoencoder's, those of stage 1; with all masks, the fewer the better
 LONG_PRETRAIN_EPOCHS = 30  # the same with a tenth of the masks, and where the encoder stays as stage 1 left it
 SEEDS = (0, 1, 2)  # of seeds, and of the autoencoder's full, sparse and scratch
@@ -54,10 +54,10 @@ README = ""  # file whose table between the comparison's markers is written anew
 class Run:
     """One training of a comparison."""
 
-    row: str
+    row: str  # of the table
     folder: str  # below CHECKPOINTS and the comparison's name
     about: dict[str, str]  # the first columns of its line in the CSV
-    epochs: int
+    epochs: int  # all stages together
     options: list[str]  # of the training script
 
 
