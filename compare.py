@@ -162,6 +162,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
 
 
 def seed_runs(root: Path, size: int, epochs: int) -> list[Run]:
+    require_between({"EPOCHS": epochs}, 2, math.inf, "EPOCHS")  # the autoencoder has two stages
     quarter, runs = max(epochs // 4, 1), []  # quarter: of stage 1, and enough for CLIP's decoder
 
     def add(row: str, size: int, epochs: int, *options: str) -> None:
@@ -224,4 +225,4 @@ def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:
 
 
 if __name__ == "__main__":
-    run_script(main, positional="clip or autoencoder")
+    run_script(main, positional="clip, autoencoder or seeds")

@@ -95,6 +95,8 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert short.returncode == 1 and "PRETRAIN_EPOCHS = 3: must be in 1 .. 2" in short.stderr
     short = run_script("compare.py", "autoencoder", "--EPOCHS=20")
     assert short.returncode == 1 and "LONG_PRETRAIN_EPOCHS = 30: must be in 1 .. 19" in short.stderr
+    short = run_script("compare.py", "seeds", "--EPOCHS=1")
+    assert short.returncode == 1 and "EPOCHS = 1: must be in 2" in short.stderr
 
 
 @pytest.mark.slow
