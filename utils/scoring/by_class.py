@@ -78,12 +78,11 @@ class ByClass(Row):
         return predict(torch.cat([squash(image, self.view_size, self.device) for image in images]))
 
     def _look_closer(self, images: Sequence[np.ndarray], flip: bool) -> Iterator[torch.Tensor]:
-        def names_of_mirror(squashed: torch.Tensor) -> torch.Tensor | int:
-            if flip:  # the mirror images are among the views
-                return 0
+        def names_of_mirror(squashed: torch.Tensor) -> torch.Tensor:
             return sum(self.model.names(view.flip(-1)) for view, _ in self._views(squashed, flip))
 
-        return look_closer(self._look(flip), names_of_mirror, images, self.view_size, self.device)
+        mirror = None if flip else names_of_mirror  # with flip it is among the views
+        return look_closer(self._look(flip), mirror, images, self.view_size, self.device)
 
     def _look(self, flip: bool) -> Look:
         """What look_closer() asks: the mean of the softmax over the views; the sum of the names, if there are any."""

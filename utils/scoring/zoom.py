@@ -12,7 +12,7 @@ from utils.inputs.windows import Window, window_around
 
 # squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
-Names = Callable[[torch.Tensor], torch.Tensor | int]  # likewise -> logits (N, C - 1) alone, or 0: nothing to add
+Names = Callable[[torch.Tensor], torch.Tensor]  # likewise -> those logits (N, C - 1) alone
 SMALLEST = 0.002  # of the picture; smaller parts are not looked at
 PARTS = 4  # in one picture, the largest ones
 WEIGHT = 2.0  # of a window's probabilities, those of the whole picture having 1
@@ -20,21 +20,25 @@ NEARLY_ALL = 0.8  # of the picture: such a window would show nothing new
 
 
 def look_closer(
-    look: Look, names_of_mirror: Names, images: Sequence[np.ndarray], image_size: int, device: torch.device
+    look: Look, names_of_mirror: Names | None, images: Sequence[np.ndarray], image_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
     """Pictures uint8 (H, W, 3) of any sizes -> each picture's probabilities (C, H, W), at its own size.
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window and that
-    window's mirror image: the outline is decided per pixel, the class once per part (as in MaskFormer, Cheng et al.,
-    NeurIPS 2021).
+    window's mirror image (None: look() sees it already): the outline is decided per pixel, the class once per part
+    (as in MaskFormer, Cheng et al., NeurIPS 2021).
     """
 
     def stack(crops: Sequence[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).movedim(-1, 1).to(device)
 
     def classes(crops: torch.Tensor, names: torch.Tensor | None) -> list[int]:
-        return [0] * len(crops) if names is None else (1 + (names + names_of_mirror(crops)).argmax(1)).tolist()
+        if names is None:
+            return [0] * len(crops)
+        if names_of_mirror:
+            names = names + names_of_mirror(crops)
+        return (1 + names.argmax(1)).tolist()
 
     squashed = stack([resize_image(image, image_size) for image in images])
     wholes, names_of_wholes = look(squashed)
