@@ -79,10 +79,11 @@ class ByClass(Row):
 
     def _look_closer(self, images: Sequence[np.ndarray], flip: bool) -> Iterator[torch.Tensor]:
         def names_of_mirror(squashed: torch.Tensor) -> torch.Tensor:
-            return sum(self.model.names(view.flip(-1)) for view, _ in self._views(squashed, flip))
+            return sum(self.model.names(view.flip(-1)) for view, _ in self._views(squashed, flip=False))
 
-        mirror = None if flip else names_of_mirror  # with flip it is among the views
-        return look_closer(self._look(flip), mirror, images, self.view_size, self.device)
+        # With flip the mirror image is one of the views already.
+        added = None if flip else names_of_mirror
+        return look_closer(self._look(flip), added, images, self.view_size, self.device)
 
     def _look(self, flip: bool) -> Look:
         """What look_closer() asks: the mean of the softmax over the views; the sum of the names, if there are any."""

@@ -12,7 +12,7 @@ from utils.inputs.windows import Window, window_around
 
 # squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
-Names = Callable[[torch.Tensor], torch.Tensor]  # likewise -> those logits (N, C - 1) alone
+Names = Callable[[torch.Tensor], torch.Tensor]  # likewise -> the logits (N, C - 1) alone
 SMALLEST = 0.002  # of the picture; smaller parts are not looked at
 PARTS = 4  # in one picture, the largest ones
 WEIGHT = 2.0  # of a window's probabilities, those of the whole picture having 1
@@ -26,8 +26,8 @@ def look_closer(
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window and that
-    window's mirror image (None: look() sees it already): the outline is decided per pixel, the class once per part
-    (as in MaskFormer, Cheng et al., NeurIPS 2021).
+    window's mirror image: the outline is decided per pixel, the class once per part (as in MaskFormer, Cheng et al.,
+    NeurIPS 2021). names_of_mirror: None if mirror images are among the views that look() takes.
     """
 
     def stack(crops: Sequence[np.ndarray]) -> torch.Tensor:
