@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bash run.sh         set up, then train and evaluate every row on the built-in data: ten minutes on two slow CPU cores
+# bash run.sh         set up, then train and evaluate every row on the built-in data: ten to twenty minutes on two CPU cores
 # bash run.sh test    set up, then run the tests
 set -euo pipefail
 cd "$(dirname "$0")"
