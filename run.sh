@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bash run.sh         set up, then train and evaluate every row on the built-in data: ten to twenty minutes on two CPU cores
+# bash run.sh         set up, then train and evaluate every row on the built-in data: under ten minutes on two CPU cores
 # bash run.sh test    set up, then run the tests
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -17,7 +17,7 @@ python -m pip install --quiet --disable-pip-version-check --no-compile -r "$requ
 # 2. Tests.
 if [ "${1:-}" = test ]; then
     shift
-    exec python -m pytest -n 2 --dist loadfile "$@"  # two processes, a file of tests at a time
+    exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"  # two processes, a file of tests at a time, by name
 fi
 
 # 3. The main job, small enough for two cores. Encoders come from the local Hugging Face cache; nothing is downloaded.
