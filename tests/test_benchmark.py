@@ -36,7 +36,7 @@ def test_a_benchmark_is_a_line_of_the_csv_with_its_ratio_to_the_plain_way(run_sc
 @pytest.mark.slow
 def test_data_is_loaded_every_row_evaluated_and_a_script_started(run_script, tmp_path):
     what = "loader,clip evaluation,point evaluation,clipseg evaluation,predict,onnx unet,start predict.py"
-    done = run_script("benchmark.py", f"--WHAT={what}", "--PICTURES=4", "--REPEATS=1", "--SCALES=1 x")
+    done = run_script("benchmark.py", f"--WHAT={what}", "--PICTURES=2", "--REPEATS=1", "--SCALES=1 x")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "benchmark.csv") as file:
         names = [line["what"] for line in csv.DictReader(file)]
