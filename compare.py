@@ -12,17 +12,16 @@ seeds: short trainings of the U-Net, the autoencoder and CLIP on kept features, 
 A comparison that was stopped goes on where it was.
 """
 
+import importlib
 import math
 import os
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.config import require_between, run_script
+from utils.config import require_between, run_main, run_script
 
 import torch
 
@@ -210,9 +209,7 @@ def train(run: Run, root: Path) -> None:
             return
     if done or any(folder.glob("*/*/last.pt")):  # the latter is of a stage before
         options = [*options, "--RESUME=True"]
-    script_path = Path(__file__).with_name(script)
-    if subprocess.run([sys.executable, str(script_path), *options]).returncode:
-        raise UserError(f"{script} did not finish; its message is above")
+    run_main(importlib.import_module(Path(script).stem).main, options)
 
 
 def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:

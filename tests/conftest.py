@@ -1,6 +1,5 @@
 """What several test files share: a tiny data set, running a script, the real data where there is some."""
 
-import inspect
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import warm
 from PIL import Image
 
 from utils import config
@@ -24,6 +24,7 @@ SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "nu
 TOWER = {**SIZES, "image_size": 32, "patch_size": 8}  # of a tiny vision transformer
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of scripts
 
 
 @pytest.fixture(scope="session")
@@ -89,9 +90,9 @@ def pets_root() -> Path:
 
 
 def script_environment(**extra: str) -> dict[str, str]:
-    """The environment of a script under test: no GPU, one thread, no PETS_ROOT, the repository's modules."""
+    """The environment of a script under test: no GPU, no PETS_ROOT, the repository's modules."""
     kept = {key: value for key, value in os.environ.items() if key not in ("PETS_ROOT", "WORLD_SIZE", "RANK")}
-    return {**kept, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **extra}
+    return {**kept, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY), **extra}
 
 
 def torchrun(processes: int, *command: object, dies: bool = False) -> subprocess.CompletedProcess:
@@ -112,12 +113,8 @@ def readme_code(title: str) -> list[str]:
 
 
 def run_here(script: ModuleType, *arguments: str) -> None:
-    """Run a script in this process, which saves the start of another; its constants are put back afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in config.script_constants(script.main).items():
-            patch.setattr(script, key, value)
-        rest = config.override(vars(script), inspect.getsource(script), arguments, positional="any")
-        script.main(rest) if rest else script.main()
+    """Run a script in this process, which saves the start of another."""
+    config.run_main(script.main, arguments, positional="any")
 
 
 @pytest.fixture
@@ -127,9 +124,7 @@ def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     def run(
         name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(REPOSITORY / name), *map(str, arguments)]
-        environment = script_environment(**(env or {}))
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+        return warm.run(REPOSITORY / name, arguments, cwd, script_environment(**(env or {})), timeout)
 
     return run
 

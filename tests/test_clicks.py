@@ -1,12 +1,11 @@
 """Clicks: where they are put, how they are drawn, what one predictor promises, and the click protocol."""
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import REPOSITORY, run_here, script_environment
 from PIL import Image
 from scipy import ndimage
@@ -568,8 +567,8 @@ def trained(oxford_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("point")
     options = (*SMALL, "--EPOCHS=30", "--BATCH_SIZE=7", "--EMA_DECAY=0.9", "--LEARNING_RATE=0.003")
     easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0")
-    command = [sys.executable, str(REPOSITORY / "train_clip.py"), f"--DATA_ROOT={oxford_root}", *options, *easy]
-    subprocess.run(command, cwd=folder, env=script_environment(), check=True, timeout=300)
+    options = (f"--DATA_ROOT={oxford_root}", *options, *easy)
+    warm.run(REPOSITORY / "train_clip.py", options, folder, script_environment(), 300).check_returncode()
     return folder / "checkpoints"
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import warm
 from conftest import REPOSITORY, script_environment
 from PIL import Image
 from sklearn.metrics import jaccard_score
@@ -23,13 +24,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def trained(oxford_root, tmp_path_factory):
     """A folder with checkpoints/unet/best.pt."""
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("trained")
     options = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7")
-    command = [sys.executable, str(REPOSITORY / "train_unet.py"), f"--DATA_ROOT={oxford_root}", *options]
-    subprocess.run([*command, "--EMA_DECAY=0.9"], cwd=folder, env=script_environment(), check=True, timeout=300)
+    options = (f"--DATA_ROOT={oxford_root}", *options, "--EMA_DECAY=0.9")
+    warm.run(REPOSITORY / "train_unet.py", options, folder, script_environment(), 300).check_returncode()
     return folder / "checkpoints"
 
 

@@ -4,10 +4,10 @@ import csv
 import re
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+import warm
 from conftest import REPOSITORY, readme_code, script_environment
 from PIL import Image
 
@@ -34,8 +34,7 @@ def copy(tmp_path_factory):
 def run(copy, oxford_root):
     def run(script: str, *options: str) -> str:
         environment = script_environment(PYTHONPATH=str(copy), HF_HUB_OFFLINE="1", PETS_ROOT=str(oxford_root))
-        command = [sys.executable, script, *options]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300)
+        done = warm.run(script, options, copy, environment, 300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -58,7 +57,7 @@ def test_a_sixth_model_is_trained_scored_drawn_and_predicts(copy, run, trained, 
     run("evaluate.py", "--CLICKS=TinyNet look-up,everything")
     with open(copy / "results" / "clicks.csv") as file:
         assert {line["model"] for line in csv.DictReader(file)} == {"TinyNet look-up", "everything"}
-    drawn = run("-m", "utils.figures", "--ROW=TinyNet")
+    drawn = run("utils.figures", "--ROW=TinyNet")
     assert "wrote images/curves.png" in drawn and "wrote predictions/extremes_tinynet.png" in drawn
     for name in ("results", "confusion", "clicks", "robustness", "curves", "breeds"):
         assert np.array(Image.open(copy / "images" / f"{name}.png").convert("L")).std() > 10, name

@@ -5,7 +5,7 @@ import difflib
 import inspect
 import sys
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from utils.errors import UserError
@@ -32,6 +32,17 @@ def run_script(main: Callable[..., int | None], positional: str = "") -> None:
         sys.exit("stopped")
 
 
+def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
+    """Call another script's main with constants overridden by `--KEY=value`; they are put back afterwards."""
+    module = sys.modules[main.__module__]
+    before = script_constants(main)
+    try:
+        rest = override(vars(module), inspect.getsource(module), arguments, positional)
+        return main(rest) if rest else main()
+    finally:
+        vars(module).update(before)
+
+
 def constants(namespace: dict, source: str) -> dict:
     """The UPPER_CASE names assigned at the top level of `source`, with their values in `namespace`."""
     return {name: namespace[name] for name in _remarks(source)}
@@ -43,7 +54,7 @@ def script_constants(main: Callable) -> dict:
     return constants(vars(module), inspect.getsource(module))
 
 
-def override(namespace: dict, source: str, arguments: list[str], positional: str = "") -> list[str]:
+def override(namespace: dict, source: str, arguments: Sequence[str], positional: str = "") -> list[str]:
     """Write `--KEY=value` arguments into namespace; returns what is no option. Raises UserError.
 
     A value must parse to the type of the default. A tuple is written with commas; an option whose default is
