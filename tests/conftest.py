@@ -119,7 +119,7 @@ def run_here(script: ModuleType, *arguments: str) -> None:
 
 @pytest.fixture
 def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
-    """run_script(name, *arguments, cwd, env, timeout): a script of the repository, as the shell runs it."""
+    """run_script(name, *arguments, cwd, env, timeout): a script of the repository, in a process of its own."""
 
     def run(
         name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600

@@ -1,4 +1,4 @@
-"""benchmark.py as the shell runs it."""
+"""benchmark.py in a process of its own."""
 
 import csv
 

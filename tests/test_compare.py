@@ -1,4 +1,4 @@
-"""compare.py as the shell runs it, on a tiny data set and a tiny encoder."""
+"""compare.py in a process of its own, on a tiny data set and a tiny encoder."""
 
 import csv
 

@@ -183,23 +183,26 @@ def test_a_choice_that_does_not_exist_is_refused_with_those_that_do():
         config.require_choice("PRECISION", "fp8", ("bf16", "fp32"))
 
 
-def test_a_script_prints_its_help_from_the_shell(run_script):
-    result = run_script("train_unet.py", "--help")
+def shell(*command: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], env=script_environment(), capture_output=True, text=True)
+
+
+def test_a_script_prints_its_help_from_the_shell():
+    result = shell(REPOSITORY / "train_unet.py", "--help")
     assert result.returncode == 0 and result.stderr == ""
     assert result.stdout.startswith("Train a residual U-Net")
     assert f"--EPOCHS={train_unet.EPOCHS}" in result.stdout
 
 
-def test_a_script_ends_with_a_message_and_status_1_where_its_user_erred(run_script):
-    result = run_script("train_unet.py", "--EPOCH=3")
+def test_a_script_ends_with_a_message_and_status_1_where_its_user_erred():
+    result = shell(REPOSITORY / "train_unet.py", "--EPOCH=3")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "error: unknown constant --EPOCH: did you mean --EPOCHS=...?\n"
 
 
 @pytest.mark.parametrize("script", [*sorted(path.name for path in REPOSITORY.glob("*.py")), "data/prepare.py"])
 def test_without_torch_a_script_says_how_to_install_it(script):
-    without_packages = [sys.executable, "-S", str(REPOSITORY / script)]
-    done = subprocess.run(without_packages, env=script_environment(), capture_output=True, text=True)
+    done = shell("-S", REPOSITORY / script)  # without the packages
     assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
     assert "torch" in done.stderr and "Traceback" not in done.stderr
 

@@ -1,4 +1,4 @@
-"""evaluate.py and predict.py as the shell runs them, on one tiny trained U-Net."""
+"""evaluate.py and predict.py in processes of their own, on one tiny trained U-Net."""
 
 import csv
 import re

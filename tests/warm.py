@@ -26,6 +26,9 @@ def run(
 ) -> subprocess.CompletedProcess:
     """`python script arguments`; a script without .py is a module, `python -m script`. Raises TimeoutExpired."""
     command = [*map(str, (script, *arguments))]
+    if sys.platform != "linux":  # elsewhere a fork that has loaded the system's libraries is not safe, or not there
+        plain = [sys.executable, *(() if command[0].endswith(".py") else ("-m",)), *command]
+        return subprocess.run(plain, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryDirectory() as folder:
         outputs = [f"{folder}/{name}" for name in ("stdout", "stderr")]
         server = _server()
