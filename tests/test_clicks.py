@@ -567,8 +567,8 @@ def trained(oxford_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("point")
     options = (*SMALL, "--EPOCHS=30", "--BATCH_SIZE=7", "--EMA_DECAY=0.9", "--LEARNING_RATE=0.003")
     easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0")
-    options = (f"--DATA_ROOT={oxford_root}", *options, *easy)
-    warm.run(REPOSITORY / "train_clip.py", options, folder, script_environment(), 300).check_returncode()
+    every = (f"--DATA_ROOT={oxford_root}", *options, *easy)
+    warm.run(REPOSITORY / "train_clip.py", every, folder, script_environment(), 300).check_returncode()
     return folder / "checkpoints"
 
 

@@ -26,8 +26,8 @@ def trained(oxford_root, tmp_path_factory):
     """A folder with checkpoints/unet/best.pt."""
     folder = tmp_path_factory.mktemp("trained")
     options = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7")
-    options = (f"--DATA_ROOT={oxford_root}", *options, "--EMA_DECAY=0.9")
-    warm.run(REPOSITORY / "train_unet.py", options, folder, script_environment(), 300).check_returncode()
+    every = (f"--DATA_ROOT={oxford_root}", *options, "--EMA_DECAY=0.9")
+    warm.run(REPOSITORY / "train_unet.py", every, folder, script_environment(), 300).check_returncode()
     return folder / "checkpoints"
 
 
