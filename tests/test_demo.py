@@ -337,7 +337,9 @@ def test_all_models_are_shown_in_an_even_grid(open_tab, files, viewport, columns
     tab = open_tab(*viewport)
     upload(tab, files["disks"])
     press(tab, "All models side by side")
-    tab.wait_for_selector("text=UNET – cat")
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('#all img')].filter(image => image.naturalWidth).length == 3"
+    )
     boxes = [box.bounding_box() for box in tab.locator("#all img").all()]
     assert len({round(box["width"]) for box in boxes}) == 1 and len(boxes) == 3
     assert len({round(box["x"]) for box in boxes}) == columns
