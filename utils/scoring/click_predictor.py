@@ -16,7 +16,7 @@ from utils.scoring.by_class import squash
 
 _MARGIN = 1.4  # a window's side, of that of what it is around
 _THING = 0.2  # the side of the thing's window, at least, of the picture's
-_CHANGE = 0.4  # that of what a further click changes: smaller ones show too little of the thing
+_CHANGE = 0.5  # that of what a further click changes: smaller ones show too little of the thing
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
 _CLASS_MAP = 0.6  # weight of a class map that is sure of the class under the click
 
@@ -26,8 +26,9 @@ class PointPredictor:
 
     mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: look closer. The window
     around what the first click finds, if that is small, is encoded too, and the clicks are answered there (zoom-in of
-    Sofiiuk et al., f-BRS, CVPR 2020). Every further click changes only the connected region that it is in, and that
-    region is seen in a window of its own (progressive merge and local refinement of Chen et al., CVPR 2022).
+    Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: only the connected region that
+    the click is in, and then what a window around that region shows (progressive merge and local refinement of Chen et
+    al., CVPR 2022).
     class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
     with the probability of the class under the click; its weight grows with that probability at the click.
     """
@@ -117,20 +118,41 @@ class PointPredictor:
         if len(clicks) == 1:
             return self._with_class_map(self._probability(clicks, window), clicks[0])
         if clicks not in self.answers:
-            before, answer = self._answer(clicks[:-1]), self._probability(clicks, window)
-            x, y, _ = clicks[-1]
-            regions, _ = ndimage.label(((answer > 0.5) != (before > 0.5)).cpu().numpy())
-            if regions[y, x]:
-                changed = regions == regions[y, x]
-                answer = torch.where(torch.from_numpy(changed).to(self.device), answer, before)
-            else:
-                changed = np.zeros(self.size, bool)
-                changed[y, x] = True
+            answer, changed = self._correct(self._answer(clicks[:-1]), clicks, window)
             seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
             closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
-            answer = self._refine(answer, clicks, closer) if closer else answer
+            answer = self._look_closer(answer, clicks, closer) if closer else answer
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
         return self.answers[clicks].float()
+
+    def _correct(
+        self, before: torch.Tensor, clicks: tuple[Click, ...], window: Window
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """The answer before the last click, corrected in the connected region that the click is in; and that region.
+
+        Both are (H, W). Where the model changes nothing under the click the answer stays, and the region is that pixel.
+        """
+        x, y, _ = clicks[-1]
+        answer = self._look(before, clicks, window)
+        regions = _differences(answer, before)
+        if not regions[y, x]:
+            changed = np.zeros(self.size, bool)
+            changed[y, x] = True
+            return before, changed
+        changed = regions == regions[y, x]
+        return torch.where(torch.from_numpy(changed).to(self.device), answer, before), changed
+
+    def _look_closer(self, before: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """The answer (H, W) with all that a window shows better, but for regions that the window's edge cuts off."""
+        x, y, _ = clicks[-1]
+        left, top, right, bottom = window
+        answer = self._look(before, clicks, window)
+        regions = _differences(answer, before)
+        shown = np.zeros(self.size, bool)
+        shown[top:bottom, left:right] = True
+        edge = shown & ~ndimage.binary_erosion(shown, border_value=True)  # the picture's own cuts nothing off
+        cut_off = np.isin(regions, np.setdiff1d(regions[edge], [0, regions[y, x]]))
+        return torch.where(torch.from_numpy(cut_off).to(self.device), before, answer)
 
     def _with_class_map(self, answer: torch.Tensor, click: Click) -> torch.Tensor:
         """Probabilities (H, W): the weighted mean of the answer and of the class under a click on the thing."""
@@ -142,8 +164,8 @@ class PointPredictor:
         weight = _CLASS_MAP * sure
         return (1 - weight) * answer + weight * self.classes[under.argmax()]
 
-    def _refine(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """Probabilities (H, W): in the window those of a closer look, elsewhere as they are."""
+    def _look(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """Probabilities (H, W): in the window what the model makes of the answer and the clicks."""
         left, top, right, bottom = window
         part = answer[top:bottom, left:right]
         inside = [(x, y, label) for x, y, label in clicks if left <= x < right and top <= y < bottom]
@@ -194,6 +216,12 @@ class PointPredictor:
         images = torch.cat([image, image.flip(-1)]) if self.flip else image
         with autocast(self.device):
             return self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
+
+
+def _differences(answer: torch.Tensor, before: torch.Tensor) -> np.ndarray:
+    """The connected regions in which two answers (H, W) differ, numbered from 1; 0 elsewhere."""
+    regions, _ = ndimage.label(((answer > 0.5) != (before > 0.5)).cpu().numpy())
+    return regions
 
 
 def _resized(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
