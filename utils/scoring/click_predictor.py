@@ -26,9 +26,9 @@ class PointPredictor:
 
     mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: look closer. The window
     around what the first click finds, if that is small, is encoded too, and the clicks are answered there (zoom-in of
-    Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: only the connected region that
-    the click is in, and then what a window around that region shows (progressive merge and local refinement of Chen et
-    al., CVPR 2022).
+    Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: first the connected region
+    that the click is in, then what a window around that region shows (progressive merge and local refinement of Chen
+    et al., CVPR 2022).
     class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
     with the probability of the class under the click; its weight grows with that probability at the click.
     """
@@ -143,7 +143,7 @@ class PointPredictor:
         return torch.where(torch.from_numpy(changed).to(self.device), answer, before), changed
 
     def _look_closer(self, before: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """The answer (H, W) with all that a window shows better, but for regions that the window's edge cuts off."""
+        """The answer (H, W) as a closer look changes it, except for regions of change that the window's edge cuts off."""
         x, y, _ = clicks[-1]
         left, top, right, bottom = window
         answer = self._look(before, clicks, window)
@@ -165,7 +165,7 @@ class PointPredictor:
         return (1 - weight) * answer + weight * self.classes[under.argmax()]
 
     def _look(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """Probabilities (H, W): in the window what the model makes of the answer and the clicks."""
+        """The answer (H, W) with what the model says in the window, given that answer and the clicks."""
         left, top, right, bottom = window
         part = answer[top:bottom, left:right]
         inside = [(x, y, label) for x, y, label in clicks if left <= x < right and top <= y < bottom]
