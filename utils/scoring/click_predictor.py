@@ -143,7 +143,7 @@ class PointPredictor:
         return torch.where(torch.from_numpy(changed).to(self.device), answer, before), changed
 
     def _look_closer(self, before: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """The answer (H, W) as a closer look changes it, except for regions of change that the window's edge cuts off."""
+        """The answer (H, W) as a closer look changes it, but for changed regions that the window's edge cuts off."""
         x, y, _ = clicks[-1]
         left, top, right, bottom = window
         answer = self._look(before, clicks, window)
