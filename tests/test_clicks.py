@@ -317,6 +317,25 @@ def test_a_further_click_changes_nothing_but_its_region():
     assert np.array_equal(stays, one)
 
 
+def test_a_click_in_the_middle_of_a_part_removes_it_unless_a_click_on_the_thing_is_there_too():
+    picture = np.zeros((240, 400, 3), np.uint8)
+    picture[40:200, 20:160] = 255
+    picture[40:200, 240:380] = 255
+    model = BrightIsTheThing()  # which heeds no click
+    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=True)
+    predictor.set_image(picture)
+    on_left, on_right = (60, 100), (300, 100)
+    one, _ = predictor.predict([on_left], [1])
+    calls = len(model.given)
+    two, _ = predictor.predict([on_left, on_right], [1, 0])
+    assert one[100, 300] and not two[:, 200:].any() and np.array_equal(two[:, :200], one[:, :200])
+    assert len(model.given) == calls  # needs no answer of the model
+    same_part, beside, edge = ((on_left, place) for place in ((120, 100), (5, 5), (300, 60)))
+    for points, labels in ((same_part, [1, 0]), (beside, [1, 0]), (edge, [1, 0]), ((*edge, on_right), [1, 1, 0])):
+        kept, _ = predictor.predict(points, labels)  # the model's say, which keeps both parts
+        assert kept[50:190, 30:150].all() and kept[50:190, 250:370].all() and not kept[:, 170:230].any()
+
+
 def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
     picture = np.zeros((240, 400, 3), np.uint8)
     picture[20:220, 20:200] = 255

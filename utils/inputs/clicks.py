@@ -49,11 +49,16 @@ def next_click(truth: np.ndarray, predicted: np.ndarray, rng: np.random.Generato
     if region is None:
         return None
     rows, columns = ndimage.find_objects(region.astype(np.uint8))[0]
-    distance = ndimage.distance_transform_edt(np.pad(region[rows, columns], 1))[1:-1, 1:-1]
+    distance = distance_to_edge(region[rows, columns])
     places = np.flatnonzero(distance >= distance.max() * (1.0 if rng is None else 0.5))
     place = places[len(places) // 2] if rng is None else rng.choice(places)
     y, x = divmod(int(place), distance.shape[1])
     return columns.start + x, rows.start + y, label
+
+
+def distance_to_edge(region: np.ndarray) -> np.ndarray:
+    """Of every pixel of a region, bool (H, W), in pixels; 0 beside it. The picture's edge is one, too."""
+    return ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
 
 
 def to_tensor(clicks: Sequence[Click], size: tuple[int, int]) -> torch.Tensor:

@@ -10,7 +10,7 @@ from scipy import ndimage
 from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
-from utils.inputs.clicks import Click, next_click, to_tensor
+from utils.inputs.clicks import Click, distance_to_edge, next_click, to_tensor
 from utils.inputs.windows import Window, similar_window
 from utils.scoring.by_class import squash
 
@@ -18,6 +18,7 @@ _MARGIN = 1.4  # a window's side, of that of what it is around
 _THING = 0.2  # the side of the thing's window, at least, of the picture's
 _CHANGE = 0.5  # that of what a further click changes: smaller ones show too little of the thing
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
+_MIDDLE = 0.75  # a click that is so far from a part's edge, of what is possible, is about all of it
 _CLASS_MAP = 0.6  # weight of a class map that is sure of the class under the click
 
 
@@ -28,7 +29,8 @@ class PointPredictor:
     around what the first click finds, if that is small, is encoded too, and the clicks are answered there (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: first the connected region
     that the click is in, then what a window around that region shows (progressive merge and local refinement of Chen
-    et al., CVPR 2022).
+    et al., CVPR 2022). A click on the rest in the middle of a connected part of the mask removes all of it, unless a
+    click on the thing is there too.
     class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
     with the probability of the class under the click; its weight grows with that probability at the click.
     """
@@ -118,10 +120,15 @@ class PointPredictor:
         if len(clicks) == 1:
             return self._with_class_map(self._probability(clicks, window), clicks[0])
         if clicks not in self.answers:
-            answer, changed = self._correct(self._answer(clicks[:-1]), clicks, window)
-            seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
-            closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
-            answer = self._look_closer(answer, clicks, closer) if closer else answer
+            before = self._answer(clicks[:-1])
+            unwanted = _unwanted_part(before, clicks)
+            if unwanted is None:
+                answer, changed = self._correct(before, clicks, window)
+                seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
+                closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
+                answer = self._look_closer(answer, clicks, closer) if closer else answer
+            else:
+                answer = before.masked_fill(unwanted, 0)
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
         return self.answers[clicks].float()
 
@@ -216,6 +223,21 @@ class PointPredictor:
         images = torch.cat([image, image.flip(-1)]) if self.flip else image
         with autocast(self.device):
             return self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
+
+
+def _unwanted_part(answer: torch.Tensor, clicks: tuple[Click, ...]) -> torch.Tensor | None:
+    """The connected part of the mask, bool (H, W), that the last click is in the middle of, if it is to go.
+
+    None if that click is on the thing, near the part's edge or outside of the mask, or if a click on the thing lies in
+    the same part.
+    """
+    x, y, label = clicks[-1]
+    parts, _ = ndimage.label((answer > 0.5).cpu().numpy())
+    part = parts == parts[y, x]
+    if label or not parts[y, x] or any(part[row, column] for column, row, wanted in clicks if wanted):
+        return None
+    distance = distance_to_edge(part)
+    return torch.from_numpy(part).to(answer.device) if distance[y, x] >= _MIDDLE * distance.max() else None
 
 
 def _differences(answer: torch.Tensor, before: torch.Tensor) -> np.ndarray:
