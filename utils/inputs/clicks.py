@@ -48,17 +48,22 @@ def next_click(truth: np.ndarray, predicted: np.ndarray, rng: np.random.Generato
     _, region, label = best
     if region is None:
         return None
-    rows, columns = ndimage.find_objects(region.astype(np.uint8))[0]
-    distance = distance_to_edge(region[rows, columns])
+    distance = distance_to_edge(region)
     places = np.flatnonzero(distance >= distance.max() * (1.0 if rng is None else 0.5))
     place = places[len(places) // 2] if rng is None else rng.choice(places)
-    y, x = divmod(int(place), distance.shape[1])
-    return columns.start + x, rows.start + y, label
+    y, x = divmod(int(place), region.shape[1])
+    return x, y, label
 
 
 def distance_to_edge(region: np.ndarray) -> np.ndarray:
-    """Of every pixel of a region, bool (H, W), in pixels; 0 beside it. The picture's edge is one, too."""
-    return ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    """Distance in pixels (H, W) of every pixel of a region, bool (H, W), to its edge or the picture's; 0 elsewhere.
+
+    The region has a pixel at least; only the box around it is looked at.
+    """
+    box = ndimage.find_objects(region.astype(np.uint8))[0]
+    distance = np.zeros(region.shape)
+    distance[box] = ndimage.distance_transform_edt(np.pad(region[box], 1))[1:-1, 1:-1]
+    return distance
 
 
 def to_tensor(clicks: Sequence[Click], size: tuple[int, int]) -> torch.Tensor:

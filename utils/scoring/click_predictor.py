@@ -18,7 +18,7 @@ _MARGIN = 1.4  # a window's side, of that of what it is around
 _THING = 0.2  # the side of the thing's window, at least, of the picture's
 _CHANGE = 0.5  # that of what a further click changes: smaller ones show too little of the thing
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
-_MIDDLE = 0.75  # a click that is so far from a part's edge, of what is possible, is about all of it
+_MIDDLE = 0.75  # of the largest distance to a part's edge: a click at least that far from it is about the whole part
 _CLASS_MAP = 0.6  # weight of a class map that is sure of the class under the click
 
 
@@ -226,15 +226,18 @@ class PointPredictor:
 
 
 def _unwanted_part(answer: torch.Tensor, clicks: tuple[Click, ...]) -> torch.Tensor | None:
-    """The connected part of the mask, bool (H, W), that the last click is in the middle of, if it is to go.
+    """The connected part of the mask, bool (H, W), that a click on the rest is in the middle of, and that is to go.
 
-    None if that click is on the thing, near the part's edge or outside of the mask, or if a click on the thing lies in
-    the same part.
+    None if the last click is on the thing, outside of the mask or near the part's edge, or if a click on the thing is
+    in the same part.
     """
     x, y, label = clicks[-1]
-    parts, _ = ndimage.label((answer > 0.5).cpu().numpy())
+    mask = (answer > 0.5).cpu().numpy()
+    if label or not mask[y, x]:
+        return None
+    parts, _ = ndimage.label(mask)
     part = parts == parts[y, x]
-    if label or not parts[y, x] or any(part[row, column] for column, row, wanted in clicks if wanted):
+    if any(part[row, column] for column, row, on_thing in clicks if on_thing):
         return None
     distance = distance_to_edge(part)
     return torch.from_numpy(part).to(answer.device) if distance[y, x] >= _MIDDLE * distance.max() else None
