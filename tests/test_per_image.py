@@ -35,7 +35,7 @@ def test_clicks_name_no_class():
 
 
 def test_the_table_counts_bad_pictures_and_swapped_classes():
-    blank = {"image": "a", "class": "cat", "breed": "a", "missed": "0.1000", "false_positive": "0.0000"}
+    blank = {"image": "a", "class": "cat", "breed": "a", "confusion": "", "missed": "0.1000", "false_positive": "0"}
     lines = [
         {**blank, "model": "UNET", "miou": "0.9000", "confused": "0.0000"},
         {**blank, "model": "UNET", "miou": "0.3000", "confused": "0.8000"},
@@ -43,11 +43,28 @@ def test_the_table_counts_bad_pictures_and_swapped_classes():
         {**blank, "model": "UNET", "miou": "0.6000", "missed": "", "confused": ""},  # a mask without an animal
         {**blank, "model": "PointCLIP", "miou": "0.5000", "confused": ""},
     ]
-    _, (unet, point) = error_table(lines)
+    titles, (unet, point) = error_table(lines)
     assert (unet["miou"], unet["confused"], unet["missed"], unet["bad"], unet["swapped"]) == (
         *("0.6000", "30.00%", "10.00%", "3", "1"),
     )
     assert point["bad"] == "1" and "swapped" not in point and "confused" not in point
+    assert "right" not in titles
+
+
+def test_the_table_has_the_score_without_masks_that_are_wrong():
+    def line(model, image, confusion):
+        shares = dict.fromkeys(("confused", "missed", "false_positive"), "")
+        return {"model": model, "image": image, "miou": "0.5000", "confusion": confusion, **shares}
+
+    lines = [
+        line("UNET", "Persian_1", "60 20 0 20"),
+        line("UNET", "Persian_268", "0 50 50 0"),
+        line("PointCLIP", "Persian_268", "0 50 50 0"),
+    ]
+    titles, (unet, point) = error_table(lines)
+    assert titles["right"] == "mIoU without wrong masks"
+    assert unet["right"] == "0.6250"  # 60 of 80 and 20 of 40 pixels
+    assert "right" not in point  # it saw no picture with a right mask
 
 
 def test_pictures_are_binned_by_what_is_an_animal_also_for_rows_by_click():
