@@ -357,7 +357,7 @@ def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
     assert both[:, :299].all() and not both[:, 301:].any() and not bright[:, 210:].any()
     probabilities = asked._answer(((100, 100, 1),))
     torch.testing.assert_close(probabilities[100, 100], torch.tensor(1.0), atol=1e-3, rtol=0)
-    torch.testing.assert_close(probabilities[100, 290], torch.tensor(0.6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(probabilities[100, 290], torch.tensor(0.8), atol=1e-3, rtol=0)
     for class_map, zoom in ((lambda image: probability, True), (refuse, False)):  # unsure; not asked without zoom
         assert np.array_equal(predictor(class_map, zoom).predict([(100, 100)], [1])[0], bright)
     further, _ = asked.predict([(100, 100), (250, 100)], [1, 0])  # what the map added goes with one click
@@ -366,6 +366,30 @@ def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
     assert np.array_equal(further, alone.predict([(100, 100), (250, 100)], [1, 0])[0])
     later, _ = asked.predict([(390, 230), (100, 100)], [0, 1])  # a click beside the thing names no class
     assert np.array_equal(later, alone.predict([(390, 230), (100, 100)], [0, 1])[0])
+
+
+def test_a_map_that_is_not_sure_where_a_click_is_looks_at_a_window_around_it():
+    seen = []
+
+    def class_map(image):
+        seen.append(image)
+        whole = image.shape[:2] == (200, 400)
+        background, cat, dog = (0.6, 0.3, 0.1) if whole else (0.0, 0.0, 1.0)
+        return torch.tensor([background, cat, dog])[:, None, None].expand(3, *image.shape[:2])
+
+    picture = np.arange(200 * 400 * 3, dtype=np.uint32).astype(np.uint8).reshape(200, 400, 3)
+    predictor = PointPredictor(BrightIsTheThing(), 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=True, class_map=class_map)
+    predictor.set_image(picture)
+    under = predictor._class_under(300, 30)
+    # the mean of both looks says that it is a thing, the first one alone which thing
+    torch.testing.assert_close(under, torch.tensor([0.3, 0.525, 0.175]), atol=1e-3, rtol=0)
+    assert len(seen) == 2 and np.array_equal(seen[1], picture[:80, 220:380])  # .4 of the picture, not beyond its edge
+    predictor.predict([(300, 30)], [1])
+    predictor.predict([(300, 30), (10, 10)], [1, 0])
+    assert len(seen) == 3  # once per first click
+    predictor.classes = torch.tensor([0.04, 0.5, 0.46])[:, None, None].expand(3, 200, 400)
+    torch.testing.assert_close(predictor._class_under(300, 30), torch.tensor([0.04, 0.5, 0.46]))
+    assert len(seen) == 3  # a thing surely, though not surely which
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ _THING = 0.2  # the side of the thing's window, at least, of the picture's
 _CHANGE = 0.5  # that of what a further click changes: smaller ones show too little of the thing
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
 _MIDDLE = 0.75  # of the largest distance to a part's edge: a click at least that far from it is about the whole part
-_CLASS_MAP = 0.6  # weight of a class map that is sure of the class under the click
+_CLASS_MAP = 0.8  # weight of a class map that is sure of the class under the click
+_SURE = 0.95  # that a click is on the background, or that it is not; below that a window around it is looked at too
+_AROUND = 0.4  # the side of that window, of the picture's
 
 
 class PointPredictor:
@@ -32,7 +34,8 @@ class PointPredictor:
     et al., CVPR 2022). A click on the rest in the middle of a connected part of the mask removes all of it, unless a
     click on the thing is there too.
     class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
-    with the probability of the class under the click; its weight grows with that probability at the click.
+    with the probability of the class under the click; its weight grows with that probability at the click. Where the
+    map is not sure whether the click is on the background, the map of a window around the click has a say too.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class PointPredictor:
         self.features = {self.whole: self._encode(image, tokens)}
         self.known = {}  # clicks and window -> logits: undoing a click costs nothing
         self.windows = {}  # first click -> window
-        self.answers = {}  # clicks, with zoom from the second on -> probabilities (H, W)
+        self.answers = {}  # clicks, with zoom -> probabilities (H, W)
 
     def predict(self, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> tuple[np.ndarray, float]:
         """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
@@ -117,20 +120,48 @@ class PointPredictor:
         window = self._window(clicks)
         if not self.zoom:
             return self._probability(clicks, window)
-        if len(clicks) == 1:
-            return self._with_class_map(self._probability(clicks, window), clicks[0])
         if clicks not in self.answers:
-            before = self._answer(clicks[:-1])
-            unwanted = _unwanted_part(before, clicks)
-            if unwanted is None:
-                answer, changed = self._correct(before, clicks, window)
-                seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
-                closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
-                answer = self._look_closer(answer, clicks, closer) if closer else answer
-            else:
-                answer = before.masked_fill(unwanted, 0)
+            answer = self._corrected(clicks, window) if len(clicks) > 1 else self._first(clicks[0], window)
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
         return self.answers[clicks].float()
+
+    def _first(self, click: Click, window: Window) -> torch.Tensor:
+        """Probabilities (H, W): what the click finds, and where the class under a click on the thing is."""
+        x, y, label = click
+        answer = self._probability((click,), window)
+        if self.classes is None or not label:
+            return answer
+        under = self._class_under(x, y)
+        sure = (under.max() * len(under) - 1) / (len(under) - 1)  # 0 where all classes are equally likely
+        weight = _CLASS_MAP * min(1.5 * sure, 1)
+        return (1 - weight) * answer + weight * self.classes[under.argmax()]
+
+    def _class_under(self, x: int, y: int) -> torch.Tensor:
+        """Probabilities (C,) at a pixel. Its window shows too little to tell things apart: only thing or background."""
+        under = self.classes[:, y, x].float()
+        if not 1 - _SURE < under[0] < _SURE:
+            return under
+        left, top, right, bottom = similar_window(self._only(x, y), 1, _AROUND, 1)
+        closer = self.class_map(self.image[top:bottom, left:right])[:, y - top, x - left]
+        background = (under[:1] + closer[:1]) / 2
+        return torch.cat([background, under[1:] * (1 - background) / (1 - under[:1])])
+
+    def _corrected(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """The answer (H, W) to the clicks before the last one, corrected by that."""
+        before = self._answer(clicks[:-1])
+        unwanted = _unwanted_part(before, clicks)
+        if unwanted is not None:
+            return before.masked_fill(unwanted, 0)
+        answer, changed = self._correct(before, clicks, window)
+        seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
+        closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
+        return self._look_closer(answer, clicks, closer) if closer else answer
+
+    def _only(self, x: int, y: int) -> np.ndarray:
+        """Bool (H, W), with that pixel alone."""
+        pixel = np.zeros(self.size, bool)
+        pixel[y, x] = True
+        return pixel
 
     def _correct(
         self, before: torch.Tensor, clicks: tuple[Click, ...], window: Window
@@ -143,9 +174,7 @@ class PointPredictor:
         answer = self._look(before, clicks, window)
         regions = _differences(answer, before)
         if not regions[y, x]:
-            changed = np.zeros(self.size, bool)
-            changed[y, x] = True
-            return before, changed
+            return before, self._only(x, y)
         changed = regions == regions[y, x]
         return torch.where(torch.from_numpy(changed).to(self.device), answer, before), changed
 
@@ -160,16 +189,6 @@ class PointPredictor:
         edge = shown & ~ndimage.binary_erosion(shown, border_value=True)  # the picture's own cuts nothing off
         cut_off = np.isin(regions, np.setdiff1d(regions[edge], [0, regions[y, x]]))
         return torch.where(torch.from_numpy(cut_off).to(self.device), before, answer)
-
-    def _with_class_map(self, answer: torch.Tensor, click: Click) -> torch.Tensor:
-        """Probabilities (H, W): the weighted mean of the answer and of the class under a click on the thing."""
-        x, y, label = click
-        if self.classes is None or not label:
-            return answer
-        under, count = self.classes[:, y, x], len(self.classes)
-        sure = (under.max() * count - 1) / (count - 1)  # 0 where all classes are equally likely
-        weight = _CLASS_MAP * sure
-        return (1 - weight) * answer + weight * self.classes[under.argmax()]
 
     def _look(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """The answer (H, W) with what the model says in the window, given that answer and the clicks."""
