@@ -342,7 +342,8 @@ def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
     certain = torch.zeros(3, 240, 400)
     certain[1, :, :300] = 1  # the class under the click goes on where the clicks' own model sees nothing
     certain[2, :, 300:] = 1
-    probability = torch.full((3, 240, 400), 1 / 3)
+    probability = torch.full((3, 240, 400), 1 / 3)  # under the click; half of the picture is background
+    probability[0, :, 200:], probability[1:, :, 200:] = 2 / 3, 1 / 6
 
     def predictor(class_map, zoom=True):
         made = PointPredictor(BrightIsTheThing(), 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=zoom, class_map=class_map)
@@ -381,15 +382,19 @@ def test_a_map_that_is_not_sure_where_a_click_is_looks_at_a_window_around_it():
     predictor = PointPredictor(BrightIsTheThing(), 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=True, class_map=class_map)
     predictor.set_image(picture)
     under = predictor._class_under(300, 30)
-    # the mean of both looks says that it is a thing, the first one alone which thing
-    torch.testing.assert_close(under, torch.tensor([0.3, 0.525, 0.175]), atol=1e-3, rtol=0)
+    background = 0.3 * 0.4 / (0.3 * 0.4 + 0.7 * 0.6)  # the mean of both looks; .6 of the picture is background
+    expected = torch.tensor([background, 0.75 * (1 - background), 0.25 * (1 - background)])  # which thing: as at first
+    torch.testing.assert_close(under, expected, atol=1e-3, rtol=0)
     assert len(seen) == 2 and np.array_equal(seen[1], picture[:80, 220:380])  # .4 of the picture, not beyond its edge
     predictor.predict([(300, 30)], [1])
     predictor.predict([(300, 30), (10, 10)], [1, 0])
     assert len(seen) == 3  # once per first click
-    predictor.classes = torch.tensor([0.04, 0.5, 0.46])[:, None, None].expand(3, 200, 400)
+    predictor.classes = torch.tensor([0.04, 0.5, 0.46])[:, None, None].expand(3, 200, 400).clone()
+    predictor.classes[0, :, :200] = 0.96  # half of the picture is background
     torch.testing.assert_close(predictor._class_under(300, 30), torch.tensor([0.04, 0.5, 0.46]))
     assert len(seen) == 3  # a thing surely, though not surely which
+    predictor.classes[0] = 1.0  # no thing anywhere, and none under the click
+    torch.testing.assert_close(predictor._class_under(300, 30), torch.tensor([1.0, 0, 0]))
 
 
 @pytest.mark.parametrize(

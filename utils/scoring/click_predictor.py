@@ -22,6 +22,7 @@ _MIDDLE = 0.75  # of the largest distance to a part's edge: a click at least tha
 _CLASS_MAP = 0.8  # weight of a class map that is sure of the class under the click
 _SURE = 0.95  # that a click is on the background, or that it is not; below that a window around it is looked at too
 _AROUND = 0.4  # the side of that window, of the picture's
+_LEAST = 0.1  # of the picture that the background is taken to cover, at least; as much is left for things
 
 
 class PointPredictor:
@@ -137,14 +138,21 @@ class PointPredictor:
         return (1 - weight) * answer + weight * self.classes[under.argmax()]
 
     def _class_under(self, x: int, y: int) -> torch.Tensor:
-        """Probabilities (C,) at a pixel. Its window shows too little to tell things apart: only thing or background."""
+        """Probabilities (C,) of the classes under a click.
+
+        People click on a thing as often as on the background, however much of the picture each covers: so what the
+        map says is divided by these shares. Where that leaves it unsure, the mean with a window's map decides between
+        background and thing; which thing it is, a window shows too little to tell.
+        """
         under = self.classes[:, y, x].float()
-        if not 1 - _SURE < under[0] < _SURE:
-            return under
-        left, top, right, bottom = similar_window(self._only(x, y), 1, _AROUND, 1)
-        closer = self.class_map(self.image[top:bottom, left:right])[:, y - top, x - left]
-        background = (under[:1] + closer[:1]) / 2
-        return torch.cat([background, under[1:] * (1 - background) / (1 - under[:1])])
+        share = self.classes[0].mean(dtype=torch.float32).clamp(_LEAST, 1 - _LEAST)
+        background = under[0]
+        if 1 - _SURE < _of_click(background, share) < _SURE:
+            left, top, right, bottom = similar_window(self._only(x, y), 1, _AROUND, 1)
+            background = (background + self.class_map(self.image[top:bottom, left:right])[0, y - top, x - left]) / 2
+        background = _of_click(background, share)
+        things = under[1:] / under[1:].sum().clamp(min=1e-6) * (1 - background)
+        return torch.cat([background[None], things])
 
     def _corrected(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """The answer (H, W) to the clicks before the last one, corrected by that."""
@@ -242,6 +250,12 @@ class PointPredictor:
         images = torch.cat([image, image.flip(-1)]) if self.flip else image
         with autocast(self.device):
             return self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
+
+
+def _of_click(background: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Bayes' theorem: the probability that a pixel is background, which covers `share`, if it was clicked on."""
+    on_background, on_thing = background * (1 - share), (1 - background) * share
+    return on_background / (on_background + on_thing)
 
 
 def _unwanted_part(answer: torch.Tensor, clicks: tuple[Click, ...]) -> torch.Tensor | None:
