@@ -35,7 +35,8 @@ def test_clicks_name_no_class():
 
 
 def test_the_table_counts_bad_pictures_and_swapped_classes():
-    blank = {"image": "a", "class": "cat", "breed": "a", "confusion": "", "missed": "0.1000", "false_positive": "0"}
+    blank = {"image": "a", "class": "cat", "breed": "a", "confusion": ""}
+    blank |= {"missed": "0.1000", "false_positive": "0.0000"}
     lines = [
         {**blank, "model": "UNET", "miou": "0.9000", "confused": "0.0000"},
         {**blank, "model": "UNET", "miou": "0.3000", "confused": "0.8000"},

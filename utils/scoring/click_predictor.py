@@ -20,9 +20,9 @@ _CHANGE = 0.5  # that of what a further click changes: smaller ones show too lit
 _WORTH = 0.7  # of the side of what was encoded already: larger windows are not worth a second encoding
 _MIDDLE = 0.75  # of the largest distance to a part's edge: a click at least that far from it is about the whole part
 _CLASS_MAP = 0.8  # weight of a class map that is sure of the class under the click
-_SURE = 0.95  # that a click is on the background, or that it is not; below that a window around it is looked at too
+_SURE = 0.95  # probability of background, or of a thing, under a click; below it a window around the click is seen too
 _AROUND = 0.4  # the side of that window, of the picture's
-_LEAST = 0.1  # of the picture that the background is taken to cover, at least; as much is left for things
+_LEAST = 0.1  # of the picture, that things and the background are each taken to cover at least
 
 
 class PointPredictor:
@@ -122,7 +122,7 @@ class PointPredictor:
         if not self.zoom:
             return self._probability(clicks, window)
         if clicks not in self.answers:
-            answer = self._corrected(clicks, window) if len(clicks) > 1 else self._first(clicks[0], window)
+            answer = self._further(clicks, window) if len(clicks) > 1 else self._first(clicks[0], window)
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
         return self.answers[clicks].float()
 
@@ -134,15 +134,15 @@ class PointPredictor:
             return answer
         under = self._class_under(x, y)
         sure = (under.max() * len(under) - 1) / (len(under) - 1)  # 0 where all classes are equally likely
-        weight = _CLASS_MAP * min(1.5 * sure, 1)
+        weight = _CLASS_MAP * min(1.5 * sure, 1)  # all of it from two thirds on
         return (1 - weight) * answer + weight * self.classes[under.argmax()]
 
     def _class_under(self, x: int, y: int) -> torch.Tensor:
         """Probabilities (C,) of the classes under a click.
 
-        People click on a thing as often as on the background, however much of the picture each covers: so what the
-        map says is divided by these shares. Where that leaves it unsure, the mean with a window's map decides between
-        background and thing; which thing it is, a window shows too little to tell.
+        A click is taken to be as likely on a thing as on the background, however much of the picture each covers: the
+        map's probabilities are divided by these shares. Where that leaves it unsure, their mean with those of a window
+        decides between background and thing. The window shows too little to tell which thing it is.
         """
         under = self.classes[:, y, x].float()
         share = self.classes[0].mean(dtype=torch.float32).clamp(_LEAST, 1 - _LEAST)
@@ -154,7 +154,7 @@ class PointPredictor:
         things = under[1:] / under[1:].sum().clamp(min=1e-6) * (1 - background)
         return torch.cat([background[None], things])
 
-    def _corrected(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+    def _further(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """The answer (H, W) to the clicks before the last one, corrected by that."""
         before = self._answer(clicks[:-1])
         unwanted = _unwanted_part(before, clicks)

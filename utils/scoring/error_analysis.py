@@ -81,9 +81,9 @@ def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[d
         "swapped": "of these, class swapped",
     }
     right = [line for line in lines if line["image"] not in WRONG_MASKS]
-    if len(right) < len(lines):
+    totals = confusions_of(right, ()) if len(right) < len(lines) else {}
+    if totals:
         titles["right"] = "mIoU without wrong masks"
-    totals = confusions_of(right, ())
     table = []
     for model in dict.fromkeys(line["model"] for line in lines):
         mine = [line for line in lines if line["model"] == model]
@@ -96,7 +96,7 @@ def error_table(lines: Sequence[dict[str, str]]) -> tuple[dict[str, str], list[d
         row["bad"] = str(len(bad))
         if any(line["confused"] for line in mine):
             row["swapped"] = str(sum(float(line["confused"] or 0) > 0.5 for line in bad))
-        if "right" in titles and model in totals:
+        if model in totals:
             row["right"] = f"{mean_over_present(iou_per_class(totals[model][1])):.4f}"
         table.append(row)
     return titles, table
