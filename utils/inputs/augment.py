@@ -44,7 +44,7 @@ def augment(
     """
     batch = images, masks
     theta = random_affine(len(images), generator, scale, rotation)
-    grid = F.affine_grid(theta, (len(images), 3, size, size), False).to(images.device)
+    grid = F.affine_grid(theta.to(images.device), (len(images), 3, size, size), False)
     padding = "reflection" if edge == "mirror" else "zeros"
     # Shifted so that the zeros outside of the picture are grey, and void in the mask.
     images = sample(images.float() / 255 - 0.5, grid, theta, padding) + 0.5
