@@ -6,8 +6,8 @@
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
 autoencoder: pretrained, then trained on; likewise with sparse convolutions in stage 1; the same network from scratch
-with the same total of epochs; these three with all masks and with few; pretrained and frozen; the classic autoencoder,
-frozen.
+with the same total of epochs; these three again with a tenth of the masks; pretrained and frozen; the classic
+autoencoder, frozen.
 seeds: short trainings of the U-Net, the autoencoder and CLIP on kept features, which differ in the seed alone.
 A comparison that was stopped goes on where it was.
 """
@@ -40,10 +40,8 @@ ENCODER = "openai/clip-vit-base-patch16"  # CLIP's: hub id or folder
 IMAGE_SIZE = 0  # 0: clip 256, autoencoder 64, seeds 64 and CLIP twice that; for CLIP a multiple of its patch size
 EPOCHS = 0  # 0: clip 3, autoencoder 60, seeds 12 and CLIP a quarter of that
 PRETRAIN_EPOCHS = 10  # of the autoencoder's, those of stage 1; with all masks, the fewer the better
-LONG_PRETRAIN_EPOCHS = 30  # the same with fewer masks, and where the encoder stays as stage 1 left it
-LABELS = (100, 10, 5, 1)  # percent of the masks, of the autoencoder's full, sparse and scratch
-SEEDS = (0, 1, 2)  # of seeds, and of these three
-OPTIONS = []  # of every training besides: --OPTIONS=--BATCH_SIZE=64, as often as there are options
+LONG_PRETRAIN_EPOCHS = 30  # the same with a tenth of the masks, and where the encoder stays as stage 1 left it
+SEEDS = (0, 1, 2)  # of seeds, and of the autoencoder's full, sparse and scratch
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
@@ -148,20 +146,16 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         options += [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
         runs.append(Run("Autoencoder", f"{variant}_{percent}_{seed}", about, epochs, options))
 
-    def pretrained(variant: str, seed: int) -> list[str]:  # stage 1 sees no mask: one for all that are few
-        first = root / f"{variant}_{few[0]}_{seed}" / "autoencoder"
-        return ["--STAGE=2", f"--PRETRAINED={first / 'pretrained.pt'}"]
+    def add_all(percent: int, seed: int, two_stages: list[str]) -> None:
+        add("full", percent, seed, *two_stages)
+        add("sparse", percent, seed, *two_stages, "--SPARSE=True")
+        add("scratch", percent, seed, *one_stage)
 
-    few = [percent for percent in LABELS if percent < 100]
-    for percent in LABELS:
-        budget = long if percent in few else short
-        for seed in SEEDS:
-            for variant, own in (("full", []), ("sparse", ["--SPARSE=True"])):
-                again = pretrained(variant, seed) if percent in few[1:] else []
-                add(variant, percent, seed, *budget, *own, *again)
-            add("scratch", percent, seed, *one_stage)
-    again = pretrained("full", SEEDS[0]) if few else []
-    add("frozen", 100, SEEDS[0], *long, *again, "--FINETUNE=frozen")
+    for seed in SEEDS:
+        add_all(100, seed, short)
+    add_all(10, SEEDS[0], long)
+    pretrained = root / f"full_10_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
+    add("frozen", 100, SEEDS[0], *long, "--STAGE=2", f"--PRETRAINED={pretrained}", "--FINETUNE=frozen")
     add("frozen_plain", 100, SEEDS[0], *long, *classic)
     return runs
 
@@ -202,8 +196,8 @@ def train(run: Run, root: Path) -> None:
     Raises UserError if what is there was trained with other constants.
     """
     folder, script = root / run.folder, find_rows(root)[run.row].script
-    asked = dict(option.removeprefix("--").partition("=")[::2] for option in [*run.options, *OPTIONS])
-    options = [*run.options, *OPTIONS, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"]
+    asked = dict(option.removeprefix("--").split("=", 1) for option in run.options)
+    options = [*run.options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={folder}", f"--DEVICE={DEVICE}"]
     done = next(iter(folder.glob("*/last.pt")), None)
     if done:
         saved = load(done)

@@ -3,8 +3,6 @@
     python train_unet.py                      # DATA_ROOT, the official training split
     python train_unet.py --RESUME=True        # go on after an interruption
     torchrun --nproc_per_node=2 train_unet.py # several devices
-    python train_unet.py --ROW="UNET distilled" --START=checkpoints/unet/best.pt \
-        --TEACHER=checkpoints/clip_finetuned/best.pt --EPOCHS=18 --LEARNING_RATE=1e-3
 
 Writes checkpoints/unet/{best.pt, last.pt, log.csv, curves.png, progress.png}. README.md says how long it takes and
 which number to expect; `python evaluate.py` measures it.
@@ -25,18 +23,14 @@ from utils.config import (
 import torch
 
 from models.unet import UNet
-from utils.checkpoint import classes_of, load, load_state
-from utils.classes import Classes
+from utils.checkpoint import load, load_state
 from utils.device import pick_device
-from utils.distributed import distributed, is_main
-from utils.errors import UserError
+from utils.distributed import distributed
 from utils.figures.grids import draw_progress
 from utils.figures.plots import plot_curves
 from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
-from utils.rows import folder_of, load_model
 from utils.scoring.by_class import predictor, validate
-from utils.training.distill import HEADS, Teacher, distillation_loss, drop_heads
 from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
 
@@ -54,11 +48,6 @@ BLOCKS = 1  # residual blocks per encoder level
 STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
 DROPOUT = 0.1  # of channels at the coarsest level
 START = ""  # a checkpoint of the same network to go on from, e.g. with another augmentation or size
-ROW = ""  # a new name keeps the weights as a row of their own; "UNET distilled" is one of the table's
-# distillation
-TEACHER = ""  # a checkpoint of train_clip.py, whose tokens and classes are predicted too
-TEACHER_WEIGHT = 1.0  # of that loss, beside the masks'
-TEACHER_SCALE = 1.4  # of the size at which the U-Net sees the same pictures
 # augmentation
 SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
@@ -90,12 +79,10 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
-    require_positive(constants, "TEACHER_WEIGHT", "TEACHER_SCALE")
     require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "LABEL_SMOOTHING", "COLOUR", "ERASE", "PASTE", "ROUGH")
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    folder = Path(CHECKPOINTS) / folder_of(ROW, "unet")
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -103,8 +90,7 @@ def main() -> None:
         train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
         val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
 
-        # 2. Model, and the teacher whose tokens it predicts as well.
-        teacher = load_teacher(train.classes, device) if TEACHER else None
+        # 2. Model.
         arguments = {
             "classes": len(train.classes),
             "width": WIDTH,
@@ -114,11 +100,9 @@ def main() -> None:
             "stem_stride": STEM_STRIDE,
             "dropout": DROPOUT,
         }
-        if teacher:
-            arguments["teacher_channels"] = teacher.channels
         model = UNet(**arguments)
         if START:
-            load_state(model, load(START)["weights"], START, ignore=HEADS)
+            load_state(model, load(START)["weights"], START)
         if COMPILE:
             model.compile()
 
@@ -126,21 +110,16 @@ def main() -> None:
         def compute_loss(model, batch, generator, progress):
             size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
             images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH)
-            inputs = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
-            if not teacher:
-                return segmentation_loss(model(inputs), masks, LABEL_SMOOTHING)
-            logits, predicted = model(inputs, with_tokens=True)
-            loss = segmentation_loss(logits, masks, LABEL_SMOOTHING)
-            return loss + TEACHER_WEIGHT * distillation_loss(logits, predicted, teacher(images))
+            return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks, LABEL_SMOOTHING)
 
         # 4. Train; validation is exactly as evaluate.py does it.
         about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
-        best = fit(
+        fit(
             model,
             train,
             compute_loss,
             lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
-            folder=folder,
+            folder=Path(CHECKPOINTS) / "unet",
             about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
             classes=train.classes,
             constants=constants,
@@ -148,18 +127,6 @@ def main() -> None:
             draw=plot_curves,
             show=lambda model, path: draw_progress(predictor(model, IMAGENET_MEAN, IMAGENET_STD), val, device, path),
         )
-
-        # 5. The layers that predict the teacher's tokens have done their work.
-        if teacher and is_main():
-            drop_heads(best)
-
-
-def load_teacher(classes: Classes, device: torch.device) -> Teacher:
-    """The CLIP model in the checkpoint TEACHER. Raises UserError if it is of other classes."""
-    model, content = load_model(TEACHER, "clip", device)
-    if classes_of(content).names != classes.names:
-        raise UserError(f"TEACHER = {TEACHER} knows {classes_of(content).names}; the data has {classes.names}")
-    return Teacher(model, TEACHER_SCALE)
 
 
 if __name__ == "__main__":

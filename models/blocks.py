@@ -86,16 +86,10 @@ class Decoder(nn.Module):
         self.merge = nn.ModuleList(ResidualBlock((1 + skips) * fine, fine) for fine, _ in pairs)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        return self.maps(features)[0]
-
-    def maps(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The map of every level on the way up, finest first; the coarsest is as it came."""
         x = features[-1]
-        maps = [x]
         for reduce, merge, skip in zip(self.reduce, self.merge, reversed(features[:-1]), strict=True):
             x = reduce(x)
             with torch.autocast(x.device.type, enabled=False):  # which, on a CPU, would go to fp32 and back
                 x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = merge(torch.cat([x, skip], dim=1) if self.skips else x)
-            maps.append(x)
-        return maps[::-1]
+        return x

@@ -29,7 +29,6 @@ training/         from batches to weights
     fit           the loop: epochs, averaged weights, checkpoints, exact resume
     losses        cross-entropy + soft Dice with void pixels
     reconstruction  hidden patches and the loss on them
-    distill       the tokens of a trained encoder, as a further target
     rates         learning rates that differ within a model
     simulated_clicks  a person who clicks, for the training of PointCLIP
 

@@ -56,14 +56,9 @@ TUNE = (
     'train_clip.py --ROW="CLIP fine-tuned" --AUGMENT_FEATURES=False --FREEZE_ENCODER=False'
     " --START=checkpoints/clip/best.pt"
 )
-DISTIL = (
-    'train_unet.py --ROW="UNET distilled" --START=checkpoints/unet/best.pt'
-    " --TEACHER=checkpoints/clip_finetuned/best.pt --EPOCHS=18 --LEARNING_RATE=1e-3"
-)
 
 ROWS = (
     Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),
-    Declared("UNET distilled", "unet", "UNet", ByClass, DISTIL, "#56B4E9", (1.0, 1.2), own_folder="unet_distilled"),
     Declared("Autoencoder", "autoencoder", "AutoencoderSegmenter", ByClass, "train_autoencoder.py", "#E69F00", TWO),
     Declared("CLIP", "clip", "CLIPCNN", ByClass, "train_clip.py", "#009E73"),
     Declared("CLIP fine-tuned", "clip", "CLIPCNN", ByClass, TUNE, "#D55E00", own_folder="clip_finetuned"),
