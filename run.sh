@@ -23,15 +23,15 @@ fi
 # 3. The main job, small enough for two cores. Encoders come from the local Hugging Face cache; nothing is downloaded.
 export PETS_ROOT=data/synthetic HF_HUB_OFFLINE=1
 here="--CHECKPOINTS=checkpoints/synthetic"
-small="$here --IMAGE_SIZE=96 --BATCH_SIZE=8 --EMA_DECAY=0.95 --VALIDATE_EVERY=6"
+small="$here --BATCH_SIZE=8 --EMA_DECAY=0.95 --VALIDATE_EVERY=12"
 small="$small --SCALE=0.9,1.2 --ROTATION=5 --COLOUR=0.3"  # drawings are more alike than photos
-unet="--SMALL_SIZE=48 --SMALL_SHARE=0.7 --WIDTH=16 --ERASE=0"
-clip="--FALLBACK=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
+unet="--IMAGE_SIZE=96 --SMALL_SIZE=48 --SMALL_SHARE=0.7 --WIDTH=16 --MAX_WIDTH=64 --ERASE=0"
+clip="--IMAGE_SIZE=80 --FALLBACK=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
 python data/prepare.py --SYNTHETIC=True
 python train_unet.py $small $unet --EPOCHS=30
-python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=6 --EPOCHS=30
+python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=6 --EPOCHS=24
 python train_clip.py $small $clip --ZOOM=False --EPOCHS=24
 python train_clip.py $small $clip --PROMPT=point --EPOCHS=9
 pictures=images/synthetic
 python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures \
-    --CLICKS="PointCLIP,CLIP look-up,disk,everything"
+    --CLICKS="PointCLIP,CLIP look-up,disk,everything" --PICTURES=20
