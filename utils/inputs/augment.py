@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from utils.classes import VOID
 from utils.inputs.degrade import degrade
-from utils.inputs.geometry import random_affine, sample, uniform
+from utils.inputs.geometry import random_affine, sample, sampling_grid, uniform
 from utils.inputs.paste import compose
 
 EDGES = ("grey", "mirror")  # what lies beyond a picture's edge
@@ -44,7 +44,7 @@ def augment(
     """
     batch = images, masks
     theta = random_affine(len(images), generator, scale, rotation)
-    grid = F.affine_grid(theta.to(images.device), (len(images), 3, size, size), False)
+    grid = sampling_grid(theta, size, images.device)
     padding = "reflection" if edge == "mirror" else "zeros"
     # Shifted so that the zeros outside of the picture are grey, and void in the mask.
     images = sample(images.float() / 255 - 0.5, grid, theta, padding) + 0.5

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.geometry import noise, random_affine, sample, uniform
+from utils.inputs.geometry import noise, random_affine, sample, sampling_grid, uniform
 
 
 def compose(
@@ -39,7 +39,7 @@ def compose(
         chosen = torch.randint(len(images), (count,), generator=generator)
         there = ((number > animal) & (boxes[chosen, 2] > 0)).float().to(device).view(-1, 1, 1, 1)
         theta = _place(boxes[chosen], generator, share)
-        grid = F.affine_grid(theta.to(device), (count, 4, size, size), False)
+        grid = sampling_grid(theta, size, device)
         moved = sample(layers[chosen], grid, theta)
         canvas = canvas + moved[:, 3:] * there * (moved[:, :3] + 0.5 - canvas)
         label = F.grid_sample(masks[chosen], grid, "nearest", "zeros", False)
@@ -80,7 +80,7 @@ def _background(plates: torch.Tensor, generator: torch.Generator, size: int, cou
     """Backgrounds at random scales, mirrored at their edges, or plain gradients: (count, 3, size, size) in 0..1."""
     chosen = torch.randint(len(plates), (count,), generator=generator)
     theta = random_affine(count, generator, (0.5, 3.0), 15.0)
-    grid = F.affine_grid(theta.to(plates.device), (count, 3, size, size), False)
+    grid = sampling_grid(theta, size, plates.device)
     backgrounds = F.grid_sample(plates[chosen], grid, "bilinear", "reflection", False)
     is_plain = torch.rand(count, generator=generator) < plain
     number = int(is_plain.sum())
