@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from conftest import REPOSITORY, script_environment
 
 import train_unet
 from utils import config
-from utils.device import pick_device
+from utils.device import autocast, pick_device
 from utils.errors import UserError
 
 SOURCE = '''"""Train a thing.
@@ -213,3 +214,24 @@ def test_a_gpu_without_a_number_is_the_first(monkeypatch, name, number):
     monkeypatch.setattr(torch, "empty", lambda *size, device: None)  # as if there were one
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert pick_device(name) == torch.device(name) and chosen == [number]
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_bf16_is_only_used_where_the_hardware_multiplies_it(hardware, monkeypatch):
+    """PyTorch emulates it too: on x86 with AVX512 alone, and on GPUs before Ampere."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: hardware)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: hardware | including_emulation
+    )
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: (kind, enabled))  # there may be no GPU
+    for kind in ("cpu", "cuda"):
+        assert autocast(torch.device(kind)) == (kind, hardware)
+        assert autocast(torch.device(kind), "bf16") == (kind, True)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")
+def test_bf16_is_used_on_this_cpu_where_linux_names_it_among_the_flags():
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split()
+    with autocast(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") is bool({"avx512_bf16", "bf16"} & set(flags))

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 from contextlib import suppress
 
 import torch
@@ -31,9 +32,16 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
     """PRECISION constant -> context: "bf16", "fp32"; "auto" is bf16 where the hardware multiplies it."""
     if precision == "auto":
         on_gpu = device.type == "cuda"
-        fast = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_multiplies_bf16()
         precision = "bf16" if fast else "fp32"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Not the same as "supports": x86 with AVX512 alone computes bf16 in several steps, slower than fp32."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported()
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _keep_freed_memory() -> None:
