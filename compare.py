@@ -6,10 +6,10 @@
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
 autoencoder: pretrained, then trained on; likewise with sparse convolutions in stage 1; the same network from scratch
-with the same total of epochs; these three again with a tenth of the masks; pretrained and frozen; the classic
-autoencoder, frozen.
+with the same total of epochs; these three with all masks and with few; pretrained and frozen; the classic autoencoder,
+frozen.
 seeds: short trainings of the U-Net, the autoencoder and CLIP on kept features, which differ in the seed alone.
-A comparison that was stopped goes on where it was.
+A comparison that was stopped goes on where it was. Lines of the CSV with another budget, size or seed stay.
 """
 
 import importlib
@@ -29,7 +29,7 @@ from utils.checkpoint import load
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import plot_label_efficiency
-from utils.files import write_csv
+from utils.files import read_csv, write_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.rows import find_rows, load_row
 from utils.scoring.metrics import scores
@@ -37,11 +37,16 @@ from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # CLIP's: hub id or folder
-IMAGE_SIZE = 0  # 0: clip 256, autoencoder 64, seeds 64 and CLIP twice that; for CLIP a multiple of its patch size
-EPOCHS = 0  # 0: clip 3, autoencoder 60, seeds 12 and CLIP a quarter of that
-PRETRAIN_EPOCHS = 10  # of the autoencoder's, those of stage 1; with all masks, the fewer the better
-LONG_PRETRAIN_EPOCHS = 30  # the same with a tenth of the masks, and where the encoder stays as stage 1 left it
+IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 and CLIP twice that; for CLIP a multiple of its patch size
+EPOCHS = 0  # 0: clip 3, autoencoder 20, seeds 12 and CLIP a quarter of that
 SEEDS = (0, 1, 2)  # of seeds, and of the autoencoder's full, sparse and scratch
+# of the autoencoder
+LABELS = (100, 10, 5, 1)  # percent of the masks that full, sparse and scratch see
+PRETRAIN_EPOCHS = 4  # of EPOCHS, those of stage 1; with all masks, the fewer the better
+LONG_PRETRAIN_EPOCHS = 10  # the same with fewer masks, and where the encoder stays as stage 1 left it
+WIDTH = 16  # channels of the finest level
+BATCH_SIZE = 32
+# run
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
 RESULTS = "results"  # folder of the CSV
@@ -73,7 +78,7 @@ class Comparison:
 def main(arguments: list[str]) -> None:
     comparisons = {
         "clip": Comparison(256, 3, clip_runs),
-        "autoencoder": Comparison(64, 60, autoencoder_runs, plot_label_efficiency),
+        "autoencoder": Comparison(96, 20, autoencoder_runs, plot_label_efficiency),
         "seeds": Comparison(64, 12, seed_runs),
     }
     if len(arguments) != 1 or arguments[0] not in comparisons:
@@ -82,21 +87,31 @@ def main(arguments: list[str]) -> None:
     (name,) = arguments
     comparison = comparisons[name]
     size, epochs = IMAGE_SIZE or comparison.size, EPOCHS or comparison.epochs
-    root, path, lines = Path(CHECKPOINTS) / name, Path(RESULTS) / f"{name}.csv", []
+    root, path = Path(CHECKPOINTS) / name, Path(RESULTS) / f"{name}.csv"
     for run in comparison.runs(root, size, epochs):
         print(f"--- {name}: {run.folder}", flush=True)
         train(run, root)
         numbers, images = score(run.row, root / run.folder)
-        lines.append({**run.about, **numbers, "epochs": str(run.epochs), "images": str(images)})
+        line = {**run.about, **numbers, "epochs": str(run.epochs), "images": str(images)}
+        lines = merged(line, read_csv(path), [*run.about, "epochs", "images"])
         write_csv(lines, path)
     tables = {name: markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))}
     if "seed" in run.about:
-        tables[f"{name} spread"] = spread_table(lines, [column for column in run.about if column != "seed"])
+        same = [column for column in (*run.about, "epochs") if column != "seed"]
+        tables[f"{name} spread"] = spread_table(lines, same)
     print("\n\n".join(tables.values()) + f"\nwrote {path}")
     if comparison.draw:
         comparison.draw(lines, Path(IMAGES) / "labels.png")
     if README:
         write_between_markers(README, tables)
+
+
+def merged(line: dict[str, str], lines: list[dict[str, str]], key: list[str]) -> list[dict[str, str]]:
+    """The lines with a new one at the end, or in place of the one that is the same in the columns `key`."""
+    by_key = {tuple(old.get(column, "") for column in key): old for old in lines}
+    by_key[tuple(line[column] for column in key)] = line
+    columns = dict.fromkeys(column for each in by_key.values() for column in each)
+    return [{column: each.get(column, "") for column in columns} for each in by_key.values()]
 
 
 def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
@@ -106,9 +121,10 @@ def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
         groups[tuple(line[column] for column in columns)].append(float(line["miou"]))
     table = []
     for shared, mious in groups.items():
+        numbers = {"seeds": str(len(mious)), "mean": f"{mean(mious):.4f}"}
         if len(mious) > 1:
-            numbers = {"seeds": str(len(mious)), "mean": f"{mean(mious):.4f}", "deviation": f"{stdev(mious):.4f}"}
-            table.append(dict(zip(columns, shared, strict=True)) | numbers)
+            numbers["deviation"] = f"{stdev(mious):.4f}"
+        table.append(dict(zip(columns, shared, strict=True)) | numbers)
     titles = {column: column.replace("_", " ") for column in columns}
     titles |= {"seeds": "seeds", "mean": "mean mIoU", "deviation": "standard deviation"}
     return markdown_table(titles, table, len(columns))
@@ -138,24 +154,27 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
     )
     one_stage = ["--FINETUNE=scratch", "--PRETRAIN_EPOCHS=0", f"--EPOCHS={epochs}"]
     classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False"]
+    few = [percent for percent in LABELS if percent < 100]
     runs = []
 
     def add(variant: str, percent: int, seed: int, *options: str) -> None:
-        about = {"variant": variant, "labels_percent": str(percent), "seed": str(seed)}
+        about = {"variant": variant, "labels_percent": str(percent), "size": str(size), "width": str(WIDTH)}
         options = [*options, f"--LABELS_PERCENT={percent}", f"--SEED={seed}"]
         options += [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}"]
-        runs.append(Run("Autoencoder", f"{variant}_{percent}_{seed}", about, epochs, options))
+        options += [f"--WIDTH={WIDTH}", f"--BATCH_SIZE={BATCH_SIZE}"]
+        runs.append(Run("Autoencoder", f"{variant}_{percent}_{seed}", {**about, "seed": str(seed)}, epochs, options))
 
-    def add_all(percent: int, seed: int, two_stages: list[str]) -> None:
-        add("full", percent, seed, *two_stages)
-        add("sparse", percent, seed, *two_stages, "--SPARSE=True")
-        add("scratch", percent, seed, *one_stage)
+    def stage_1_of(variant: str, seed: int) -> list[str]:  # it sees no mask: the longer one is the same for all
+        pretrained = root / f"{variant}_{few[0]}_{seed}" / "autoencoder" / "pretrained.pt"
+        return ["--STAGE=2", f"--PRETRAINED={pretrained}"]
 
-    for seed in SEEDS:
-        add_all(100, seed, short)
-    add_all(10, SEEDS[0], long)
-    pretrained = root / f"full_10_{SEEDS[0]}" / "autoencoder" / "pretrained.pt"  # stage 1 has seen no mask
-    add("frozen", 100, SEEDS[0], *long, "--STAGE=2", f"--PRETRAINED={pretrained}", "--FINETUNE=frozen")
+    for percent in LABELS:
+        for seed in SEEDS:
+            for variant, own in (("full", []), ("sparse", ["--SPARSE=True"])):
+                shared = stage_1_of(variant, seed) if percent in few[1:] else []
+                add(variant, percent, seed, *(long if percent in few else short), *own, *shared)
+            add("scratch", percent, seed, *one_stage)
+    add("frozen", 100, SEEDS[0], *long, *(stage_1_of("full", SEEDS[0]) if few else []), "--FINETUNE=frozen")
     add("frozen_plain", 100, SEEDS[0], *long, *classic)
     return runs
 

@@ -54,7 +54,7 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     markers = "<!-- autoencoder -->\n<!-- /autoencoder -->\n<!-- autoencoder spread -->\n<!-- /autoencoder spread -->\n"
     (tmp_path / "README.md").write_text(markers)
     options = (f"--DATA_ROOT={oxford_root}", "--IMAGE_SIZE=32", "--EPOCHS=3", "--PRETRAIN_EPOCHS=1")
-    options += ("--LONG_PRETRAIN_EPOCHS=2", "--SEEDS=0,1")
+    options += ("--LONG_PRETRAIN_EPOCHS=2", "--SEEDS=0,1", "--LABELS=100,10,5", "--WIDTH=8")
     done = run_script("compare.py", "autoencoder", *options, "--README=README.md")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "results" / "autoencoder.csv") as file:
@@ -63,6 +63,9 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
         *((variant, "100", "0") for variant in ("full", "sparse", "scratch")),
         *((variant, "100", "1") for variant in ("full", "sparse", "scratch")),
         *((variant, "10", "0") for variant in ("full", "sparse", "scratch")),
+        *((variant, "10", "1") for variant in ("full", "sparse", "scratch")),
+        *((variant, "5", "0") for variant in ("full", "sparse", "scratch")),
+        *((variant, "5", "1") for variant in ("full", "sparse", "scratch")),
         ("frozen", "100", "0"),
         ("frozen_plain", "100", "0"),
     ]
@@ -70,31 +73,36 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert (tmp_path / "images" / "labels.png").exists()
     full = [float(line["miou"]) for line in lines if line["variant"] == "full" and line["labels_percent"] == "100"]
     spread = (tmp_path / "README.md").read_text().split("<!-- autoencoder spread -->\n")[1].splitlines()
-    assert len(spread) == 2 + 3 + 1  # a line each of full, sparse and scratch
-    cells = [cell.strip() for cell in spread[2].strip("|").split("|")]
-    assert cells == ["full", "100", "2", f"{sum(full) / 2:.4f}", f"{abs(full[0] - full[1]) / 2**0.5:.4f}"]
+    assert len(spread) == 2 + 3 * 3 + 2 + 1  # full, sparse and scratch at three shares, both frozen ones
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in spread[2:-1]]
+    mean_and_deviation = [f"{sum(full) / 2:.4f}", f"{abs(full[0] - full[1]) / 2**0.5:.4f}"]
+    assert cells[0] == ["full", "100", "32", "8", "3", "2", *mean_and_deviation]
+    assert cells[-1] == ["frozen_plain", "100", "32", "8", "3", "1", lines[-1]["miou"], "–"]
 
     folder = tmp_path / "checkpoints" / "compare" / "autoencoder"
     runs = {path.parts[-3]: load(path) for path in folder.glob("*/autoencoder/last.pt")}
-    long = ("full_10_0", "sparse_10_0", "frozen_100_0", "frozen_plain_100_0")
+    long = [name for name in runs if "_100_" not in name or name.startswith("frozen")]
     assert {name: run["epoch"] for name, run in runs.items()} == {
         name: 3 if name.startswith("scratch") else 1 if name in long else 2 for name in runs
     }
-    assert runs["full_10_0"]["pretrained"] == runs["frozen_100_0"]["pretrained"]
+    assert len({runs[name]["pretrained"] for name in ("full_10_0", "full_5_0", "frozen_100_0")}) == 1
+    assert {run["arguments"]["width"] for run in runs.values()} == {8}
     assert runs["sparse_10_0"]["constants"]["SPARSE"] and not runs["full_10_0"]["constants"]["SPARSE"]
-    # two seeds and the long one, plain and sparse; the classic one; none
-    assert len({run["pretrained"] for run in runs.values()}) == 8
-    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 7
+    # two seeds, short and long, plain and sparse; the classic one; none
+    assert len({run["pretrained"] for run in runs.values()}) == 10
+    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 9
 
-    again = run_script("compare.py", "autoencoder", *options)
+    again = run_script("compare.py", "autoencoder", *options[:-3], "--SEEDS=0", "--LABELS=10", "--WIDTH=8")
     assert again.returncode == 0 and "epoch 1/" not in again.stdout
+    with open(tmp_path / "results" / "autoencoder.csv") as file:
+        assert list(csv.DictReader(file)) == lines  # those of the other seed and the other shares too
     (folder / "full_100_1" / "autoencoder" / "last.pt").unlink()  # as if it had been stopped after stage 1
     resumed = run_script("compare.py", "autoencoder", *options)
     assert resumed.returncode == 0 and "epoch 1/2" in resumed.stdout and "epoch 1/1" not in resumed.stdout
     short = run_script("compare.py", "autoencoder", "--EPOCHS=3", "--PRETRAIN_EPOCHS=3")
     assert short.returncode == 1 and "PRETRAIN_EPOCHS = 3: must be in 1 .. 2" in short.stderr
-    short = run_script("compare.py", "autoencoder", "--EPOCHS=20")
-    assert short.returncode == 1 and "LONG_PRETRAIN_EPOCHS = 30: must be in 1 .. 19" in short.stderr
+    short = run_script("compare.py", "autoencoder", "--EPOCHS=10")
+    assert short.returncode == 1 and "LONG_PRETRAIN_EPOCHS = 10: must be in 1 .. 9" in short.stderr
 
 
 @pytest.mark.slow
@@ -119,7 +127,7 @@ def test_seeds_differ_in_nothing_else_and_the_spread_is_theirs(run_script, oxfor
     for row, first, second in zip(spread, lines[::2], lines[1::2], strict=True):
         mious = [float(line["miou"]) for line in (first, second)]
         cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert cells[:3] == [first["model"], first["size"], "2"]
-        assert cells[3:] == [f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"]
+        assert cells[:4] == [first["model"], first["size"], first["epochs"], "2"]
+        assert cells[4:] == [f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"]
     short = run_script("compare.py", "seeds", "--EPOCHS=1")
     assert short.returncode == 1 and "EPOCHS = 1: must be in 2" in short.stderr

@@ -1,5 +1,6 @@
 """Figures drawn from numbers, and grids of pictures."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -140,21 +141,28 @@ def plot_robustness(lines: Sequence[dict[str, str]], level_names: dict[str, str]
 
 
 def plot_label_efficiency(lines: list[dict], path: Path) -> None:
-    """mIoU against the share of masks used, a dot per run: lines of results/autoencoder.csv."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    looks = {"full": ("o", "#E69F00", 0.97), "sparse": ("D", "#D55E00", 1.0), "scratch": ("s", "#0072B2", 1.03)}
+    """mIoU against the share of masks used, a dot per run, a panel per budget: lines of results/autoencoder.csv."""
+    looks = {"full": ("o", "#E69F00", 0.94), "sparse": ("D", "#D55E00", 1.0), "scratch": ("s", "#0072B2", 1.06)}
     looks |= {"frozen": ("^", "#999999", 1.0), "frozen_plain": ("v", "#555555", 1.0)}
-    for variant, (marker, colour, shift) in looks.items():
-        runs = [line for line in lines if line["variant"] == variant]
-        percents = [float(line["labels_percent"]) * shift for line in runs]  # side by side
-        values = [float(line["miou"]) for line in runs]
-        axes.scatter(percents, values, marker=marker, color=colour, label=variant.replace("_", ", "))
-        means = {x: [v for p, v in zip(percents, values, strict=True) if p == x] for x in sorted(set(percents))}
-        axes.plot(list(means), [sum(group) / len(group) for group in means.values()], color=colour, linewidth=1)
-    axes.set(xscale="log", xlabel="masks used, % of the training split", ylabel="test mIoU")
-    axes.set_xticks([10, 100], ["10", "100"])
-    axes.minorticks_off()
-    figure.legend(loc="outside right center")
+    panels = defaultdict(list)
+    for line in lines:
+        panels[f"{line['size']} px, width {line['width']}, {line['epochs']} epochs"].append(line)
+    size = (2.4 + 4 * len(panels), 3.4)
+    figure, row = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+    shares = sorted({float(line["labels_percent"]) for line in lines})
+    for axes, (title, panel) in zip(row[0], panels.items(), strict=True):
+        for variant, (marker, colour, shift) in looks.items():
+            runs = [line for line in panel if line["variant"] == variant]
+            percents = [float(line["labels_percent"]) * shift for line in runs]  # side by side
+            values = [float(line["miou"]) for line in runs]
+            axes.scatter(percents, values, 20, marker=marker, color=colour, label=variant.replace("_", ", "))
+            means = {x: [v for p, v in zip(percents, values, strict=True) if p == x] for x in sorted(set(percents))}
+            axes.plot(list(means), [sum(group) / len(group) for group in means.values()], color=colour, linewidth=1)
+        axes.set(xscale="log", xlabel="masks used, % of the training split", title=title)
+        axes.set_xticks(shares, [f"{share:g}" for share in shares])
+        axes.minorticks_off()
+    row[0, 0].set_ylabel("test mIoU")
+    figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside right center")
     save_figure(figure, path)
 
 
