@@ -6,6 +6,7 @@
     python evaluate.py --README=README.md,results/README.md   # also write the tables of these files anew
     python evaluate.py --CLICKS="PointCLIP,CLIP look-up,disk,everything"   # also IoU against clicks, and baselines
     python evaluate.py --ROBUSTNESS=True --PICTURES=500 # on corrupted pictures, 8 kinds at 10 levels each
+    python evaluate.py --SPEED=True --PICTURES=64       # measure the table's img/s again, while nothing else runs
     torchrun --nproc_per_node=2 evaluate.py             # the same numbers, shared work
 
 A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md.
@@ -30,6 +31,7 @@ from utils.errors import UserError
 from utils.figures.grids import centre_of_thing, draw_corrupted, draw_examples
 from utils.figures.overlays import save_mask
 from utils.figures.plots import plot_clicks, plot_confusions, plot_robustness, plot_scores
+from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples
 from utils.inputs.perturbations import PERTURBATIONS
@@ -38,9 +40,10 @@ from utils.rows import ZOOM_OPTIONS, find_rows, load_rows
 from utils.scoring.click_baselines import baselines
 from utils.scoring.click_curves import click_table, score_clicks
 from utils.scoring.error_analysis import confusions_of, error_table, per_image_lines
-from utils.scoring.results import merge_lines, result_line, result_table
+from utils.scoring.results import merge_lines, result_line, result_table, scales_of
 from utils.scoring.robustness import robustness_table, score_robustness
 from utils.scoring.row import Row
+from utils.scoring.speed import images_per_second
 from utils.tables import markdown_table, write_between_markers
 
 # data
@@ -58,7 +61,9 @@ CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture
 ROBUSTNESS = False
 PERTURB = tuple(PERTURBATIONS)  # some of utils/inputs/perturbations.py
 LEVELS = tuple(range(10))  # 0 is the picture as it is
-PICTURES = 0  # with CLICKS or ROBUSTNESS: a random subset of so many, always the same; 0: the whole split
+# instead: time what results.csv has of this split again, row after row, three times; the median becomes its img/s
+SPEED = False
+PICTURES = 0  # with CLICKS, ROBUSTNESS or SPEED: a random subset of so many, always the same; 0: the whole split
 # run
 BATCH_SIZE = 16  # changes no number
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -85,6 +90,9 @@ def main() -> None:
         rows, missing = rows_for(samples, device)
         if ROBUSTNESS:
             score_corrupted(rows, missing, some_of(samples))
+            return
+        if SPEED:
+            time_again(rows, some_of(samples))
             return
         lines, per_image = [], []
         for row in rows:
@@ -173,18 +181,46 @@ def report(
     results, of_pictures = Path(RESULTS) / "results.csv", Path(RESULTS) / "per_image.csv"
     bars, matrices = Path(IMAGES) / "results.png", Path(IMAGES) / "confusion.png"
 
-    def here(line: dict[str, str]) -> bool:
-        return (line.get("data"), line["split"]) == (data, SPLIT)
-
-    known = list(filter(here, merge_lines(lines, results, order)))  # with those that were scored earlier
-    errors = list(filter(here, merge_lines(per_image, of_pictures, order, ("model", "data", "split"))))
+    known = of_this_split(merge_lines(lines, results, order))  # with those that were scored earlier
+    errors = of_this_split(merge_lines(per_image, of_pictures, order, ("model", "data", "split")))
     plot_scores(known, bars)
     plot_confusions(confusions_of(errors, classes), matrices)
     if README:
-        unscored = [name for name in order if name not in {line["model"] for line in known}]
-        tables = {f"results {data}": result_table(known, unscored)}
+        tables = {f"results {data}": result_table(known, unscored(known))}
         write_between_markers(README, tables | {f"errors {data}": markdown_table(*error_table(errors))})
     print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
+
+
+def of_this_split(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return [line for line in lines if (line.get("data"), line["split"]) == (data_name(DATA_ROOT), SPLIT)]
+
+
+def unscored(known: Sequence[dict[str, str]]) -> list[str]:
+    """The rows without a line."""
+    return [name for name in find_rows(CHECKPOINTS) if name not in {line["model"] for line in known}]
+
+
+def time_again(rows: Sequence[Row], samples: Sequence[Sample]) -> None:
+    """The column img/s of results.csv and of README's table, of all lines of these rows in one run."""
+    path, by_name = Path(RESULTS) / "results.csv", {row.name: row for row in rows}
+    lines = [line for line in of_this_split(read_csv(path)) if line["model"] in by_name]
+    if not lines:
+        raise UserError(f"{path} has no line of these rows on {data_name(DATA_ROOT)}, {SPLIT}: score them first")
+    contest, names = [], {sample.name for sample in samples}
+    for line in lines:
+        row = by_name[line["model"]]
+        if line["scales"] != scales_of(row):
+            raise UserError(f"{path}: {row.name} was scored at {line['scales']}, here it is set to {scales_of(row)}")
+        row.prepare(DATA_ROOT, line["flip"] == "1", BATCH_SIZE)
+        dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size, keep=names)
+        contest.append((row, line["flip"] == "1", dataset))
+    for line, speed in zip(lines, images_per_second(contest), strict=True):
+        line["images_per_second"] = f"{speed:.1f}"
+    known = of_this_split(merge_lines(lines, path, list(find_rows(CHECKPOINTS))))
+    table = result_table(known, unscored(known))
+    print(f"{table}\nwrote {path}")
+    if README:
+        write_between_markers(README, {f"results {data_name(DATA_ROOT)}": table})
 
 
 def some_of(samples: Sequence[Sample]) -> Sequence[Sample]:

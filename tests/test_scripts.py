@@ -14,6 +14,7 @@ from sklearn.metrics import jaccard_score
 from utils import checkpoint
 from utils.classes import PETS, VOID
 from utils.errors import UserError
+from utils.files import write_csv
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask
 from utils.rows import best_row
@@ -95,6 +96,24 @@ def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, 
     assert text.startswith(f"before\n<!-- {results} -->\n| model") and text.endswith(f"<!-- /{errors} -->\nafter\n")
     assert lines[0]["miou"] in text and "old" not in text
     assert re.search(r"\| CLIPSeg +\| ", text)  # not asked for and not measured: it keeps its line
+
+
+def test_speed_alone_is_measured_again_for_every_line(evaluate, run_script, trained, oxford_root, tmp_path):
+    evaluate(oxford_root, "--SPLIT=val")
+    _, before = evaluate(oxford_root, "--FLIP=True")
+    write_csv([{**line, "images_per_second": "?"} for line in before], tmp_path / "results" / "results.csv")
+    (tmp_path / "README.md").write_text("<!-- results Oxford-IIIT Pet -->\n<!-- /results Oxford-IIIT Pet -->\n")
+    stdout, after = evaluate(oxford_root, "--SPEED=True", "--PICTURES=4", "--README=README.md")
+    speeds = [line.pop("images_per_second") for line in after]
+    assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])  # the second line is of val
+    assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
+    assert f" {speeds[0]} |" in stdout and f" {speeds[2]} |" in (tmp_path / "README.md").read_text()
+
+    options = f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", "--ROWS=UNET", "--SPEED=True"
+    other = run_script("evaluate.py", *options, "--SCALES=1")
+    assert other.returncode == 1 and "UNET was scored at 1 1.4, here it is set to 1" in other.stderr
+    none = run_script("evaluate.py", *options, "--SPLIT=trainval")
+    assert none.returncode == 1 and "has no line of these rows" in none.stderr
 
 
 def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(run_script, oxford_root, trained):

@@ -31,9 +31,13 @@ def result_line(
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
     line = {"model": row.name, "flip": str(int(flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
     line |= {"data": data, "split": split, "images": images}
-    scales = {"scales": " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
-    return line | texts | scales
+    return line | texts | {"scales": scales_of(row)}
+
+
+def scales_of(row: Row) -> str:
+    """ "1 1.4 zoom": how a row looks at a picture, but for flip."""
+    return " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)
 
 
 def merge_lines(
