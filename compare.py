@@ -44,6 +44,7 @@ SEEDS = (0, 1, 2)  # of seeds, and of the autoencoder's full, sparse and scratch
 LABELS = (100, 10, 5, 1)  # percent of the masks that full, sparse and scratch see
 PRETRAIN_EPOCHS = 4  # of EPOCHS, those of stage 1; with all masks, the fewer the better
 LONG_PRETRAIN_EPOCHS = 10  # the same with fewer masks, and where the encoder stays as stage 1 left it
+FROZEN = True  # also train the two variants whose encoder stays as stage 1 left it
 WIDTH = 16  # channels of the finest level
 BATCH_SIZE = 32
 # run
@@ -174,8 +175,9 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
                 shared = stage_1_of(variant, seed) if percent in few[1:] else []
                 add(variant, percent, seed, *(long if percent in few else short), *own, *shared)
             add("scratch", percent, seed, *one_stage)
-    add("frozen", 100, SEEDS[0], *long, *(stage_1_of("full", SEEDS[0]) if few else []), "--FINETUNE=frozen")
-    add("frozen_plain", 100, SEEDS[0], *long, *classic)
+    if FROZEN:
+        add("frozen", 100, SEEDS[0], *long, *(stage_1_of("full", SEEDS[0]) if few else []), "--FINETUNE=frozen")
+        add("frozen_plain", 100, SEEDS[0], *long, *classic)
     return runs
 
 

@@ -92,8 +92,9 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert len({run["pretrained"] for run in runs.values()}) == 10
     assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 9
 
-    again = run_script("compare.py", "autoencoder", *options[:-3], "--SEEDS=0", "--LABELS=10", "--WIDTH=8")
-    assert again.returncode == 0 and "epoch 1/" not in again.stdout
+    few = ("--SEEDS=0", "--LABELS=10", "--WIDTH=8", "--FROZEN=False")
+    again = run_script("compare.py", "autoencoder", *options[:-3], *few)
+    assert again.returncode == 0 and "epoch 1/" not in again.stdout and "frozen_100_0" not in again.stdout
     with open(tmp_path / "results" / "autoencoder.csv") as file:
         assert list(csv.DictReader(file)) == lines  # those of the other seed and the other shares too
     (folder / "full_100_1" / "autoencoder" / "last.pt").unlink()  # as if it had been stopped after stage 1
