@@ -38,7 +38,7 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Not the same as "supports": x86 with AVX512 alone computes bf16 in several steps, slower than fp32."""
+    """Whether in one instruction; x86 with AVX512 but without its BF16 extension needs several, and fp32 is faster."""
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported()
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()
