@@ -61,7 +61,7 @@ CLICKS = ()  # PointCLIP,CLIP look-up,disk,everything: up to 20 clicks a picture
 ROBUSTNESS = False
 PERTURB = tuple(PERTURBATIONS)  # some of utils/inputs/perturbations.py
 LEVELS = tuple(range(10))  # 0 is the picture as it is
-# instead: time what results.csv has of this split again, row after row, three times; the median becomes its img/s
+# instead: time every line that results.csv has of this split again, in three rounds; the median becomes its img/s
 SPEED = False
 PICTURES = 0  # with CLICKS, ROBUSTNESS or SPEED: a random subset of so many, always the same; 0: the whole split
 # run
@@ -214,7 +214,10 @@ def time_again(rows: Sequence[Row], samples: Sequence[Sample]) -> None:
         row.prepare(DATA_ROOT, line["flip"] == "1", BATCH_SIZE)
         dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size, keep=names)
         contest.append((row, line["flip"] == "1", dataset))
-    for line, speed in zip(lines, images_per_second(contest), strict=True):
+    speeds = images_per_second(contest, BATCH_SIZE)
+    if not is_main():
+        return
+    for line, speed in zip(lines, speeds, strict=True):
         line["images_per_second"] = f"{speed:.1f}"
     known = of_this_split(merge_lines(lines, path, list(find_rows(CHECKPOINTS))))
     table = result_table(known, unscored(known))
@@ -265,7 +268,7 @@ def score_by_clicks(rows: Sequence[Row], samples: Sequence[Sample], device: torc
         if is_main():  # after every model, for they take long
             lines = merge_lines(new, path, list(takers), ("model", *about))
     if is_main():
-        lines = [line for line in lines if all(line[key] == value for key, value in about.items())]
+        lines = of_this_split(lines)
         plot_clicks(lines, Path(IMAGES) / "clicks.png")
         if README:
             write_between_markers(README, {f"clicks {about['data']}": click_table(lines)})

@@ -36,7 +36,7 @@ def result_line(
 
 
 def scales_of(row: Row) -> str:
-    """ "1 1.4 zoom": how a row looks at a picture, but for flip."""
+    """ "1 1.4 zoom": the scales of a row, and whether it has zoom, as results.csv has them."""
     return " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)
 
 

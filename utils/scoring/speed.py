@@ -22,13 +22,15 @@ from utils.scoring.row import Row
 from utils.timing import Race
 
 
-def images_per_second(rows: Sequence[tuple[Row, bool, SegmentationDataset]], rounds: int = 3) -> list[float]:
-    """Of every row, with flip or without, and its pictures: the median of rounds in which each has its turn."""
+def images_per_second(
+    rows: Sequence[tuple[Row, bool, SegmentationDataset]], batch_size: int, rounds: int = 3
+) -> list[float]:
+    """How many pictures a second each row scores, with flip or without: the median of rounds that time all in turn."""
     speeds = [[] for _ in rows]
     for _ in range(rounds):
         for found, (row, flip, dataset) in zip(speeds, rows, strict=True):
             started = time.perf_counter()
-            row.score(dataset, flip)
+            row.score(dataset, flip, batch_size=batch_size)
             found.append(len(dataset) / (time.perf_counter() - started))
     return [median(found) for found in speeds]
 
