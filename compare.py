@@ -45,6 +45,7 @@ LABELS = (100, 10, 5, 1)  # percent of the masks that full, sparse and scratch s
 PRETRAIN_EPOCHS = 4  # of EPOCHS, those of stage 1; with all masks, the fewer the better
 LONG_PRETRAIN_EPOCHS = 10  # the same with fewer masks, and where the encoder stays as stage 1 left it
 FROZEN = True  # also train the two variants whose encoder stays as stage 1 left it
+ENCODER_RATE = 1.0  # of the pretrained encoder in stage 2; less holds it back where epochs are few
 WIDTH = 16  # channels of the finest level
 BATCH_SIZE = 32
 # run
@@ -172,6 +173,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
     for percent in LABELS:
         for seed in SEEDS:
             for variant, own in (("full", []), ("sparse", ["--SPARSE=True"])):
+                own = [*own, f"--ENCODER_RATE={ENCODER_RATE}"]
                 shared = stage_1_of(variant, seed) if percent in few[1:] else []
                 add(variant, percent, seed, *(long if percent in few else short), *own, *shared)
             add("scratch", percent, seed, *one_stage)

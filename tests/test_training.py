@@ -443,6 +443,25 @@ def test_frozen_weights_are_neither_stored_nor_changed_and_the_others_are_both(t
     assert list(last["weights"]) == list(last["ema"]) == ["decoder.weight", "decoder.bias"]
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.998])
+def test_the_moving_average_forgets_the_start_of_a_short_run(tmp_path, decay):
+    weights = []
+
+    def watch(model, batch, generator, progress):
+        weights.append(model.decoder.weight.detach().clone())
+        return mean_square(model, batch, generator, progress)
+
+    trained = fit_frozen(tmp_path, compute_loss=watch, EPOCHS=10, EMA_DECAY=decay, LEARNING_RATE=0.1)
+    start, *steps = *weights, trained.decoder.weight.detach()
+    expected = steps[0]
+    for done, step in enumerate(steps[1:], 1):
+        share = max(1 - decay, 9 / (10 + done))  # of the newest weights
+        expected = (1 - share) * expected + share * step
+    averaged = checkpoint.load(tmp_path / "last.pt")["ema"]["decoder.weight"]
+    assert len(steps) == 20 and torch.allclose(averaged, expected, atol=1e-6)
+    assert (averaged - steps[-1]).norm() < 0.1 * (averaged - start).norm()
+
+
 def test_a_model_with_a_frozen_encoder_is_resumed_exactly(tmp_path):
     def stop(model):
         if validated:

@@ -122,7 +122,7 @@ class _Run:
 
 def _start(model: nn.Module, pictures: int, constants: dict, device: torch.device, groups: list[dict] | None) -> _Run:
     model.to(device, memory_format=torch.channels_last)
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(constants["EMA_DECAY"]), use_buffers=True)
+    ema = _averaged(model, constants["EMA_DECAY"])
     optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], constants)
     steps = constants["EPOCHS"] * max(pictures // constants["BATCH_SIZE"], 1)
     return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, constants["WARMUP"]))
@@ -208,6 +208,20 @@ def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device)
 def _mix(*numbers: int) -> int:
     """One well-mixed seed from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of the weights, with a lower decay in the first steps.
+
+    With `decay` alone, the random weights of the start would be a third of it after 1 / (1 - decay) steps.
+    """
+
+    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _) -> None:
+        steps = ema.n_averaged.item()  # on the CPU: reading it waits for no GPU
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averages, weights, steps)
+
+    ema = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return ema
 
 
 def _adamw(groups: list[dict], constants: dict) -> torch.optim.AdamW:
