@@ -154,6 +154,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         [f"--PRETRAIN_EPOCHS={pretrain}", f"--EPOCHS={epochs - pretrain}"]
         for pretrain in (PRETRAIN_EPOCHS, LONG_PRETRAIN_EPOCHS)
     )
+    rate = f"--ENCODER_RATE={ENCODER_RATE}"
     one_stage = ["--FINETUNE=scratch", "--PRETRAIN_EPOCHS=0", f"--EPOCHS={epochs}"]
     classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False"]
     few = [percent for percent in LABELS if percent < 100]
@@ -172,8 +173,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
 
     for percent in LABELS:
         for seed in SEEDS:
-            for variant, own in (("full", []), ("sparse", ["--SPARSE=True"])):
-                own = [*own, f"--ENCODER_RATE={ENCODER_RATE}"]
+            for variant, own in (("full", [rate]), ("sparse", [rate, "--SPARSE=True"])):
                 shared = stage_1_of(variant, seed) if percent in few[1:] else []
                 add(variant, percent, seed, *(long if percent in few else short), *own, *shared)
             add("scratch", percent, seed, *one_stage)

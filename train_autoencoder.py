@@ -89,7 +89,7 @@ LEARNING_RATE = 2e-3
 ENCODER_RATE = 0.5  # of LEARNING_RATE, for the pretrained encoder
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.998  # rises to this; the averaged weights are the ones that are kept
+EMA_DECAY = 0.998  # reached step by step; the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 # run

@@ -95,7 +95,7 @@ MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.995  # rises to this; the averaged weights are the ones that are kept
+EMA_DECAY = 0.995  # reached step by step; the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 # prediction
