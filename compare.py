@@ -154,9 +154,9 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         [f"--PRETRAIN_EPOCHS={pretrain}", f"--EPOCHS={epochs - pretrain}"]
         for pretrain in (PRETRAIN_EPOCHS, LONG_PRETRAIN_EPOCHS)
     )
-    rate = f"--ENCODER_RATE={ENCODER_RATE}"
+    rate, plain = f"--ENCODER_RATE={ENCODER_RATE}", "--SPARSE=False"
     one_stage = ["--FINETUNE=scratch", "--PRETRAIN_EPOCHS=0", f"--EPOCHS={epochs}"]
-    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False"]
+    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False", plain]
     few = [percent for percent in LABELS if percent < 100]
     runs = []
 
@@ -173,12 +173,12 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
 
     for percent in LABELS:
         for seed in SEEDS:
-            for variant, own in (("full", [rate]), ("sparse", [rate, "--SPARSE=True"])):
+            for variant, own in (("full", [rate, plain]), ("sparse", [rate, "--SPARSE=True"])):
                 shared = stage_1_of(variant, seed) if percent in few[1:] else []
                 add(variant, percent, seed, *(long if percent in few else short), *own, *shared)
             add("scratch", percent, seed, *one_stage)
     if FROZEN:
-        add("frozen", 100, SEEDS[0], *long, *(stage_1_of("full", SEEDS[0]) if few else []), "--FINETUNE=frozen")
+        add("frozen", 100, SEEDS[0], *long, *(stage_1_of("full", SEEDS[0]) if few else []), "--FINETUNE=frozen", plain)
         add("frozen_plain", 100, SEEDS[0], *long, *classic)
     return runs
 

@@ -2,10 +2,10 @@
 
     python train_autoencoder.py                        # both stages
     python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 goes on from its file
-    python train_autoencoder.py --SPARSE=True          # stage 1 as in SparK: what is hidden is left out of every layer
+    python train_autoencoder.py --SPARSE=False         # stage 1 with ordinary convolutions: hidden patches are grey
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
     python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
-    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SKIPS=False     # the classic autoencoder
+    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SKIPS=False --SPARSE=False     # the classic one
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
 Stage 1 writes checkpoints/autoencoder/pretrained.pt, and in pretraining/ beside it its log and pictures of what it
@@ -63,7 +63,7 @@ SMALL_SHARE = 0.5  # that first part, as a share of the epochs
 # reconstruction
 MASK_RATIO = 0.6  # share of the patches that is hidden; 0: rebuild the whole picture, the classic autoencoder
 PATCH = 16  # pixels a side
-SPARSE = False  # True: hidden patches are left out of every convolution and norm (SparK, Tian et al., ICLR 2023)
+SPARSE = True  # hidden patches are left out of every convolution and norm (SparK, Tian et al., ICLR 2023)
 # model: a U-Net
 WIDTH = 32  # channels of the finest level
 DEPTH = 5  # levels; the coarsest should see the whole animal
@@ -81,12 +81,12 @@ EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image
 PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
 ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
 # optimisation, of both stages
-PRETRAIN_EPOCHS = 20
-EPOCHS = 50
+PRETRAIN_EPOCHS = 5
+EPOCHS = 65
 BATCH_SIZE = 16  # of all processes together
 MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
 LEARNING_RATE = 2e-3
-ENCODER_RATE = 0.5  # of LEARNING_RATE, for the pretrained encoder
+ENCODER_RATE = 1.0  # of LEARNING_RATE, for the pretrained encoder
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 EMA_DECAY = 0.998  # reached step by step; the averaged weights are the ones that are kept
@@ -116,7 +116,7 @@ def main() -> None:
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
     if SPARSE and not (MASK_RATIO and SKIPS):
-        raise UserError("SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SKIPS = True")
+        raise UserError("SPARSE = True: needs MASK_RATIO above 0 and SKIPS = True; otherwise set SPARSE = False")
     if FINETUNE == "scratch" and STAGE == 1:
         raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
     device = pick_device(DEVICE)
