@@ -116,7 +116,9 @@ def main() -> None:
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
     if SPARSE and not (MASK_RATIO and SKIPS):
-        raise UserError("SPARSE = True: needs MASK_RATIO above 0 and SKIPS = True; otherwise set SPARSE = False")
+        raise UserError(
+            "SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SKIPS = True, or SPARSE = False"
+        )
     if FINETUNE == "scratch" and STAGE == 1:
         raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
     device = pick_device(DEVICE)

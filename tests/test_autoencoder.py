@@ -304,7 +304,8 @@ def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_p
         (["--FINETUNE=scratch", "--STAGE=1"], "there is no stage 1"),
         (["--SMALL_SIZE=30"], "SMALL_SIZE = 30: must be a multiple of PATCH = 8"),
         (["--MASK_RATIO=1"], "MASK_RATIO = 1"),
-        (["--SKIPS=False"], "SPARSE = True: needs MASK_RATIO above 0 and SKIPS = True"),
+        (["--SPARSE=True", "--SKIPS=False"], "SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SK"),
+        (["--MASK_RATIO=0"], "set MASK_RATIO above 0, and SKIPS = True, or SPARSE = False"),
         (["--LABELS_PERCENT=0"], "LABELS_PERCENT = 0"),
     ],
 )

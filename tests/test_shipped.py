@@ -66,16 +66,28 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
     assert any(key.startswith("encoder.") for key in content["weights"]) == (name not in ("clip", "pointclip"))
 
 
+TONGUE = pytest.mark.xfail(strict=True, reason="its mask has a tongue to the right edge of the picture")
+
+
+@pytest.mark.parametrize("name", ["UNET", pytest.param("Autoencoder", marks=TONGUE), "CLIP", "CLIP fine-tuned"])
+def test_the_cat_is_a_cat_where_it_is(name):
+    ids = row(name).segment(read_image(CAT)).ids
+    shares = np.bincount(ids.ravel(), minlength=3) / ids.size
+    assert shares[1] > 0.5 and shares[2] < 0.1
+    assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
+    assert (ids[:, 410:] == 0).mean() > 0.9  # at the right there is background
+
+
 @pytest.mark.parametrize(
     ("name", "iou"), [("UNET", 0.93), ("Autoencoder", 0.87), ("CLIP", 0.95), ("CLIP fine-tuned", 0.96)]
 )
-def test_the_cat_is_a_cat_where_it_is(name, iou):
+def test_the_mask_of_the_cat_agrees_with_an_outline_drawn_by_hand(name, iou):
     truth = Image.new("1", (451, 300))
     ImageDraw.Draw(truth).polygon(OUTLINE, fill=1)
     cat, ids = np.array(truth), row(name).segment(read_image(CAT)).ids
     assert (cat & (ids == 1)).sum() / (cat | (ids == 1)).sum() > iou
-    assert (ids == 2).mean() < 0.01
     assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
+    assert (ids == 2).mean() < 0.01
 
 
 def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
