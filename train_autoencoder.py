@@ -77,7 +77,6 @@ SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
 COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle, in stage 2
-MIX = 0.0  # chance of a rectangle of another picture, with its mask, in stage 2
 EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
 PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
 ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
@@ -109,7 +108,7 @@ def main() -> None:
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     sizes = ("IMAGE_SIZE", "SMALL_SIZE", "PATCH", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
     require_positive(constants, *sizes, "ENCODER_RATE", "PICTURE_EVERY", "LABELS_PERCENT")
-    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "MIX", "PASTE", "ROUGH")
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "ROUGH")
     require_between(constants, 0, 0.95, "MASK_RATIO")
     require_between(constants, 0, 100, "LABELS_PERCENT")
     require_range("SCALE", SCALE)
@@ -225,7 +224,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):
         size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
-        images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH, MIX)
+        images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
     # 4. Train, validated exactly as evaluate.py does it; a run that was interrupted in stage 1 begins stage 2 anew.

@@ -53,7 +53,6 @@ SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
 COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
-MIX = 0.0  # chance of a rectangle of another picture, with its mask (CutMix, Yun et al., ICCV 2019)
 EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
 PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
 ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
@@ -80,9 +79,7 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
-    require_between(
-        constants, 0, 1, "SMALL_SHARE", "DROPOUT", "LABEL_SMOOTHING", "COLOUR", "ERASE", "MIX", "PASTE", "ROUGH"
-    )
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "LABEL_SMOOTHING", "COLOUR", "ERASE", "PASTE", "ROUGH")
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
@@ -112,7 +109,7 @@ def main() -> None:
         # 3. Loss on augmented batches; small pictures first.
         def compute_loss(model, batch, generator, progress):
             size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
-            images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH, MIX)
+            images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH)
             return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks, LABEL_SMOOTHING)
 
         # 4. Train; validation is exactly as evaluate.py does it.

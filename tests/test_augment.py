@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.augment import augment, erase_rectangle, jitter_colour, mix_rectangle, normalise
+from utils.inputs.augment import augment, erase_rectangle, jitter_colour, normalise
 from utils.inputs.degrade import _jpeg, degrade
 from utils.inputs.paste import compose, cut_out, fill_animals
 
@@ -91,7 +91,7 @@ def test_rotation_bends_and_stretches_nothing():
 
 
 def test_the_same_seed_gives_the_same_batch_and_another_seed_another(masks):
-    options = {"scale": (0.7, 1.8), "rotation": 15.0, "colour": 1.0, "erase": 0.5, "mix": 0.5}
+    options = {"scale": (0.7, 1.8), "rotation": 15.0, "colour": 1.0, "erase": 0.5}
     one, same, other = (augment(coloured(masks), masks, seeded(s), 40, **options) for s in (7, 7, 8))
     assert torch.equal(one[0], same[0]) and torch.equal(one[1], same[1])
     assert not torch.equal(one[0], other[0]) and not torch.equal(one[1], other[1])
@@ -143,27 +143,6 @@ def test_erasing_fills_one_rectangle_with_grey_and_leaves_the_rest():
         assert 0 < changed.sum() < 0.3 * 40 * 40
         assert torch.equal(changed, rows[:, None] & columns[None])
         assert (after[:, changed] == 0.5).all()
-
-
-def test_mixing_fills_one_rectangle_of_picture_and_mask_with_the_next_and_leaves_the_rest():
-    count = 8
-    masks = torch.arange(count)[:, None, None].repeat(1, 40, 40)  # every pixel knows its picture
-    images = masks[:, None].repeat(1, 3, 1, 1) / count
-    mixed, moved = mix_rectangle(images, masks, seeded(), 1.0)
-    assert torch.equal((mixed * count).round().long(), moved[:, None].repeat(1, 3, 1, 1))
-    for index, mask in enumerate(moved):
-        changed = mask != index
-        rows, columns = changed.any(1), changed.any(0)
-        assert 0 < changed.sum() < 0.7 * 40 * 40
-        assert torch.equal(changed, rows[:, None] & columns[None])
-        assert (mask[changed] == (index - 1) % count).all()
-
-
-@pytest.mark.parametrize(("chance", "least", "most"), [(0.0, 0, 0), (0.5, 22, 42), (1.0, 64, 64)])
-def test_mixing_happens_by_chance(chance, least, most):
-    masks = torch.arange(64)[:, None, None].repeat(1, 16, 16)
-    _, moved = mix_rectangle(masks[:, None].repeat(1, 3, 1, 1) / 64, masks, seeded(), chance)
-    assert least <= (moved != masks).flatten(1).any(1).sum() <= most
 
 
 def test_erasing_by_chance_zero_changes_nothing():

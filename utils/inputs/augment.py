@@ -32,7 +32,6 @@ def augment(
     edge: str = "grey",
     paste: float = 0.0,
     rough: float = 0.0,
-    mix: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random scale, crop, aspect, rotation and horizontal flip of pictures and masks, then colour of pictures.
 
@@ -41,8 +40,7 @@ def augment(
     What comes from outside a picture is grey, and VOID in its mask. scale: magnification of the animal, 1 keeps
     it; rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle; edge:
     "mirror" goes on with the mirrored picture and mask in place of grey and VOID; paste: share of the batch that
-    becomes compose()'s pictures; rough: chance of each change of degrade(); mix: chance of a rectangle of
-    another picture, with its mask.
+    becomes compose()'s pictures; rough: chance of each change of degrade().
     """
     batch = images, masks
     theta = random_affine(len(images), generator, scale, rotation)
@@ -55,8 +53,6 @@ def augment(
         pasted = torch.rand(len(images), generator=generator) < paste
         if pasted.any():
             images[pasted], masks[pasted] = compose(*batch, generator, size, int(pasted.sum()))
-    if mix:
-        images, masks = mix_rectangle(images, masks, generator, mix)
     if rough:
         images = degrade(images, generator, rough)
     if colour:
@@ -91,26 +87,11 @@ def jitter_colour(images: torch.Tensor, generator: torch.Generator, strength: fl
 
 def erase_rectangle(images: torch.Tensor, generator: torch.Generator, chance: float) -> torch.Tensor:
     """Fill one random rectangle of some pictures with grey (random erasing, Zhong et al., AAAI 2020)."""
-    erased = random_rectangle(images, generator, (0.05, 0.25), chance)
-    return images.masked_fill(erased[:, None], 0.5)
-
-
-def mix_rectangle(
-    images: torch.Tensor, masks: torch.Tensor, generator: torch.Generator, chance: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fill one random rectangle of some pictures and masks with the next ones' (CutMix, Yun et al., ICCV 2019)."""
-    mixed = random_rectangle(images, generator, (0.1, 0.4), chance)
-    return torch.where(mixed[:, None], images.roll(1, 0), images), torch.where(mixed, masks.roll(1, 0), masks)
-
-
-def random_rectangle(
-    images: torch.Tensor, generator: torch.Generator, half: tuple[float, float], chance: float
-) -> torch.Tensor:
-    """bool (N, H, W): one rectangle in some of the pictures. half: of its sides, as a share of the picture's."""
     count, _, height, width = images.shape
-    sides = uniform(2 * count, generator, *half).view(2, count, 1)
+    half = uniform(2 * count, generator, 0.05, 0.25).view(2, count, 1)
     centre = torch.rand(2, count, 1, generator=generator)
     chosen = torch.rand(count, 1, generator=generator) < chance
-    rows = ((torch.arange(height) / height - centre[0]).abs() < sides[0]) & chosen  # (N, H)
-    columns = (torch.arange(width) / width - centre[1]).abs() < sides[1]  # (N, W)
-    return rows.to(images.device)[:, :, None] & columns.to(images.device)[:, None, :]
+    rows = ((torch.arange(height) / height - centre[0]).abs() < half[0]) & chosen  # (N, H)
+    columns = (torch.arange(width) / width - centre[1]).abs() < half[1]  # (N, W)
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.5)
