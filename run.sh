@@ -30,16 +30,18 @@ clip="--IMAGE_SIZE=80 --FALLBACK=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
 python data/prepare.py --SYNTHETIC=True
 # Two scripts at a time, a core each: networks this small gain little from a second core.
 mkdir -p checkpoints/synthetic
-log=checkpoints/synthetic/background.log
-finish() { local status=0; wait $! || status=$?; cat $log; return $status; }
+log=checkpoints/synthetic/background.log  # of the second script, shown when it is done
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
+finish() { local status=0; wait $! || status=$?; echo "--- $1"; cat $log; return $status; }
 export OMP_NUM_THREADS=1
 python train_unet.py $small $unet --EPOCHS=30 &> $log &
+echo "--- CLIP (the U-Net's training runs beside it)"
 python train_clip.py $small $clip --ZOOM=False --EPOCHS=24
-finish
+finish U-Net
 python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=6 --EPOCHS=24 &> $log &
+echo "--- PointCLIP (the autoencoder's training runs beside it)"
 python train_clip.py $small $clip --PROMPT=point --EPOCHS=9
-finish
+finish Autoencoder
 unset OMP_NUM_THREADS
 pictures=images/synthetic
 python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures \
