@@ -30,7 +30,7 @@ from models.pointclip import PointCLIP
 from models.unet import UNet
 from predict import segment_files
 from utils.classes import PETS
-from utils.device import autocast, pick_device
+from utils.device import autocast, in_force, pick_device
 from utils.figures.plots import plot_benchmark
 from utils.files import read_csv, write_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
@@ -43,7 +43,7 @@ from utils.scoring.onnx_graphs import class_graph, to_int8, to_onnx
 from utils.scoring.row import Row
 from utils.scoring.speed import evaluation_race, folder_race
 from utils.tables import markdown_table, write_between_markers
-from utils.timing import Race, race_line, random_batch, step_of
+from utils.timing import Race, against_fp32, race_line, random_batch, step_of
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import random_patches, reconstruction_loss
 
@@ -146,7 +146,7 @@ def unet_step(device: torch.device, pictures: int, side: int) -> Race:
         return segmentation_loss(model(images[fast]), masks)
 
     ours, plain = step_of(device, UNet().to(device), compute_loss)
-    return Race("pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", against_fp32(device), pictures, ours, plain)
 
 
 def autoencoder_step(device: torch.device, pictures: int, side: int) -> Race:
@@ -158,7 +158,7 @@ def autoencoder_step(device: torch.device, pictures: int, side: int) -> Race:
         return reconstruction_loss(model(images[fast], hidden), images[fast], hidden)
 
     ours, plain = step_of(device, Autoencoder().to(device), compute_loss)
-    return Race("pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", against_fp32(device), pictures, ours, plain)
 
 
 def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
@@ -174,7 +174,7 @@ def decoder_step(device: torch.device, pictures: int, side: int) -> Race:
         return segmentation_loss(decoder(images[fast], seen)[:, :3], masks)
 
     ours, plain = step_of(device, decoder, compute_loss)
-    return Race("pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", against_fp32(device), pictures, ours, plain)
 
 
 def point_step(device: torch.device, pictures: int, side: int) -> Race:
@@ -193,7 +193,7 @@ def point_step(device: torch.device, pictures: int, side: int) -> Race:
         return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
     ours, plain = step_of(device, model, compute_loss)
-    return Race("pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", against_fp32(device), pictures, ours, plain)
 
 
 # ------------------------------------------------------------------------------------------ using models
@@ -211,13 +211,15 @@ def encoder(device: torch.device, pictures: int, side: int) -> Race:
         with autocast(device, precision):
             model(images)
 
-    return Race("pictures/s", _BF16, pictures, lambda: encode("auto"), lambda: encode("fp32"))
+    return Race("pictures/s", against_fp32(device), pictures, lambda: encode("auto"), lambda: encode("fp32"))
 
 
-def row_of(kind: type[Row], make: Callable[[], nn.Module], device: torch.device, side: int) -> Row:
+def row_of(
+    kind: type[Row], make: Callable[[], nn.Module], device: torch.device, side: int, precision: str = "auto"
+) -> Row:
     """A row with random weights."""
     model = make().to(device, memory_format=torch.channels_last).eval()
-    return kind("evaluation", model, device, side, IMAGENET_MEAN, IMAGENET_STD, PETS)
+    return kind("evaluation", model, device, side, IMAGENET_MEAN, IMAGENET_STD, PETS, precision=precision)
 
 
 def click(device: torch.device, pictures: int, side: int) -> Race:
@@ -231,10 +233,10 @@ def click(device: torch.device, pictures: int, side: int) -> Race:
 
     @torch.inference_mode()
     def decode(encode: bool) -> None:
-        with autocast(device):
+        with autocast(device, "auto"):
             model.decode(model.encode(images) if encode else features, clicks, previous)
 
-    return Race("ms", "bf16", 1, lambda: decode(False), lambda: decode(True))
+    return Race("ms", in_force(device, "auto"), 1, lambda: decode(False), lambda: decode(True))
 
 
 def clipseg(device: torch.device, pictures: int, side: int) -> Race:
@@ -250,17 +252,17 @@ def clipseg(device: torch.device, pictures: int, side: int) -> Race:
 
     @torch.inference_mode()
     def ours() -> None:
-        with autocast(device):
+        with autocast(device, "auto"):
             model(images, prompts)
 
-    return Race("pictures/s", _BF16, pictures, ours, plain)
+    return Race("pictures/s", against_fp32(device), pictures, ours, plain)
 
 
 def onnx(device: torch.device, pictures: int, side: int, make: Callable[[], nn.Module], int8: bool = False) -> Race:
     """Photos of 500 x 375 pixels, from their pixels to ids: the file that export.py writes, beside PyTorch."""
     import onnxruntime
 
-    row = row_of(ByClass, make, torch.device("cpu"), side)
+    row = row_of(ByClass, make, torch.device("cpu"), side, "fp32")
     data = to_onnx(class_graph(row), {"row": row.name})
     session = onnxruntime.InferenceSession(to_int8(data) if int8 else data, providers=["CPUExecutionProvider"])
     photos = np.random.default_rng(0).integers(0, 256, (pictures, 375, 500, 3), np.uint8)
@@ -297,7 +299,6 @@ def ask_pointclip(model: PointCLIP, image: torch.Tensor) -> list[torch.Tensor]:
     return [torch.cat([-thing, thing]) for thing in things]
 
 
-_BF16 = "bf16 against fp32"
 _SCRIPTS = "train_unet.py train_autoencoder.py train_clip.py evaluate.py predict.py compare.py".split()
 _OF = "{pictures} of {side} px"
 _UNET = {"make": partial(row_of, ByClass, UNet), "ask": lambda model, image: [model(image)[0]]}

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from utils.config import run_script
+from utils.config import require_choice, run_script
 
 import numpy as np
 from PIL import Image
 
 from models.clipseg import HUB_ID
-from utils.device import pick_device
+from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
@@ -37,6 +37,7 @@ from utils.scoring.row import Row, Segment, Segmentation
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 CLIPSEG = HUB_ID  # hub id or folder of its weights, which are loaded when they are first asked for
 THRESHOLD = 0.3  # of a text's score, 0 to 1
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 # page
 HOST = "127.0.0.1"  # "0.0.0.0" lets everybody on the network in
@@ -47,6 +48,7 @@ VIEW_SIZE = 1024  # pixels of the longer side, as sent to the browser; masks hav
 
 
 def main() -> None:
+    require_choice("PRECISION", PRECISION, PRECISIONS)
     pick_device(DEVICE)  # a wrong one is an error here, not on the page
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses pictures of more than twice this
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +114,8 @@ def offered_rows() -> tuple[dict[str, Declared], dict[str, str]]:
 
 @cache
 def load(name: str) -> Row:
-    return load_row(name, CHECKPOINTS, pick_device(DEVICE), hub_id=CLIPSEG, threshold=THRESHOLD)
+    options = {"precision": PRECISION, "hub_id": CLIPSEG, "threshold": THRESHOLD}
+    return load_row(name, CHECKPOINTS, pick_device(DEVICE), **options)
 
 
 def open_picture(path: str | Path) -> Session:

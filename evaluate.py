@@ -25,7 +25,7 @@ import torch
 
 from models.clipseg import HUB_ID
 from utils.classes import require_same
-from utils.device import pick_device
+from utils.device import PRECISIONS, pick_device
 from utils.distributed import distributed, is_main
 from utils.errors import UserError
 from utils.figures.grids import centre_of_thing, draw_corrupted, draw_examples
@@ -66,6 +66,7 @@ SPEED = False
 PICTURES = 0  # with CLICKS, ROBUSTNESS or SPEED: a random subset of so many, always the same; 0: the whole split
 # run
 BATCH_SIZE = 16  # changes no number
+PRECISION = "fp32"  # "bf16"; "auto" is bf16 where the hardware multiplies it, and numbers that differ by machine
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 # output
@@ -115,6 +116,7 @@ def main() -> None:
 def check_constants() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
     require_choice("ZOOM", ZOOM, tuple(ZOOM_OPTIONS))
+    require_choice("PRECISION", PRECISION, PRECISIONS)
     require_positive(globals(), "BATCH_SIZE")
     require_between(globals(), 0, math.inf, "PICTURES")
     known = tuple(find_rows(CHECKPOINTS)) if ROWS else ()
@@ -130,7 +132,7 @@ def rows_for(samples: Sequence[Sample], device: torch.device) -> tuple[list[Row]
     """The rows of ROWS that know the data's classes and whose weights are here, and why the others are left out."""
     classes = samples[0].classes
     options = {"scales": () if SCALES == "own" else parse_numbers("SCALES", SCALES), "hub_id": CLIPSEG}
-    options["zoom"] = ZOOM_OPTIONS[ZOOM]
+    options |= {"zoom": ZOOM_OPTIONS[ZOOM], "precision": PRECISION}
     if ROBUSTNESS:
         options["zoom"] = False  # what is corrupted is the squashed picture
     loaded, missing = load_rows(ROWS or find_rows(CHECKPOINTS), CHECKPOINTS, device, classes, **options)

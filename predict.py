@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from models.clipseg import HUB_ID
-from utils.device import pick_device
+from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
@@ -46,17 +46,19 @@ CUTOUT = False  # also write what was found on a transparent background
 OUT = "predictions"  # folder
 BATCH_SIZE = 8  # pictures at once; the next ones are read and the last ones written meanwhile
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 
 def main(arguments: list[str]) -> int:
     require_choice("ZOOM", ZOOM, tuple(ZOOM_OPTIONS))
+    require_choice("PRECISION", PRECISION, PRECISIONS)
     require_positive(globals(), "BATCH_SIZE")
     names = find_pictures(arguments)
     if POINT and TEXT:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
     clicks = [parse_click(text) for text in POINT]
-    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM_OPTIONS[ZOOM]}
+    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM_OPTIONS[ZOOM], "precision": PRECISION}
     row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), **options)
     failures = segment_files(row, names, Path(OUT), clicks)
     for failure in failures:

@@ -35,7 +35,7 @@ from torch.utils.data import Subset
 
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
 from utils.checkpoint import load, load_state
-from utils.device import autocast, pick_device
+from utils.device import pick_device
 from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
 from utils.figures.grids import draw_progress
@@ -160,8 +160,7 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
             images = val[list(range(start, min(start + BATCH_SIZE, len(val))))][0].to(device)
             images = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
             hidden = hide(images, generator)
-            with autocast(device, PRECISION):
-                rebuilt = model(images, hidden)
+            rebuilt = model(images, hidden)
             total += reconstruction_loss(rebuilt, images, hidden).item() * len(images)
             if start == 0:
                 latest[:] = images[:4], hidden, rebuilt

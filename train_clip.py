@@ -262,8 +262,8 @@ def open_data(model: CLIPCNN | PointCLIP, arguments: dict, device: torch.device)
 
     if AUGMENT_FEATURES and frozen:
         key = encoder_key(ENCODER, encoder.layers)
-        train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, key, device, mirrored=True)
-        val = FeatureDataset(DATA_ROOT, "val", view_size(), encoder, key, device, mirrored=False)
+        train = FeatureDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE, encoder, key, device, True, PRECISION)
+        val = FeatureDataset(DATA_ROOT, "val", view_size(), encoder, key, device, False, "fp32")
         model.encoder = None  # its tokens are all that is needed from here on
         return Data(train, val, mean, std, augment_tokens)
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)

@@ -23,6 +23,7 @@ if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anyt
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 8}  # of a tiny vision transformer
 
+warm.force_precision()
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of scripts
 

@@ -1,5 +1,6 @@
 """Constants of a script: which names they are, and overriding them from the command line."""
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from conftest import REPOSITORY, script_environment
 
 import train_unet
 from utils import config
-from utils.device import autocast, pick_device
+from utils.device import autocast, in_force, pick_device
 from utils.errors import UserError
 
 SOURCE = '''"""Train a thing.
@@ -208,14 +209,58 @@ def test_without_torch_a_script_says_how_to_install_it(script):
     assert "torch" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cuda:1", 1)])
-def test_a_gpu_without_a_number_is_the_first(monkeypatch, name, number):
+@pytest.fixture
+def two_gpus(monkeypatch) -> list[int]:
+    """As if there were two; the numbers of those that are chosen."""
     chosen = []
-    monkeypatch.setattr(torch, "empty", lambda *size, device: None)  # as if there were one
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert pick_device(name) == torch.device(name) and chosen == [number]
+    for module, name in ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cudnn, "benchmark")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    return chosen
 
 
+@pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_without_a_number_is_the_first(two_gpus, name, number):
+    assert pick_device(name) == torch.device(name) and two_gpus == [number]
+
+
+def test_fp32_on_a_gpu_is_not_tf32(two_gpus, monkeypatch):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE does
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        pick_device("auto")
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    "name", ["mps", "mps:0", "meta", "xpu", "cuda:9", "cuda:200", "cuda:256", "cuda:-1", "cpu:3", "tpu", ""]
+)
+def test_a_device_that_cannot_be_used_is_refused_in_one_short_line(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="^DEVICE = ") as raised:
+        pick_device(name)
+    assert f'"{name}"' in str(raised.value) and "auto" in str(raised.value)
+    assert len(str(raised.value)) < 120 and "\n" not in str(raised.value)
+
+
+def test_on_a_mac_auto_is_the_cpu_and_mps_is_in_fp32_unless_asked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cpu") and pick_device("mps") == torch.device("mps")
+    assert [in_force(torch.device("mps"), wish) for wish in ("auto", "bf16")] == ["fp32", "bf16"]
+
+
+real = pytest.mark.skipif(bool(os.environ.get("AUTO_PRECISION")), reason="AUTO_PRECISION says what auto means")
+
+
+@real
 @pytest.mark.parametrize("hardware", [True, False])
 def test_bf16_is_only_used_where_the_hardware_multiplies_it(hardware, monkeypatch):
     """PyTorch emulates it too: on x86 with AVX512 alone, and on GPUs before Ampere."""
@@ -226,12 +271,23 @@ def test_bf16_is_only_used_where_the_hardware_multiplies_it(hardware, monkeypatc
     )
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: (kind, enabled))  # there may be no GPU
     for kind in ("cpu", "cuda"):
-        assert autocast(torch.device(kind)) == (kind, hardware)
+        assert autocast(torch.device(kind), "auto") == (kind, hardware)
         assert autocast(torch.device(kind), "bf16") == (kind, True)
+        assert autocast(torch.device(kind), "fp32") == (kind, False)
 
 
+@real
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64", "arm64", "ppc64le", ""])
+def test_where_pytorch_cannot_be_asked_for_bf16_auto_is_fp32(machine, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in the wheels for macOS
+    assert in_force(torch.device("cpu"), "auto") == "fp32"
+
+
+@real
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")
 def test_bf16_is_used_on_this_cpu_where_linux_names_it_among_the_flags():
     flags = re.search(r"^(?:flags|Features)\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split()
-    with autocast(torch.device("cpu")):
+    with autocast(torch.device("cpu"), "auto"):
         assert torch.is_autocast_enabled("cpu") is bool({"avx512_bf16", "bf16"} & set(flags))

@@ -52,7 +52,7 @@ def test_every_prediction_is_handed_over_once_at_the_size_of_its_mask(dataset):
         assert part == ""
         predictions[index] = ids
 
-    confusions = count_pixels(predict_split(by_colour, dataset, CPU, 3), len(dataset), 3, CPU, keep)
+    confusions = count_pixels(predict_split(by_colour, dataset, CPU, "fp32", 3), len(dataset), 3, keep)
     assert sorted(predictions) == list(range(8))
     for index, sample in enumerate(dataset.samples):
         mask = read_mask(sample)

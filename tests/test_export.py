@@ -65,11 +65,11 @@ def save_random(model_class: type, encoder: str, image_size: int, folder: Path) 
 
 
 def predicted(monkeypatch, folder: Path, pictures: dict[str, np.ndarray], **constants) -> dict[str, np.ndarray]:
-    """The masks that predict.py writes for pictures."""
+    """The masks that predict.py writes for pictures in fp32, as the files are."""
     (folder / "pictures").mkdir()
     for name, picture in pictures.items():
         Image.fromarray(picture).save(folder / "pictures" / f"{name}.png")
-    constants = {"DEVICE": "cpu", "OUT": str(folder), "CHECKPOINTS": str(folder), **constants}
+    constants = {"DEVICE": "cpu", "PRECISION": "fp32", "OUT": str(folder), "CHECKPOINTS": str(folder), **constants}
     for key, value in constants.items():
         monkeypatch.setattr(predict, key, value)
     assert predict.main([str(folder / "pictures")]) == 0

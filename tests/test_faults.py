@@ -238,7 +238,7 @@ def train(root: Path, folder: Path) -> None:
 def compute_features(root: Path) -> FeatureDataset:
     """The cache of pictures, and a frozen encoder's features."""
     torch.manual_seed(0)
-    return FeatureDataset(root, "train", 64, ImageEncoder.tiny().eval(), ["tiny"], CPU, mirrored=True)
+    return FeatureDataset(root, "train", 64, ImageEncoder.tiny().eval(), ["tiny"], CPU, True, "fp32")
 
 
 def score(root: Path, checkpoints: Path, folder: Path) -> None:

@@ -59,6 +59,18 @@ def _serve() -> None:
         print(process.exitcode, flush=True)
 
 
+def force_precision() -> None:
+    """AUTO_PRECISION in the environment, "bf16" or "fp32": what "auto" means in the tests, whatever the CPU multiplies.
+
+    PyTorch emulates bf16 where the CPU lacks it.
+    """
+    if wanted := os.environ.get("AUTO_PRECISION"):
+        from utils import device
+
+        fast = {"bf16": True, "fp32": False}[wanted]
+        device._cpu_multiplies_bf16 = lambda: fast
+
+
 def _run(command: list[str], cwd: str, env: dict[str, str], outputs: list[str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
@@ -67,6 +79,7 @@ def _run(command: list[str], cwd: str, env: dict[str, str], outputs: list[str]) 
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv, is_file = command, command[0].endswith(".py")
     sys.path[:1] = [os.path.dirname(os.path.abspath(command[0])) if is_file else cwd, env["PYTHONPATH"]]
+    force_precision()
     if is_file:
         runpy.run_path(command[0], run_name="__main__")
     else:

@@ -9,39 +9,64 @@ import torch
 
 from utils.errors import UserError
 
+PRECISIONS = ("auto", "bf16", "fp32")
+
 
 def pick_device(name: str) -> torch.device:
-    """DEVICE constant -> device: "auto" is this process's GPU if there is one, else the CPU. Raises UserError."""
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    """DEVICE constant -> device: "auto" is this process's CUDA GPU if there is one, else the CPU. Raises UserError."""
     if name == "auto":
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"') from error
+        count = counts[device.type]
+    except (RuntimeError, KeyError):
+        raise UserError(f'DEVICE = "{name}": must be "auto", "cpu", "cuda", "cuda:1" or "mps"') from None
+    if str(device) != name or (device.index or 0) >= count:  # numbers from 128 on wrap round
+        raise UserError(f'DEVICE = "{name}" cannot be used here: PyTorch sees {count} of that kind; try "auto"')
+    torch.set_float32_matmul_precision("highest")  # fp32 is fp32, not TF32, whatever the environment says ...
+    torch.backends.cudnn.allow_tf32 = False  # ... in convolutions too
     if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)
+        try:
+            torch.cuda.set_device(device.index or 0)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:  # it is busy, or too old
+            raise UserError(
+                f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"'
+            ) from error
         torch.backends.cudnn.benchmark = True  # the fastest convolution for each shape, and few shapes occur
     else:
         _keep_freed_memory()
     return device
 
 
-def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
-    """PRECISION constant -> context: "bf16", "fp32"; "auto" is bf16 where the hardware multiplies it."""
-    if precision == "auto":
-        on_gpu = device.type == "cuda"
-        fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_multiplies_bf16()
-        precision = "bf16" if fast else "fp32"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+def in_force(device: torch.device, precision: str) -> str:
+    """PRECISION constant -> "bf16" or "fp32"; "auto" is bf16 where the hardware multiplies it."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and _cpu_multiplies_bf16()
+    return "bf16" if fast else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """PRECISION constant -> context. What measures a number takes "fp32": the same on every machine."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_force(device, precision) == "bf16")
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Whether in one instruction; x86 with AVX512 but without its BF16 extension needs several, and fp32 is faster."""
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return torch.cpu._is_avx512_bf16_supported()
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether in one instruction; x86 with AVX512 but without its BF16 extension needs several, and fp32 is faster.
+
+    PyTorch has no public function for it, and not every build has the private ones: False where it cannot be asked.
+    """
+    try:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            return bool(torch.cpu._is_avx512_bf16_supported())
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except Exception:  # what is raised depends on the build
+        return False
 
 
 def _keep_freed_memory() -> None:

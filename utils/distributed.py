@@ -36,10 +36,12 @@ def is_main() -> bool:
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """Add up a tensor of every process, in place; returns it."""
-    if dist.is_initialized():
-        dist.all_reduce(values)
-    return values
+    """The sum of the tensors of all processes, on the device that they are on."""
+    if not dist.is_initialized():
+        return values
+    there = values.to("cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(there)
+    return there.to(values.device)
 
 
 def wait_for_all() -> None:

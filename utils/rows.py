@@ -123,8 +123,8 @@ def load_row(
     """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
 
     classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `scales` and
-    `zoom` instead of the row's own; of a row by text `hub_id`, its weights by id or folder, instead of its own, and
-    the `threshold` of its scores.
+    `zoom` instead of the row's own; `precision`, as the constant PRECISION, instead of fp32; of a row by text `hub_id`,
+    its weights by id or folder, instead of its own, and the `threshold` of its scores.
     """
     rows = find_rows(checkpoints)
     if name not in rows:
@@ -140,6 +140,7 @@ def _load(
     *,
     scales: Collection[float] = (),
     zoom: bool | None = None,
+    precision: str = "fp32",
     hub_id: str = "",
     threshold: float = 0.3,
 ) -> Row:
@@ -151,17 +152,17 @@ def _load(
         except OSError as error:
             raise UserError(str(error)) from error
         about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
-        return row.kind(row.name, model, device, *about, folder=folder, threshold=threshold)
+        return row.kind(row.name, model, device, *about, precision=precision, folder=folder, threshold=threshold)
     path = folder / "best.pt"
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = row.zoom or content.get("zoom", False) if zoom is None else zoom
-    made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom)
+    made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom, precision)
     if row.kind is ByClick and zoom and "encoder_from" in content:
         source = next(x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
-        class_row = _load(source, checkpoints, device, classes)
+        class_row = _load(source, checkpoints, device, classes, precision=precision)
         if isinstance(class_row, ByClass) and class_row.classes == made.classes:
             class_row.model.encoder.vit = model.encoder.vit  # in memory once
             made.class_row = class_row

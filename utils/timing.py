@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from utils.device import autocast
+from utils.device import autocast, in_force
 
 
 @dataclass
@@ -23,6 +23,11 @@ class Race:
     ours: Callable[[], object]
     plain: Callable[[], object]
     plain_pictures: int = 0  # 0: as many; fewer where the plain way is slow
+
+
+def against_fp32(device: torch.device) -> str:
+    """The precision of a race whose plain way is in fp32."""
+    return f"{in_force(device, 'auto')} against fp32"
 
 
 def race_line(what: str, race: Race, repeats: int, device: torch.device) -> dict[str, str]:
@@ -39,7 +44,7 @@ def race_line(what: str, race: Race, repeats: int, device: torch.device) -> dict
         "ratio": f"{seconds[1] / seconds[0]:.2f}",
         "peak_memory_mb": f"{peak:.0f}",
         "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "precision": race.precision,
@@ -52,8 +57,8 @@ def median_seconds(function: Callable[[], object], repeats: int, device: torch.d
     while len(times) < 2 + repeats and (len(times) < 3 or sum(times) < 20):
         started = time.perf_counter()
         function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        if device.type != "cpu":
+            getattr(torch, device.type).synchronize()
         times.append(time.perf_counter() - started)
     return statistics.median(times[2:] if len(times) == 2 + repeats else times[1:])
 
@@ -67,7 +72,7 @@ def _peak_memory_mb() -> float:
 def step_of(
     device: torch.device, model: nn.Module, compute_loss: Callable[[nn.Module, bool], torch.Tensor]
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Forward and backward pass as the scripts do it (bf16, channels_last), and in fp32, contiguous.
+    """Forward and backward pass as the scripts do it (auto, channels_last), and in fp32, contiguous.
 
     compute_loss(model, fast): fast says which.
     """

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.device import autocast
 from utils.figures.overlays import draw_points, overlay, save_picture
 from utils.figures.plots import plot_examples
 from utils.inputs.clicks import next_click, thing_mask, to_tensor
@@ -63,8 +62,7 @@ def draw_progress(
     if clicked:
         points = (centre_of_thing(mask)[0] for mask in masks.numpy())
         features.insert(0, torch.stack([to_tensor([(*point, 1)], masks.shape[-2:]) for point in points]))
-    with autocast(device):
-        logits = predict(*(x.to(device) for x in (images, *features))).float()
+    logits = predict(*(x.to(device) for x in (images, *features)))
     ids = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear").argmax(1).byte().cpu()
     lines = []
     for image, mask, found in zip(images.movedim(1, -1).numpy(), masks.numpy(), ids.numpy(), strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.device import autocast
+from utils.device import autocast, in_force
 from utils.inputs.augment import normalise
 from utils.inputs.cache import cached_arrays
 from utils.inputs.dataset import SegmentationDataset
@@ -26,7 +26,7 @@ class FeatureDataset(torch.utils.data.Dataset):
 
     With `mirrored`, indices from len(split) on are the mirror images of the same pictures. encoder: a module that
     maps normalised pictures to tokens, with channels, patch_size, mean, std; encoder_id: all that its tokens
-    depend on, for the cache's key.
+    depend on, for the cache's key; so is the precision that is in force.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class FeatureDataset(torch.utils.data.Dataset):
         encoder_id: list,
         device: torch.device,
         mirrored: bool,
+        precision: str,
     ):
         self.pictures = SegmentationDataset(root, split, size)
         self.samples, self.classes = self.pictures.samples, self.pictures.classes
@@ -51,14 +52,14 @@ class FeatureDataset(torch.utils.data.Dataset):
             names = ("tokens", "mirrored") if mirrored else ("tokens",)
             tokens = {}
             for name, batch in zip(names, (images, images.flip(-1)), strict=False):
-                with autocast(device):
+                with autocast(device, precision):
                     features = encoder(normalise(batch, encoder.mean, encoder.std))
                 tokens[name] = features.movedim(1, -1).half().cpu().numpy()
             return tokens
 
         shape = (len(self.pictures), side, side, encoder.channels)
         specs = {"tokens": (shape, "float16")} | ({"mirrored": (shape, "float16")} if mirrored else {})
-        key = [self.pictures.key, encoder_id]
+        key = [self.pictures.key, encoder_id, in_force(device, precision)]
         self.arrays = cached_arrays(self.pictures.cache, key, specs, encode, CHUNK, f"encoding {split} pictures")
 
     def __len__(self) -> int:

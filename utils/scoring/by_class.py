@@ -41,8 +41,8 @@ class ByClass(Row):
             found = self._look_closer_at_split(dataset, flip, batch_size)
         else:
             predict = predictor(self.model, self.mean, self.std, flip, self.sizes)
-            found = predict_split(predict, dataset, self.device, batch_size, self.name)
-        return count_pixels(found, len(dataset), len(self.classes), self.device, on_prediction)
+            found = predict_split(predict, dataset, self.device, self.precision, batch_size, self.name)
+        return count_pixels(found, len(dataset), len(self.classes), on_prediction)
 
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         (found,) = self.segment_all([image], flip=flip)
@@ -56,7 +56,7 @@ class ByClass(Row):
     def segment_all(
         self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False
     ) -> list[Segmentation]:
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             found = self._predict(images, flip)
             ids = (to_size(logits, image.shape[:2]) for logits, image in zip(found, images, strict=True))
             return [Segmentation(of_picture.byte().cpu().numpy(), self.classes) for of_picture in ids]
@@ -64,7 +64,7 @@ class ByClass(Row):
     @torch.inference_mode()
     def class_map(self, image: np.ndarray, flip: bool = False) -> torch.Tensor:
         """Picture uint8 (H, W, 3) -> probabilities (C, H, W)."""
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             (found,) = self._predict([image], flip)
         if self.zoom:
             return found.to(self.device)
@@ -108,7 +108,7 @@ class ByClass(Row):
             for batch in batches(len(dataset), batch_size, self.name):
                 samples = list(pool.map(read_sample, [dataset.samples[i] for i in batch]))
                 images = [image for image, _ in samples]
-                with autocast(self.device):
+                with autocast(self.device, self.precision):
                     found = self._look_closer(images, flip)
                     yield from zip(batch, (mask for _, mask in samples), found, strict=True)
 
@@ -178,15 +178,13 @@ def validate(
 def evaluate(
     predict: Predict, dataset: SegmentationDataset, device: torch.device, classes: int, batch_size: int = 16
 ) -> torch.Tensor:
-    """Confusion matrices of all pictures, int64 (N, C, C), the same in every process."""
-    found = predict_split(predict, dataset, device, batch_size, "evaluating")
-    return count_pixels(found, len(dataset), classes, device)
+    """Confusion matrices of all pictures, int64 (N, C, C), the same in every process and on every machine: in fp32."""
+    found = predict_split(predict, dataset, device, "fp32", batch_size, "evaluating")
+    return count_pixels(found, len(dataset), classes)
 
 
 @torch.inference_mode()
-def count_pixels(
-    found: Found, count: int, classes: int, device: torch.device, on_prediction: OnPrediction | None = None
-) -> torch.Tensor:
+def count_pixels(found: Found, count: int, classes: int, on_prediction: OnPrediction | None = None) -> torch.Tensor:
     """Confusion matrices of `count` pictures, int64 (count, C, C), the same in every process."""
     confusions = torch.zeros(count, classes, classes, dtype=torch.int64)
     for index, mask, logits in found:
@@ -194,19 +192,24 @@ def count_pixels(
         confusions[index] = confusion_matrix(torch.from_numpy(mask), prediction, classes)
         if on_prediction:
             on_prediction(index, prediction.byte().numpy(), "")
-    return sum_over_processes(confusions.to(device)).cpu()
+    return sum_over_processes(confusions)
 
 
 @torch.inference_mode()
 def predict_split(
-    predict: Predict, dataset: SegmentationDataset, device: torch.device, batch_size: int = 16, label: str = ""
+    predict: Predict,
+    dataset: SegmentationDataset,
+    device: torch.device,
+    precision: str,
+    batch_size: int = 16,
+    label: str = "",
 ) -> Found:
     """Pictures as the data set holds them -> logits (C, h, w)."""
     with ThreadPoolExecutor(WORKERS) as pool:
         for batch in batches(len(dataset), batch_size, label):
             masks = pool.map(read_mask, [dataset.samples[i] for i in batch])  # decoded while the model runs
             images, _, *features = dataset[batch]
-            with autocast(device):
+            with autocast(device, precision):
                 logits = predict(*(x.to(device) for x in (images, *features)))
             yield from zip(batch, masks, logits, strict=True)
 

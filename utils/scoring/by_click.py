@@ -69,7 +69,7 @@ class ByClick(Row):
                 confusions[index] += confusion_matrix(torch.from_numpy(truth), torch.from_numpy(predicted), 2)
                 if on_prediction:
                     on_prediction(index, predicted, part)
-        return sum_over_processes(confusions.to(self.device)).cpu()
+        return sum_over_processes(confusions)
 
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         predictor = self._predictor(flip, self.zoom)
@@ -87,7 +87,8 @@ class ByClick(Row):
 
     def _predictor(self, flip: bool, zoom: bool) -> PointPredictor:
         class_map = partial(self.class_row.class_map, flip=flip) if self.class_row else None
-        return PointPredictor(self.model, self.image_size, self.mean, self.std, self.device, flip, zoom, class_map)
+        about = (self.image_size, self.mean, self.std, self.device)
+        return PointPredictor(self.model, *about, flip, zoom, class_map, self.precision)
 
 
 def answers_of(predictor: PointPredictor) -> Segment:

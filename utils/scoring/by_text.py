@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import named
-from utils.device import autocast
+from utils.device import autocast, in_force
 from utils.distributed import is_main, sum_over_processes
 from utils.files import write_csv, write_text
 from utils.inputs.augment import normalise
@@ -50,6 +50,7 @@ class ByText(Row):
         """The threshold with the best mIoU on the validation split; kept on disk with what it was chosen for."""
         path = Path(self.folder) / f"threshold{'_flip' * flip}.json"
         setting = {"prompts": self.prompts, "flip": flip, "size": self.image_size, "data": str(Path(root).resolve())}
+        setting["precision"] = in_force(self.device, self.precision)
         stored = json.loads(path.read_text()) if path.exists() else {}
         if {key: stored.get(key) for key in setting} != setting:
             val = SegmentationDataset(root, "val", self.image_size)
@@ -103,7 +104,7 @@ class ByText(Row):
     @torch.inference_mode()
     def _logits(self, images: torch.Tensor, prompts: Sequence[Sequence[str]], flip: bool) -> torch.Tensor:
         """uint8 pictures (N, 3, S, S) -> logits (N, P, S, S) of P prompts, each a list of filled-in templates."""
-        with autocast(images.device):
+        with autocast(self.device, self.precision):
             return self.model(normalise(images, self.mean, self.std), self.model.encode_prompts(prompts), flip)
 
     def _sweep(
@@ -124,14 +125,14 @@ class ByText(Row):
         def predict(images: torch.Tensor) -> torch.Tensor:
             return self._logits(images, self.prompts, flip)
 
-        for index, mask, logits in predict_split(predict, dataset, self.device, batch_size, self.name):
+        for index, mask, logits in predict_split(predict, dataset, self.device, self.precision, batch_size, self.name):
             logits = F.interpolate(logits[None].float(), size=mask.shape, mode="bilinear", align_corners=False)
             for number, threshold in enumerate(thresholds):
                 ids = class_scores_to_ids(logits, threshold)[0].cpu()
                 confusions[number, index] = confusion_matrix(torch.from_numpy(mask), ids, count)
                 if on_prediction and number == 0:
                     on_prediction(index, ids.byte().numpy(), "")
-        confusions = sum_over_processes(confusions.to(self.device)).cpu()
+        confusions = sum_over_processes(confusions)
         return dict(zip(thresholds, confusions, strict=True))
 
 

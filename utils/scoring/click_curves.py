@@ -62,7 +62,7 @@ def click_curves(row: ByClick, samples: Sequence[Sample], central: bool, label: 
             click, before = next_click(truth, predicted), predicted
             if click is None:
                 break
-    return sum_over_processes(ious.to(row.device)).cpu()
+    return sum_over_processes(ious)
 
 
 def binary_iou(truth: np.ndarray, predicted: np.ndarray) -> float:

@@ -49,9 +49,10 @@ class PointPredictor:
         flip: bool = False,
         zoom: bool = False,
         class_map: Callable[[np.ndarray], torch.Tensor] | None = None,
+        precision: str = "fp32",
     ):
         self.model, self.image_size, self.device, self.flip, self.zoom = model, image_size, device, flip, zoom
-        self.mean, self.std, self.class_map = mean, std, class_map
+        self.mean, self.std, self.class_map, self.precision = mean, std, class_map, precision
         self.size = None
 
     def set_image(self, image: np.ndarray) -> None:
@@ -239,7 +240,7 @@ class PointPredictor:
         if self.flip:
             given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
             previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             logits = self.model.decode(self.features[window], given, previous).float()
         return (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
 
@@ -248,7 +249,7 @@ class PointPredictor:
         """Feature maps of a squashed picture, uint8 (1, 3, S, S), and of its mirror image with flip."""
         image = normalise(image.to(self.device), self.mean, self.std)
         images = torch.cat([image, image.flip(-1)]) if self.flip else image
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             return self.model.encode(images, None if tokens is None else tokens.to(self.device).float())
 
 

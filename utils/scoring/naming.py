@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 
 from utils.checkpoint import halve, save
 from utils.classes import VOID
-from utils.device import autocast
 from utils.distributed import is_main, wait_for_all
 from utils.inputs.augment import normalise
 from utils.inputs.pictures import resize_image
@@ -97,7 +96,7 @@ def fit_names(
     crops, classes = cut_out(dataset, size, count, seed)
     embeddings = []
     for batch in torch.from_numpy(crops).movedim(-1, 1).split(16):
-        with torch.no_grad(), autocast(device):
+        with torch.no_grad():
             embeddings.append(model.encoder.encode(normalise(batch.to(device), mean, std))[1].float())
     fit_layer(model.name_layer, torch.cat(embeddings), torch.from_numpy(classes).long().to(device) - 1)
 

@@ -51,6 +51,7 @@ class Row:
     checkpoint: str = ""
     scales: tuple[float, ...] = (1.0,)  # by class: it sees a picture at these multiples of image_size
     zoom: bool = False  # it looks a second time, closer, at what it found (zoom.py by class, click_predictor.py)
+    precision: str = "fp32"  # as the constant PRECISION; fp32 gives the same numbers on every machine
 
     prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
 

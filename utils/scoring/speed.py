@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from utils.device import in_force
 from utils.inputs.augment import normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
@@ -19,7 +20,7 @@ from utils.inputs.plain import draw_photos
 from utils.scoring.by_class import to_size
 from utils.scoring.metrics import confusion_matrix
 from utils.scoring.row import Row
-from utils.timing import Race
+from utils.timing import Race, against_fp32
 
 
 def images_per_second(
@@ -60,7 +61,7 @@ def evaluation_race(
             for logits in ask(row.model, normalise(image, row.mean, row.std)):
                 confusion_matrix(mask, to_size(logits, mask.shape).cpu(), 3)
 
-    return Race("pictures/s", "bf16 against fp32", pictures, lambda: row.score(dataset), plain, len(some))
+    return Race("pictures/s", against_fp32(device), pictures, lambda: row.score(dataset), plain, len(some))
 
 
 def folder_race(
@@ -88,4 +89,4 @@ def folder_race(
             Image.fromarray(ids).save(out / f"{name}.png")
             Image.blend(Image.fromarray(image), colours, 0.5).save(out / f"{name}_overlay.png")
 
-    return Race("pictures/s", "", pictures, ours, plain)
+    return Race("pictures/s", in_force(device, row.precision), pictures, ours, plain)

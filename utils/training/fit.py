@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from utils import checkpoint
 from utils.classes import Classes
-from utils.device import autocast
+from utils.device import PRECISIONS, autocast
 from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, world_size
 from utils.errors import UserError
 from utils.files import write_csv
@@ -67,7 +67,7 @@ def fit(
     require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
     require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
     require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
-    require_choice("PRECISION", constants["PRECISION"], ("auto", "bf16", "fp32"))
+    require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
     with ExitStack() as stack:
