@@ -64,7 +64,7 @@ def differences(left: object, right: object, where: str = "") -> list[str]:
 def assert_same_run(left: Path, right: Path) -> None:
     """The same losses and scores, the same weights, averages and optimizer."""
     assert log(left) == log(right)
-    for name in ("best.pt", "last.pt"):
+    for name in ("best.safetensors", "last.pt"):
         one, two = checkpoint.load(left / name), checkpoint.load(right / name)
         for content in (one, two):
             for line in content.pop("log", []):
@@ -102,7 +102,7 @@ def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
     with Image.open(folder / "curves.png") as curves:
         assert curves.width > 500
     assert sorted(file.name for file in folder.iterdir() if file.name[0] != ".") == [
-        "best.pt",
+        "best.safetensors",
         "curves.png",
         "last.pt",
         "log.csv",
@@ -123,10 +123,10 @@ def test_a_log_begins_with_the_settings_and_the_time_to_expect(train, capsys):
 def test_a_run_may_start_from_the_weights_of_another(train):
     first = train("first", "--EPOCHS=20", "--WIDTH=8", "--DROPOUT=0", "--SMALL_SHARE=0")
     options = ("--WIDTH=8", "--EPOCHS=1", "--LEARNING_RATE=0.0001", "--EMA_DECAY=0")
-    further = log(train("further", f"--START={first / 'best.pt'}", *options))
+    further = log(train("further", f"--START={first / 'best.safetensors'}", *options))
     assert further[0]["score"] > 0.8 > log(train("new", *options))[0]["score"]
     with pytest.raises(UserError, match="another architecture"):
-        train("narrow", f"--START={first / 'best.pt'}")
+        train("narrow", f"--START={first / 'best.safetensors'}")
 
 
 def test_the_rate_rises_during_warmup_and_ends_at_zero(train):
@@ -158,7 +158,7 @@ def test_the_averaged_weights_have_the_score_in_the_log(train, oxford_root):
 
 def test_the_best_checkpoint_has_its_score_but_for_rounding(train, oxford_root):
     folder = train("run")
-    model, content = load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.safetensors", "unet", CPU)
     assert validation_score(model, content, oxford_root) == pytest.approx(content["score"], abs=0.005)
     assert content["score"] == max(line["score"] for line in log(folder))
     assert content["constants"]["WIDTH"] == 4 and content["epoch"] in (1, 2, 3)
@@ -182,7 +182,7 @@ def test_validation_every_second_epoch_changes_no_weight_and_a_run_goes_on_from_
 
 def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
     folder = train("run")
-    before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv", "curves.png")}
+    before = {name: (folder / name).read_bytes() for name in ("best.safetensors", "last.pt", "log.csv", "curves.png")}
     train("run", "--SEED=1")
     assert {name: (folder / "previous" / name).read_bytes() for name in before} == before
     assert (folder / "last.pt").read_bytes() != before["last.pt"]
@@ -210,7 +210,7 @@ save, calls = torch.save, []
 
 def die_half_way(content, file):
     calls.append(1)
-    if len(calls) < 4 or "optimizer" not in content:  # best.pt, last.pt of the first epoch
+    if len(calls) < 4 or "optimizer" not in content:  # best.safetensors, last.pt of the first epoch
         return save(content, file)
     buffer = io.BytesIO()
     save(content, buffer)
@@ -248,7 +248,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_can_be_resumed(train, mon
         with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2: lower LEARNING_RATE"):
             train("run")
     folder = tmp_path / "run" / "unet"
-    model, content = load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.safetensors", "unet", CPU)
     assert content["epoch"] == 1
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert_same_run(train("run", "--RESUME=True"), train("whole"))
@@ -270,7 +270,7 @@ def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(train, monk
     assert len(refused) == 3
     alone = train("alone")
     assert log(folder) == log(alone)  # the first was not disturbed
-    weights = [checkpoint.load(run / "best.pt")["weights"] for run in (folder, alone)]
+    weights = [checkpoint.load(run / "best.safetensors")["weights"] for run in (folder, alone)]
     assert differences(*weights) == []
 
 
@@ -300,7 +300,7 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(train):
 
 def test_resuming_a_finished_run_changes_nothing(train):
     folder = train("run")
-    before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv")}
+    before = {name: (folder / name).read_bytes() for name in ("best.safetensors", "last.pt", "log.csv")}
     train("run", "--RESUME=True")
     assert {name: (folder / name).read_bytes() for name in before} == before
 
@@ -329,10 +329,10 @@ def test_resuming_a_finished_run_changes_nothing(train):
 )
 def test_an_absurd_constant_is_named_and_the_last_run_stays_where_it_is(train, tmp_path, argument, message):
     (tmp_path / "run" / "unet").mkdir(parents=True)
-    (tmp_path / "run" / "unet" / "best.pt").write_text("of the last run")
+    (tmp_path / "run" / "unet" / "best.safetensors").write_text("of the last run")
     with pytest.raises(UserError, match=re.escape(message)):
         train("run", argument)
-    assert (tmp_path / "run" / "unet" / "best.pt").read_text() == "of the last run"
+    assert (tmp_path / "run" / "unet" / "best.safetensors").read_text() == "of the last run"
 
 
 @pytest.mark.slow
@@ -438,7 +438,7 @@ def test_frozen_weights_are_neither_stored_nor_changed_and_the_others_are_both(t
     before = FrozenEncoder().state_dict()
     after = fit_frozen(tmp_path).state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["decoder.weight", "decoder.bias"]
-    assert list(checkpoint.load(tmp_path / "best.pt")["weights"]) == ["decoder.weight", "decoder.bias"]
+    assert list(checkpoint.load(tmp_path / "best.safetensors")["weights"]) == ["decoder.weight", "decoder.bias"]
     last = checkpoint.load(tmp_path / "last.pt")
     assert list(last["weights"]) == list(last["ema"]) == ["decoder.weight", "decoder.bias"]
 
@@ -480,7 +480,7 @@ def test_a_model_with_a_frozen_encoder_is_resumed_exactly(tmp_path):
 def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
     results = iter([0.2, 0.5, 0.4, float("nan")])
     fit_frozen(tmp_path, lambda model: {"score": next(results)}, EPOCHS=4)
-    best = checkpoint.load(tmp_path / "best.pt")
+    best = checkpoint.load(tmp_path / "best.safetensors")
     assert (best["epoch"], best["score"]) == (2, 0.5)
     assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 4
 
@@ -584,9 +584,9 @@ def test_evaluation_under_several_processes_counts_what_one_process_counts(
     roots = (oxford_root, oxford_copy)
     script = tmp_path / "evaluate_them.py"
     script.write_text(EVALUATE)
-    torchrun(processes, script, folder / "best.pt", tmp_path, *roots)
+    torchrun(processes, script, folder / "best.safetensors", tmp_path, *roots)
 
-    model, content = load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.safetensors", "unet", CPU)
     predict = predictor(model, content["mean"], content["std"], flip=True)
     datasets = [SegmentationDataset(root, split, 32) for root in roots for split in ("val", "test")]
     assert [len(dataset) for dataset in datasets] == [3, 8, 1, 2]
