@@ -43,7 +43,7 @@ from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, no
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
 from utils.scoring.by_class import predictor, validate
-from utils.training.fit import fit
+from utils.training.fit import fit, one_value_explained, parts
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
 
@@ -279,8 +279,9 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
     """Batch statistics of pictures without hidden patches, for an encoder that stays as it is."""
-    batches = (list(range(start, min(start + 64, len(train)))) for start in range(0, len(train), 64))
-    update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)
+    batches = (batch.tolist() for batch in torch.arange(len(train)).split(parts(len(train), 64)))
+    with one_value_explained():
+        update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)
 
 
 def draw_reconstructions(images: torch.Tensor, hidden: torch.Tensor | None, rebuilt: torch.Tensor, path: Path) -> None:

@@ -196,6 +196,14 @@ def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
 
 
+def test_whole_pictures_as_small_as_one_value_per_channel_are_shown_in_groups_or_refused():
+    encoder = AutoencoderSegmenter(**NETWORK | {"depth": 2}).encoder
+    pictures = type("Pictures", (list,), {"__getitem__": lambda self, batch: (torch.zeros(len(batch), 3, 4, 4),)})
+    show_whole_pictures(encoder, pictures(range(65)), CPU)  # not 64 and 1
+    with pytest.raises(UserError, match="single value per channel"):
+        show_whole_pictures(encoder, pictures(range(1)), CPU)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_stage_2_takes_over_all_but_the_last_layer(tmp_path, sparse):
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """The training loop: it learns, it repeats exactly, it survives being killed, and it says what is wrong."""
 
 import csv
+import os
 import re
 import shutil
 import socket
@@ -10,19 +11,23 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, run_here, script_environment, torchrun
 from PIL import Image
 from torch import nn
 
+import train_autoencoder
+import train_clip
 import train_unet
 from models.unet import UNet
 from utils import checkpoint
-from utils.classes import PETS
+from utils.classes import PETS, named
 from utils.errors import UserError
 from utils.figures.plots import plot_curves
 from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
 from utils.rows import load_model
 from utils.scoring.by_class import evaluate, predictor
 from utils.scoring.metrics import scores
@@ -73,9 +78,9 @@ def assert_same_run(left: Path, right: Path) -> None:
         assert differences(one, two) == []
 
 
-def stop_at(monkeypatch, name: str, call: int, error: BaseException) -> None:
-    """Let the given call of a function that train_unet.py uses raise an error."""
-    original, calls = getattr(train_unet, name), []
+def stop_at(monkeypatch, name: str, call: int, error: BaseException, module: object = train_unet) -> None:
+    """Let the given call of a function that train_unet.py, or another module, uses raise an error."""
+    original, calls = getattr(module, name), []
 
     def counting(*args, **kwargs):
         calls.append(1)
@@ -83,7 +88,7 @@ def stop_at(monkeypatch, name: str, call: int, error: BaseException) -> None:
             raise error
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(train_unet, name, counting)
+    monkeypatch.setattr(module, name, counting)
 
 
 # ------------------------------------------------------------------------------------------- what a run does
@@ -192,11 +197,16 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
 # ------------------------------------------------------------------------------------------ stops and failures
 
 
-@pytest.mark.parametrize(("function", "call"), [("segmentation_loss", 3), ("segmentation_loss", 6), ("validate", 2)])
-def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, function, call):
+# fsync: of a file that is written but not in its place; of the second and third epoch, whatever is written there
+MOMENTS = [(train_unet, "segmentation_loss", 3), (train_unet, "segmentation_loss", 6), (train_unet, "validate", 2)]
+MOMENTS += [(os, "fsync", call) for call in (6, 8, 12)]
+
+
+@pytest.mark.parametrize(("module", "function", "call"), MOMENTS)
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, module, function, call):
     whole = train("whole")
     with monkeypatch.context() as patch:
-        stop_at(patch, function, call, KeyboardInterrupt())
+        stop_at(patch, function, call, KeyboardInterrupt(), module)
         with pytest.raises(KeyboardInterrupt):
             train("stopped")
     assert_same_run(train("stopped", "--RESUME=True"), whole)
@@ -287,8 +297,10 @@ def test_resuming_with_another_number_of_epochs_is_refused(train):
 
 def test_resuming_with_another_architecture_is_refused(train):
     train("run")
-    with pytest.raises(UserError, match="last.pt holds another architecture"):
+    with pytest.raises(UserError, match="last.pt belongs to a run of width = 4, now it is 6: change that, or start"):
         train("run", "--RESUME=True", "--WIDTH=6")
+    with pytest.raises(UserError, match="last.pt belongs to a run of dropout = 0.1, now it is 0.5"):
+        train("run", "--RESUME=True", "--DROPOUT=0.5")
 
 
 def test_resuming_from_a_damaged_checkpoint_is_refused(train):
@@ -392,15 +404,17 @@ class FrozenEncoder(nn.Module):
         return self.decoder(self.activation(self.encoder(images)))
 
 
-def fit_frozen(folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, **changes) -> nn.Module:
+def fit_frozen(
+    folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, classes=PETS, **changes
+) -> nn.Module:
     torch.manual_seed(0)
     model = FrozenEncoder()
     names = "EPOCHS BATCH_SIZE MICRO_BATCH LEARNING_RATE WEIGHT_DECAY WARMUP EMA_DECAY CLIP_NORM"
     names = [*names.split(), "VALIDATE_EVERY", "SEED", "RESUME"]
     constants = {name: getattr(train_unet, name) for name in names}
     constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
-    about = {"arguments": {"freeze_encoder": True}}
-    settings = {"folder": folder, "about": about, "classes": PETS, "constants": constants, "device": CPU}
+    about = {"model": "frozen", "arguments": {"freeze_encoder": True}}
+    settings = {"folder": folder, "about": about, "classes": classes, "constants": constants, "device": CPU}
     training.fit(model, Pictures(), compute_loss, validate, **settings, draw=plot_curves)
     return model
 
@@ -438,7 +452,7 @@ def test_frozen_weights_are_neither_stored_nor_changed_and_the_others_are_both(t
     before = FrozenEncoder().state_dict()
     after = fit_frozen(tmp_path).state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["decoder.weight", "decoder.bias"]
-    assert list(checkpoint.load(tmp_path / "best.safetensors")["weights"]) == ["decoder.weight", "decoder.bias"]
+    assert set(checkpoint.load(tmp_path / "best.safetensors")["weights"]) == {"decoder.weight", "decoder.bias"}
     last = checkpoint.load(tmp_path / "last.pt")
     assert list(last["weights"]) == list(last["ema"]) == ["decoder.weight", "decoder.bias"]
 
@@ -477,8 +491,125 @@ def test_a_model_with_a_frozen_encoder_is_resumed_exactly(tmp_path):
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("other", [("background", "dog", "cat"), ("background", "fox")])
+def test_resuming_on_other_classes_or_another_order_of_them_is_refused_with_both_lists(tmp_path, other):
+    fit_frozen(tmp_path)
+    with pytest.raises(UserError, match=f"(?s)last.pt was trained on other.*background, cat, dog.*{', '.join(other)}"):
+        fit_frozen(tmp_path, classes=named(other), RESUME=True)
+
+
+@pytest.mark.parametrize("key", ["optimizer", "schedule", "ema", "log"])
+def test_resuming_from_a_file_that_holds_no_such_run_is_refused(tmp_path, key):
+    fit_frozen(tmp_path)
+    content = checkpoint.load(tmp_path / "last.pt")
+    del content[key]
+    checkpoint.save(content, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=f"last.pt belongs to a run with other constants .*{key}"):
+        fit_frozen(tmp_path, RESUME=True)
+
+
+def test_resuming_with_other_learning_rates_per_block_is_refused(tmp_path):
+    fit_frozen(tmp_path)
+    content = checkpoint.load(tmp_path / "last.pt")
+    content["optimizer"]["param_groups"].pop()
+    checkpoint.save(content, tmp_path / "last.pt")
+    with pytest.raises(UserError, match="last.pt belongs to a run with other constants"):
+        fit_frozen(tmp_path, RESUME=True)
+
+
+def test_an_epoch_is_on_the_disk_before_its_line_is_printed(tmp_path, monkeypatch):
+    def look(*values, **options):
+        if values[0].startswith("epoch "):
+            files = [checkpoint.load(tmp_path / name) for name in ("best.safetensors", "last.pt")]
+            printed.append([*(content["epoch"] for content in files), log(tmp_path)[-1]["epoch"]])
+
+    printed = []
+    monkeypatch.setattr("builtins.print", look)
+    scores = iter([0.1, 0.2])
+    fit_frozen(tmp_path, lambda model: {"score": next(scores)})
+    assert printed == [[1, 1, 1], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("-inf")])
+def test_a_score_that_is_not_finite_stops_the_run_which_can_be_resumed(tmp_path, score):
+    scores = iter([0.5, score])
+    with pytest.raises(UserError, match=r"the validation score became (nan|-inf) in epoch 2: lower LEARNING_RATE"):
+        fit_frozen(tmp_path, lambda model: {"score": next(scores)}, EPOCHS=3)
+    files = {name: checkpoint.load(tmp_path / name) for name in ("best.safetensors", "last.pt")}
+    assert [content["epoch"] for content in files.values()] == [1, 1]
+    fit_frozen(tmp_path, EPOCHS=3, RESUME=True)
+    assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 3
+
+
+def test_an_old_best_file_is_set_aside_by_a_new_run_and_kept_by_one_that_goes_on(tmp_path):
+    fit_frozen(tmp_path, lambda model: {"score": 0.9})
+    content = checkpoint.load(tmp_path / "best.safetensors")
+    (tmp_path / "best.safetensors").unlink()
+    checkpoint.save(content, tmp_path / "best.pt")
+    fit_frozen(tmp_path, RESUME=True)
+    assert checkpoint.weights_file(tmp_path) == tmp_path / "best.pt"
+    fit_frozen(tmp_path)
+    assert (tmp_path / "previous" / "best.pt").exists() and not (tmp_path / "best.pt").exists()
+    assert checkpoint.weights_file(tmp_path) == tmp_path / "best.safetensors"
+
+
+SMALLEST = ("--IMAGE_SIZE=16", "--SMALL_SIZE=16", "--DEPTH=4", "--EPOCHS=1")  # 1 x 1 at the coarsest level
+
+
+@pytest.mark.parametrize("sizes", [["--BATCH_SIZE=1"], ["--BATCH_SIZE=5", "--MICRO_BATCH=2"], ["--MICRO_BATCH=1"]])
+def test_one_value_per_channel_in_batch_norm_is_an_error_that_says_what_to_change(train, sizes):
+    with pytest.raises(UserError, match="single value per channel.*BATCH_SIZE or MICRO_BATCH.*raise IMAGE_SIZE"):
+        train("run", *SMALLEST, *sizes)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(8, 3, [3, 3, 2]), (7, 3, [3, 2, 2]), (4, 3, [2, 2]), (5, 2, [2, 2, 1]), (3, 1, [1, 1, 1]), (1, 4, [1])],
+)
+def test_no_part_of_a_batch_is_one_picture_if_that_can_be_helped(count, most, expected):
+    assert training.parts(count, most) == expected
+
+
+def test_a_batch_that_would_end_in_one_picture_is_split_otherwise(train):
+    assert len(log(train("run", *SMALLEST, "--BATCH_SIZE=7", "--MICRO_BATCH=3"))) == 1
+
+
+def test_fewer_pictures_than_processes_are_refused_in_all_of_them_and_the_last_run_stays(tmp_path, monkeypatch):
+    fit_frozen(tmp_path)
+    monkeypatch.setattr(training, "world_size", lambda: 9)
+    for batch_size in (4, 100):
+        with pytest.raises(UserError, match="8 training pictures leave nothing for some of 9 processes: start fewer"):
+            fit_frozen(tmp_path, BATCH_SIZE=batch_size)
+    assert not (tmp_path / "previous").exists()
+
+
+TINY_CLIP = ["--ENCODER=tiny", "--WIDTHS=4,8", "--IMAGE_SIZE=32", "--DEVICE=cpu"]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        (train_unet, TINY),
+        *((train_autoencoder, [*TINY, "--SMALL_SIZE=32", f"--STAGE={stage}"]) for stage in (0, 1, 2)),
+        *(
+            (train_clip, [*TINY_CLIP, "--AUGMENT_FEATURES=False", f"--PROMPT={prompt}"])
+            for prompt in ("class", "point")
+        ),
+    ],
+)
+def test_a_split_that_is_void_everywhere_is_refused_before_the_first_epoch(
+    oxford_copy, tmp_path, script, options, split
+):
+    for sample in list_samples(oxford_copy, split):
+        Image.fromarray(np.full((40, 50), 3, np.uint8)).save(sample.mask)
+    with pytest.raises(UserError, match=f"every pixel of the {split} split is void in .*trimaps"):
+        run_here(script, f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path / 'runs'}", *options)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
-    results = iter([0.2, 0.5, 0.4, float("nan")])
+    results = iter([0.2, 0.5, 0.4, 0.5])
     fit_frozen(tmp_path, lambda model: {"score": next(results)}, EPOCHS=4)
     best = checkpoint.load(tmp_path / "best.safetensors")
     assert (best["epoch"], best["score"]) == (2, 0.5)
@@ -517,6 +648,8 @@ def test_two_machines_train_one_model(oxford_root, tmp_path):
 DYING = """
 import os
 import signal
+import train_autoencoder
+import train_clip
 import train_unet
 from utils.config import run_script
 from utils.distributed import rank
@@ -559,6 +692,7 @@ from pathlib import Path
 import torch
 from utils.rows import load_model
 from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
 from utils.distributed import distributed, rank
 from utils.scoring.by_class import evaluate, predictor
 

@@ -4,10 +4,11 @@ import math
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from utils.config import require_between, require_choice, require_positive
 
@@ -21,7 +22,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm import tqdm
 
 from utils import checkpoint
-from utils.checkpoint import weights_file
 from utils.classes import Classes, require_same
 from utils.device import autocast
 from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, wait_for_all, world_size
@@ -29,10 +29,6 @@ from utils.errors import UserError
 from utils.files import write_csv
 
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
-ONE_VALUE = (
-    "batch norm cannot take a single value per channel, all that one picture has left at the coarsest level: change "
-    "BATCH_SIZE or MICRO_BATCH so that no part of a batch is one picture, or raise IMAGE_SIZE and SMALL_SIZE"
-)
 # (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
@@ -74,10 +70,8 @@ def fit(
     require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
     require_choice("PRECISION", constants["PRECISION"], ("auto", "bf16", "fp32"))
     if min(constants["BATCH_SIZE"], len(dataset)) < world_size():
-        raise UserError(
-            f"BATCH_SIZE = {constants['BATCH_SIZE']} and {len(dataset)} training pictures leave nothing for some of "
-            f"{world_size()} processes: start fewer, or raise BATCH_SIZE"
-        )
+        few = f"BATCH_SIZE = {constants['BATCH_SIZE']} and {len(dataset)} training pictures"
+        raise UserError(f"{few} leave nothing for some of {world_size()} processes: start fewer, or raise BATCH_SIZE")
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
     with ExitStack() as stack:
@@ -106,17 +100,18 @@ def fit(
             run.ema.eval()
             metrics = validate(run.ema.module)
             if not math.isfinite(metrics["score"]):
-                raise UserError(_diverged("validation score", metrics["score"], run.epoch, constants))
+                _diverged("validation score", metrics["score"], run.epoch, constants)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             if is_main():
                 _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
                 draw(run.log, folder / "curves.png")
                 if show:
                     show(run.ema.module, folder / "progress.png")
+        wait_for_all()  # the main process may still be writing
+        best = checkpoint.weights_file(folder)
         if is_main():
-            print(f"best score {run.best:.4f}; checkpoint: {weights_file(folder)}, curves: {folder / 'curves.png'}")
-    wait_for_all()  # the main process may still be writing
-    return weights_file(folder)
+            print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
+    return best
 
 
 @dataclass
@@ -158,12 +153,8 @@ def _train_epoch(
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
         at_once = constants["MICRO_BATCH"] or len(batch[0])
-        try:
+        with one_value_explained():
             losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):  # in the words of torch
-                raise
-            raise UserError(ONE_VALUE) from error
         nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -173,7 +164,7 @@ def _train_epoch(
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
             if not math.isfinite(mean):
-                raise UserError(_diverged("loss", mean, run.epoch + 1, constants))
+                _diverged("loss", mean, run.epoch + 1, constants)
         if step == 20 and run.epoch == run.first and is_main():
             minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
             tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
@@ -181,8 +172,8 @@ def _train_epoch(
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
 
 
-def _diverged(what: str, value: float, epoch: int, constants: dict) -> str:
-    return (
+def _diverged(what: str, value: float, epoch: int, constants: dict) -> NoReturn:
+    raise UserError(
         f"the {what} became {value} in epoch {epoch}: lower LEARNING_RATE (now {constants['LEARNING_RATE']}); "
         "the checkpoints of the epochs before are untouched"
     )
@@ -202,10 +193,7 @@ def _announce(model: nn.Module, pictures: int, constants: dict, device: torch.de
 def _backward(model, batch, compute_loss, generator, progress, micro_batch, precision) -> torch.Tensor:
     """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
     count = len(batch[0])
-    sizes = [min(micro_batch, count - start) for start in range(0, count, micro_batch)]
-    if sizes[-1] == 1 and micro_batch > 2 and len(sizes) > 1:  # batch norm needs two pictures where they are small
-        sizes[-2:] = micro_batch - 1, 2
-    pieces = list(zip(*(x.split(sizes) for x in batch), strict=True))
+    pieces = list(zip(*(x.split(parts(count, micro_batch)) for x in batch), strict=True))
     total = torch.zeros((), device=batch[0].device)
     for number, piece in enumerate(pieces, 1):
         share = len(piece[0]) / count
@@ -217,6 +205,28 @@ def _backward(model, batch, compute_loss, generator, progress, micro_batch, prec
             (loss * share).backward()
         total += loss.detach() * share
     return total
+
+
+def parts(count: int, most: int) -> list[int]:
+    """Sizes of the parts of a batch; none of them is 1 if it can be helped, which batch norm may not take."""
+    sizes = [min(most, count - start) for start in range(0, count, most)]
+    if count > most > 2 and sizes[-1] == 1:
+        sizes[-2:] = most - 1, 2
+    return sizes
+
+
+@contextmanager
+def one_value_explained() -> Iterator[None]:
+    """Raise UserError where batch norm gets a single value per channel."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # torch's words
+            raise
+        change = "change BATCH_SIZE or MICRO_BATCH so that no part of a batch is one picture, or raise IMAGE_SIZE and "
+        raise UserError(
+            f"batch norm got a single value per channel at the coarsest level: {change}SMALL_SIZE"
+        ) from error
 
 
 def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
