@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from models.clipseg import HUB_ID
+from utils.checkpoint import weights_file
 from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, overlay, save_mask, save_picture
@@ -102,7 +103,7 @@ def offered_rows() -> tuple[dict[str, Declared], dict[str, str]]:
     """Rows whose checkpoints exist or whose weights the hub has, and the others with what to do about them."""
     offered, missing = {}, {}
     for name, row in known_rows().items():
-        if row.hub_id or (Path(CHECKPOINTS) / row.folder / "best.pt").exists():
+        if row.hub_id or weights_file(Path(CHECKPOINTS) / row.folder).exists():
             offered[name] = row
             continue
         try:

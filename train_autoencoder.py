@@ -8,14 +8,13 @@
     python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SKIPS=False --SPARSE=False     # the classic one
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
-Stage 1 writes checkpoints/autoencoder/pretrained.pt, and in pretraining/ beside it its log and pictures of what it
-rebuilds; stage 2 writes checkpoints/autoencoder/{best.pt, last.pt, log.csv, curves.png, progress.png}. README.md says
-how long it takes and which number to expect.
+Stage 1 writes checkpoints/autoencoder/pretrained.safetensors, and in pretraining/ beside it its log and pictures of
+what it rebuilds; stage 2 writes checkpoints/autoencoder/{best.safetensors, last.pt, log.csv, curves.png, progress.png}.
+README.md says how long it takes and which number to expect.
 """
 
 import hashlib
 import os
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -34,25 +33,24 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
-from utils.checkpoint import load, load_state
+from utils.checkpoint import load, load_state, save, weights_file
 from utils.device import pick_device
 from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
 from utils.figures.grids import draw_progress
 from utils.figures.plots import plot_curves, plot_examples
-from utils.files import replacing
 from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
 from utils.scoring.by_class import predictor, validate
-from utils.training.fit import fit
+from utils.training.fit import fit, one_value_explained, parts
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
 
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
 FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
-PRETRAINED = ""  # stage 1's file for STAGE = 2, or stage 2's, to go on; empty: CHECKPOINTS/autoencoder/pretrained.pt
+PRETRAINED = ""  # stage 1's file for STAGE = 2, or stage 2's, to go on; empty: the one in CHECKPOINTS/autoencoder
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -133,7 +131,7 @@ def main() -> None:
 
 
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
-    """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.pt."""
+    """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.safetensors."""
     # 1. Data and model.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
@@ -189,14 +187,13 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         draw=draw,
     )
     if is_main():
-        with replacing(folder / "pretrained.pt") as temporary:
-            shutil.copyfile(best, temporary)
-        print(f"stage 1: {folder / 'pretrained.pt'}, pictures in {folder / 'pretraining'}", flush=True)
+        save(load(best), folder / "pretrained.safetensors")
+        print(f"stage 1: {folder / 'pretrained.safetensors'}, pictures in {folder / 'pretraining'}", flush=True)
     wait_for_all()
 
 
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
-    """Stage 2: the same network with a head for the classes. Writes folder/best.pt."""
+    """Stage 2: the same network with a head for the classes. Writes folder/best.safetensors."""
     # 1. Data: an epoch is as long with few masks as with all of them, so that budgets can be compared.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
@@ -211,7 +208,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     model = AutoencoderSegmenter(**arguments).to(device)
     digest, groups, budget = "", None, {**constants, "EPOCHS": EPOCHS + PRETRAIN_EPOCHS}
     if FINETUNE != "scratch":
-        path = Path(PRETRAINED or folder / "pretrained.pt")
+        path = Path(PRETRAINED) if PRETRAINED else weights_file(folder, "pretrained")
         load_pretrained(model, network, path)
         digest, budget = hashlib.sha256(path.read_bytes()).hexdigest(), constants
         rest = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
@@ -262,12 +259,12 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
 
     Raises UserError if the file is missing or of another network.
     """
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
     saved = load(path)
     of_stage_2 = "pretrained" in saved
     if not of_stage_2 and saved.get("model") != "autoencoder stage 1":
-        raise UserError(f"PRETRAINED = {path} holds a model {saved.get('model')!r}; stage 1 writes pretrained.pt")
+        raise UserError(f"PRETRAINED = {path} holds a model {saved['model']!r}, not that of stage 1")
     there = saved["arguments"]
     odd = [
         f"{key.upper()} = {there.get(key)}, here {network[key]}" for key in network if there.get(key) != network[key]
@@ -281,8 +278,9 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
     """Batch statistics of pictures without hidden patches, for an encoder that stays as it is."""
-    batches = (list(range(start, min(start + 64, len(train)))) for start in range(0, len(train), 64))
-    update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)
+    batches = (batch.tolist() for batch in torch.arange(len(train)).split(parts(len(train), 64)))
+    with one_value_explained():
+        update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)
 
 
 def draw_reconstructions(images: torch.Tensor, hidden: torch.Tensor | None, rebuilt: torch.Tensor, path: Path) -> None:

@@ -6,11 +6,11 @@
     python train_clip.py --ENCODER=facebook/dinov2-small --IMAGE_SIZE=252 --ROW=DINOv2   # as a row beside CLIP's
     python train_clip.py --AUGMENT_FEATURES=False                     # encode augmented pictures in every step
     python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False   # fine-tune the encoder too
-    python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False --START=checkpoints/clip/best.pt --ROW=Tuned
+    python train_clip.py --AUGMENT_FEATURES=False --FREEZE_ENCODER=False --START=checkpoints/clip --ROW=Tuned
 
 The encoder's features of every picture and its mirror image are computed once and kept on disk beside the data's
-cache; then an epoch costs the decoder only. Writes checkpoints/clip/ (or pointclip/, or ROW/) {best.pt, last.pt,
-log.csv, curves.png, progress.png}; the checkpoint holds the decoder and the encoder's id.
+cache; then an epoch costs the decoder only. Writes best.safetensors (the decoder, and the encoder's id), last.pt,
+log.csv, curves.png and progress.png in checkpoints/clip/ (or pointclip/, or ROW/).
 """
 
 import copy
@@ -34,7 +34,7 @@ import torch.nn.functional as F
 
 from models.clip import CLIPCNN, encoder_title
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import digest, load, load_state
+from utils.checkpoint import digest, load, load_state, weights_file
 from utils.classes import read_classes
 from utils.device import pick_device
 from utils.distributed import distributed
@@ -62,14 +62,14 @@ CORRECTIONS = 4  # simulated clicks after the first one, at most
 EDITED = 0.5  # share of the corrected pictures of which a part is to be left out, or something beside the animal kept
 WARM_START = "CLIP"  # row whose decoder to begin with, if it was trained on the same encoder; empty: none
 WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
-START = ""  # the row's checkpoint to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
+START = ""  # the row's weights, or their folder, to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
 # data
 DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
 VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE. A little larger is often better (Touvron, NeurIPS 2019)
 # encoder
-# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; CHECKPOINTS/ROW/best.pt: what that row fine-tuned
+# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; the weights of a row that fine-tuned one
 ENCODER = "openai/clip-vit-base-patch16"
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it; needs AUGMENT_FEATURES = False
@@ -302,7 +302,7 @@ def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPC
     if ENCODER == "tiny":
         return make(**tiny), tiny
     try:
-        if ENCODER.endswith(".pt"):
+        if ENCODER.endswith((".safetensors", ".pt")):
             return share_encoder(make, arguments)
         model = make(**arguments)
         if not FREEZE_ENCODER:  # the checkpoint holds it, and needs no other file
@@ -319,8 +319,9 @@ def build_model(make: type[CLIPCNN] | type[PointCLIP], own: dict) -> tuple[CLIPC
 
 def share_encoder(make: type[CLIPCNN] | type[PointCLIP], arguments: dict) -> tuple[CLIPCNN | PointCLIP, dict]:
     """A model on the encoder that another row fine-tuned, and its arguments. Raises UserError."""
-    if not FREEZE_ENCODER or Path(ENCODER) != Path(CHECKPOINTS) / Path(ENCODER).parent.name / "best.pt":
-        raise UserError(f"ENCODER = {ENCODER}: give {CHECKPOINTS}/ROW/best.pt, and leave it frozen")
+    used = weights_file(Path(CHECKPOINTS) / Path(ENCODER).parent.name)
+    if not FREEZE_ENCODER or Path(ENCODER) != used:
+        raise UserError(f"ENCODER = {ENCODER}: give the weights of a row, like {used}, and leave it frozen")
     weights, source = encoder_weights(ENCODER), load(ENCODER)["arguments"]
     arguments = arguments | {key: source[key] for key in ("encoder", "encoder_config")}
     model = make(**arguments)
@@ -333,9 +334,8 @@ def load_class_decoder(model: PointCLIP, arguments: dict) -> bool:
 
     With the encoder of another row, that row's decoder.
     """
-    path = Path(CHECKPOINTS) / folder_of(WARM_START, "clip") / "best.pt"
-    if ENCODER.endswith(".pt"):
-        path = Path(ENCODER)
+    shared = ENCODER.endswith((".safetensors", ".pt"))
+    path = Path(ENCODER) if shared else weights_file(Path(CHECKPOINTS) / folder_of(WARM_START, "clip"))
     saved, same = load(path) if path.exists() else {"arguments": {}}, ("encoder", "encoder_config", "layers", "widths")
     if any(saved["arguments"].get(key) != arguments.get(key) for key in same):
         print(f"the decoder starts from random weights: {path} is missing or was trained on another encoder")

@@ -4,8 +4,8 @@
     python train_unet.py --RESUME=True        # go on after an interruption
     torchrun --nproc_per_node=2 train_unet.py # several devices
 
-Writes checkpoints/unet/{best.pt, last.pt, log.csv, curves.png, progress.png}. README.md says how long it takes and
-which number to expect; `python evaluate.py` measures it.
+Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progress.png}. README.md says how long it takes
+and which number to expect; `python evaluate.py` measures it.
 """
 
 import os
@@ -47,7 +47,7 @@ MAX_WIDTH = 512  # channels are doubled per level up to this
 BLOCKS = 1  # residual blocks per encoder level
 STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
 DROPOUT = 0.1  # of channels at the coarsest level
-START = ""  # a checkpoint of the same network to go on from, e.g. with another augmentation or size
+START = ""  # weights of the same network, or their folder, to go on from, e.g. with another augmentation or size
 # augmentation
 SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most

@@ -196,11 +196,19 @@ def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
 
 
+def test_whole_pictures_as_small_as_one_value_per_channel_are_shown_in_groups_or_refused():
+    encoder = AutoencoderSegmenter(**NETWORK | {"depth": 2}).encoder
+    pictures = type("Pictures", (list,), {"__getitem__": lambda self, batch: (torch.zeros(len(batch), 3, 4, 4),)})
+    show_whole_pictures(encoder, pictures(range(65)), CPU)  # not 64 and 1
+    with pytest.raises(UserError, match="single value per channel"):
+        show_whole_pictures(encoder, pictures(range(1)), CPU)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_stage_2_takes_over_all_but_the_last_layer(tmp_path, sparse):
     torch.manual_seed(0)
     teacher, model = Autoencoder(sparse=sparse, **NETWORK), AutoencoderSegmenter(**NETWORK)
-    path = tmp_path / "pretrained.pt"
+    path = tmp_path / "pretrained.safetensors"
     checkpoint.save(
         {"model": "autoencoder stage 1", "arguments": NETWORK, "weights": teacher.state_dict(), "epoch": 1}, path
     )
@@ -212,7 +220,7 @@ def test_stage_2_takes_over_all_but_the_last_layer(tmp_path, sparse):
     for ours, theirs in zip(model.eval().encoder(images), encode(images), strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(model.head.weight, head)
-    with pytest.raises(UserError, match=r"pretrained.pt is of another network: there DEPTH = 3, here 4"):
+    with pytest.raises(UserError, match=r"pretrained.safetensors is of another network: there DEPTH = 3, here 4"):
         load_pretrained(model, {**NETWORK, "depth": 4}, path)
     with pytest.raises(UserError, match=r"gone.pt is missing; `python train_autoencoder.py --STAGE=1` makes it"):
         load_pretrained(model, NETWORK, tmp_path / "gone.pt")
@@ -258,17 +266,17 @@ def test_stages_one_by_one_and_after_an_interruption_give_what_both_at_once_give
 
 def test_the_variants_differ_as_they_say(train):
     full, scratch = train("full"), train("scratch", "--FINETUNE=scratch")
-    assert not (scratch / "pretrained.pt").exists()
+    assert not (scratch / "pretrained.safetensors").exists()
     with open(scratch / "log.csv") as file:
         assert len(list(csv.DictReader(file))) == 4  # stage 1's epochs are added: the same budget
-    pretrained = f"--PRETRAINED={full / 'pretrained.pt'}"
+    pretrained = f"--PRETRAINED={full / 'pretrained.safetensors'}"
     frozen = train("frozen", "--STAGE=2", "--FINETUNE=frozen", pretrained)
     few = train("few", "--STAGE=2", "--LABELS_PERCENT=10", pretrained)
     plain = train("plain", "--SPARSE=False")
-    sparse = ["tokens.0" in checkpoint.load(folder / "pretrained.pt")["weights"] for folder in (full, plain)]
+    sparse = ["tokens.0" in checkpoint.load(folder / "pretrained.safetensors")["weights"] for folder in (full, plain)]
     assert not same_weights(plain, full) and sparse == [True, False]
-    start = checkpoint.load(full / "pretrained.pt")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
-    end = {folder: checkpoint.load(folder / "best.pt")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
+    start = checkpoint.load(full / "pretrained.safetensors")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
+    end = {folder: checkpoint.load(folder / "best.safetensors")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
            for folder in (full, frozen, few)}  # fmt: skip
     assert torch.equal(end[frozen], start)
     assert not torch.equal(end[full], start) and not torch.equal(end[few], end[full])
@@ -298,7 +306,7 @@ def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--STAGE=2"], r"pretrained.pt is missing; `python train_autoencoder.py --STAGE=1` makes it"),
+        (["--STAGE=2"], r"pretrained.safetensors is missing; `python train_autoencoder.py --STAGE=1` makes it"),
         (["--STAGE=3"], "STAGE = 3: must be one of"),
         (["--FINETUNE=half"], "FINETUNE = 'half'"),
         (["--FINETUNE=scratch", "--STAGE=1"], "there is no stage 1"),

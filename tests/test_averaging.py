@@ -24,11 +24,11 @@ def two_unets(oxford_root, tmp_path) -> list[str]:
         run_here(
             train_unet, f"--DATA_ROOT={oxford_root}", *UNET, f"--CHECKPOINTS={tmp_path / str(seed)}", f"--SEED={seed}"
         )
-    return [str(tmp_path / str(seed) / "unet" / "best.pt") for seed in (0, 1)]
+    return [str(tmp_path / str(seed) / "unet" / "best.safetensors") for seed in (0, 1)]
 
 
 def test_the_mean_has_the_mean_weights_and_its_own_score(oxford_root, tmp_path, two_unets):
-    out = tmp_path / "unet" / "best.pt"
+    out = tmp_path / "unet" / "best.safetensors"
     run_here(averaging, f"--DATA_ROOT={oxford_root}", "--DEVICE=cpu", str(out), *two_unets)
     model, content = load_model(out, "unet", CPU)
     first, second = (load(path) for path in two_unets)
@@ -38,7 +38,7 @@ def test_the_mean_has_the_mean_weights_and_its_own_score(oxford_root, tmp_path, 
     val = SegmentationDataset(oxford_root, "val", 32)
     assert content["score"] == pytest.approx(validate(model, val, CPU, content["mean"], content["std"])["score"])
     assert [constants["SEED"] for constants in content["averaged"]] == [0, 1]
-    assert [path.name for path in out.parent.iterdir()] == ["best.pt"]
+    assert [path.name for path in out.parent.iterdir()] == ["best.safetensors"]
 
 
 def test_a_row_with_an_encoder_gets_a_new_layer_for_its_closer_look(oxford_root, tmp_path):
@@ -46,8 +46,8 @@ def test_a_row_with_an_encoder_gets_a_new_layer_for_its_closer_look(oxford_root,
     sources = []
     for seed in (0, 1):
         run_here(train_clip, *options, f"--CHECKPOINTS={tmp_path / str(seed)}", f"--SEED={seed}")
-        sources.append(str(tmp_path / str(seed) / "clip" / "best.pt"))
-    out = tmp_path / "mean" / "clip" / "best.pt"
+        sources.append(str(tmp_path / str(seed) / "clip" / "best.safetensors"))
+    out = tmp_path / "mean" / "clip" / "best.safetensors"
     run_here(averaging, f"--DATA_ROOT={oxford_root}", "--DEVICE=cpu", str(out), *sources)
     layer = load_row("CLIP", tmp_path / "mean", CPU).model.name_layer.weight
     assert layer.abs().max() > 0
@@ -56,7 +56,7 @@ def test_a_row_with_an_encoder_gets_a_new_layer_for_its_closer_look(oxford_root,
 
 def test_what_does_not_fit_is_refused_and_nothing_is_written(oxford_root, tmp_path, two_unets):
     run_here(train_unet, f"--DATA_ROOT={oxford_root}", *UNET, f"--CHECKPOINTS={tmp_path / 'wide'}", "--WIDTH=6")
-    wide, out = tmp_path / "wide" / "unet" / "best.pt", tmp_path / "out" / "best.pt"
+    wide, out = tmp_path / "wide" / "unet" / "best.safetensors", tmp_path / "out" / "best.safetensors"
     with pytest.raises(UserError, match=f"{wide} holds another model than {two_unets[0]}"):
         run_here(averaging, str(out), two_unets[0], str(wide))
     with pytest.raises(UserError, match="no row by class"):

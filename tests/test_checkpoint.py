@@ -1,17 +1,20 @@
 """Checkpoint files: what comes back, what is refused, what a failure leaves behind."""
 
+import json
 import pickle
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
+from safetensors.torch import save as to_bytes
 
 from models.unet import UNet
 from utils import checkpoint
 from utils.classes import PETS
 from utils.errors import UserError
-from utils.rows import load_model
+from utils.rows import best_row, find_rows, load_model, load_row
 
 CPU = torch.device("cpu")
 ARGUMENTS = {"classes": 3, "width": 4, "depth": 3}
@@ -26,12 +29,22 @@ def model() -> UNet:
     return model.eval()
 
 
-@pytest.fixture
-def path(model, tmp_path) -> Path:
+@pytest.fixture(params=["best.safetensors", "best.pt"])
+def path(model, tmp_path, request) -> Path:
     """A checkpoint of that model."""
     content = {"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict(), "mean": (0.5, 0.4, 0.3)}
-    checkpoint.save(content, tmp_path / "unet" / "best.pt")
-    return tmp_path / "unet" / "best.pt"
+    checkpoint.save(content, tmp_path / "unet" / request.param)
+    return tmp_path / "unet" / request.param
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Write a checkpoint with other content, whatever save() would say about it."""
+    content = {**checkpoint.load(path), **changes}
+    if path.suffix == ".pt":
+        torch.save(content, path)
+    else:
+        about = {key: value for key, value in content.items() if key != "weights"}
+        path.write_bytes(to_bytes(content["weights"], {"about": json.dumps(checkpoint._without_tuples(about))}))
 
 
 def test_a_model_is_rebuilt_from_the_file_alone_with_the_same_logits(model, path):
@@ -66,8 +79,21 @@ def test_a_file_that_is_no_checkpoint_is_refused(path, content):
     assert "no checkpoint" in refused(path)
 
 
-@pytest.mark.parametrize("content", [3, ["format"], {}, {"format": None}, {"weights": {}}])
-def test_a_file_of_another_program_is_refused(path, content):
+@pytest.mark.parametrize(
+    "content",
+    [
+        3,
+        ["format"],
+        {},
+        {"format": None},
+        {"weights": {}},
+        {"format": 1, "weights": {}},
+        {"format": 1, "model": "unet", "arguments": {}, "weights": [1]},
+        {"format": 1, "model": "unet", "arguments": {}, "weights": {"a": 1}},
+    ],
+)
+def test_a_file_of_another_program_is_refused(tmp_path, content):
+    path = tmp_path / "best.pt"
     torch.save(content, path)
     assert "no checkpoint" in refused(path)
 
@@ -76,7 +102,7 @@ def test_a_file_of_another_program_is_refused(path, content):
 def test_random_damage_within_the_structure_never_ends_in_a_traceback(path, seed):
     generator = torch.Generator().manual_seed(seed)
     content = bytearray(path.read_bytes())
-    for position in torch.randint(0, 3000, (30,), generator=generator).tolist():  # the pickled dictionary
+    for position in torch.randint(0, 3000, (30,), generator=generator).tolist():  # the pickled dictionary, the header
         content[position] = int(torch.randint(0, 256, (1,), generator=generator))
     path.write_bytes(content)
     refused(path)
@@ -96,8 +122,10 @@ class Malicious:
         return open, (str(self.target), "w")
 
 
+@pytest.mark.parametrize("name", ["best.pt", "best.safetensors"])
 @pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_file_that_would_run_code_is_refused_and_runs_nothing(path, tmp_path, save):
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, save, name):
+    path = tmp_path / name
     target = tmp_path / "written by the attacker"
     save({"format": 1, "model": "unet", "arguments": ARGUMENTS, "weights": Malicious(target)}, path)
     refused(path)
@@ -105,39 +133,56 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(path, tmp_path, 
 
 
 def test_a_file_of_a_newer_format_is_refused_with_advice_to_update(path):
-    torch.save({**torch.load(path), "format": checkpoint.FORMAT + 1}, path)
+    rewrite(path, format=checkpoint.FORMAT + 1, mean="written in another way")
     assert "newer version" in refused(path)
 
 
 def test_the_checkpoint_of_another_model_is_refused(path):
-    torch.save({**torch.load(path), "model": "clip"}, path)
+    rewrite(path, model="clip")
     message = refused(path)
     assert "'clip'" in message and "'unet'" in message
 
 
 @pytest.mark.parametrize("arguments", [{"width": 8, "depth": 3}, {"width": 4, "depth": 2}, {"width": 4, "depth": 4}])
 def test_weights_of_another_architecture_are_refused(path, arguments):
-    torch.save({**torch.load(path), "arguments": arguments}, path)
+    rewrite(path, arguments=arguments)
     assert "another architecture" in refused(path)
 
 
-@pytest.mark.parametrize("arguments", [{"breadth": 4}, None])
-def test_arguments_that_the_model_does_not_know_are_refused(path, arguments):
-    torch.save({**torch.load(path), "arguments": arguments}, path)
+@pytest.mark.parametrize(
+    "arguments", [{"breadth": 4}, {"width": "4"}, {"width": -4}, {"depth": 0}, {"stem_stride": 0}, {"max_width": []}]
+)
+def test_arguments_that_the_model_does_not_take_are_refused(path, arguments):
+    rewrite(path, arguments=arguments)
     assert "another version" in refused(path)
+
+
+CONTENT = {"model": "unet", "arguments": {}, "weights": {"a": torch.zeros(99)}}
+
+
+def stop_half_way(monkeypatch, error: BaseException) -> None:
+    """Let a file get its first hundred bytes, and then raise an error."""
+    write, write_torch = Path.write_bytes, torch.save
+
+    def stop(path, content):
+        write(path, content[:100])
+        raise error
+
+    def stop_torch(content, path):
+        write_torch(content, path)
+        stop(path, path.read_bytes())
+
+    monkeypatch.setattr(Path, "write_bytes", stop)
+    monkeypatch.setattr(torch, "save", stop_torch)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("PytorchStreamWriter failed"), OSError(28, "No space left on device")])
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(path, monkeypatch, error):
     before = path.read_bytes()
 
-    def fail_half_way(content, file):
-        file.write_bytes(before[: len(before) // 2])
-        raise error
-
-    monkeypatch.setattr(torch, "save", fail_half_way)
+    stop_half_way(monkeypatch, error)
     with pytest.raises(UserError, match=f"{re.escape(str(path))}.*untouched"):
-        checkpoint.save({"model": "unet"}, path)
+        checkpoint.save(CONTENT, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -145,20 +190,16 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(path, monkeyp
 def test_an_interrupted_write_keeps_the_old_file_and_leaves_no_other(path, monkeypatch):
     before = path.read_bytes()
 
-    def interrupt(content, file):
-        file.write_bytes(before[:100])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", interrupt)
+    stop_half_way(monkeypatch, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save({"model": "unet"}, path)
+        checkpoint.save(CONTENT, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_that_cannot_be_made_is_reported(path):
     with pytest.raises(UserError, match="cannot write"):
-        checkpoint.save({}, path / "below a file" / "best.pt")
+        checkpoint.save(CONTENT, path / "below a file" / "best.pt")
 
 
 def test_halved_weights_are_rounded_and_biases_and_norms_are_not(model):
@@ -181,3 +222,193 @@ def test_missing_weights_are_accepted_only_under_the_ignored_name(model, path):
         checkpoint.load_state(UNet(**ARGUMENTS), decoder, path)
     with pytest.raises(UserError, match="it has surplus"):
         checkpoint.load_state(UNet(**ARGUMENTS), {**model.state_dict(), "surplus": torch.zeros(1)}, path)
+
+
+# ------------------------------------------------------------------------------------------ weights as safetensors
+
+EVERYTHING = {
+    "model": "clip",
+    "arguments": {
+        "layers": (),
+        "widths": (16, 48),
+        "encoder_config": {"vit": {"architectures": ["ViT"], "none": None}},
+    },
+    "image_size": 320,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.1, 1 / 3, 1e-9),
+    "classes": ("Hintergrund", "Kätzchen"),
+    "colours": ((0, 0, 0), (128, 0, 0)),
+    "constants": {"SCALE": (0.7, 1.8), "RESUME": False, "LEARNING_RATE": 2e-3, "ROW": ""},
+    "averaged": [{"SEED": 0, "WIDTHS": (1,)}, {}],
+    "epoch": 3,
+    "score": 0.8793507057421893,
+    "zoom": True,
+    "encoder_from": "clip_finetuned",
+}
+
+
+def test_what_a_file_says_of_itself_comes_back_equal_tuples_included(tmp_path):
+    weights = {"b": torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last), "a": torch.tensor(5)}
+    weights |= {"half": torch.randn(3, 3).half(), "view of b": weights["b"][0], "none": torch.zeros(0, 4)}
+    for name in ("best.safetensors", "best.pt"):
+        checkpoint.save({**EVERYTHING, "weights": weights}, tmp_path / name)
+        content = checkpoint.load(tmp_path / name)
+        loaded = content.pop("weights")
+        assert content == {"format": 1, **EVERYTHING}
+        assert loaded.keys() == weights.keys()
+        assert all(
+            torch.equal(loaded[key], value) and loaded[key].dtype == value.dtype for key, value in weights.items()
+        )
+        assert checkpoint.digest(loaded) == checkpoint.digest(weights)
+    first = (tmp_path / "best.safetensors").read_bytes()
+    checkpoint.save({**EVERYTHING, "weights": weights}, tmp_path / "best.safetensors")
+    assert (tmp_path / "best.safetensors").read_bytes() == first
+
+
+def test_loaded_weights_do_not_change_with_their_file(model, tmp_path):
+    path = tmp_path / "best.safetensors"
+    checkpoint.save({"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict()}, path)
+    weights = checkpoint.load(path)["weights"]
+    path.write_bytes(bytes(path.stat().st_size))
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_the_newer_kind_is_taken_where_both_are_there_and_either_alone(model, tmp_path):
+    content = {"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict(), "image_size": 32}
+    content |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    assert "best.safetensors is missing; `python" in str(
+        pytest.raises(UserError, load_row, "UNET", tmp_path, CPU).value
+    )
+    for folder in ("unet", "Mine"):
+        for score, name in ((0.1, "best.pt"), (0.9, "best.safetensors")):
+            checkpoint.save({**content, "score": score}, tmp_path / folder / name)
+            row = load_row("UNET" if folder == "unet" else folder, tmp_path, CPU)
+            assert Path(row.checkpoint).name == name and checkpoint.load(tmp_path / folder)["score"] == score
+    assert "Mine" in find_rows(tmp_path) and best_row(tmp_path) == "UNET"
+    (tmp_path / "unet" / "best.pt").unlink()
+    assert Path(load_row("UNET", tmp_path, CPU).checkpoint).name == "best.safetensors"
+
+
+@pytest.mark.parametrize("name", ["unet", "autoencoder", "clip", "clip_finetuned", "pointclip"])
+def test_a_shipped_row_is_the_same_as_safetensors(name, tmp_path):
+    shipped = checkpoint.load(REPOSITORY / "checkpoints" / name)
+    checkpoint.save(shipped, tmp_path / "best.safetensors")
+    content = checkpoint.load(tmp_path / "best.safetensors")
+    assert checkpoint.digest(content.pop("weights")) == checkpoint.digest(shipped.pop("weights"))
+    assert content == shipped
+
+
+ABOUT = json.dumps({"format": 1, "model": "unet", "arguments": {}})
+TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+def raw(header: object, data: bytes = bytes(8), length: int | None = None) -> bytes:
+    """A file of safetensors made by hand; length: what it says of its header's."""
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + data
+
+
+def about(text: object = ABOUT, **tensors: object) -> dict:
+    return {"__metadata__": {"about": text}, **(tensors or {"a": TENSOR})}
+
+
+DAMAGED = {
+    "empty": b"",
+    "shorter than the length": b"\x10\x00",
+    "header cut off": raw(about())[:40],
+    "header larger than the file": raw(about(), length=2**20),
+    "header of gigabytes": raw(about(), length=2**33),
+    "header longer than can be counted": raw(about(), length=2**64 - 1),
+    "header of length 0": bytes(8),
+    "no JSON": raw(b"{" * 60),
+    "a list": raw([1, 2]),
+    "no UTF-8": raw(b'{"\xff": 1}'),
+    "nested without end": raw(about("[" * 100_000)),
+    "text": b"weights to be pasted here" * 10,
+    "no metadata": raw({"a": TENSOR}),
+    "metadata of another program": raw({"__metadata__": {"format": "pt"}, "a": TENSOR}),
+    "metadata that is a list": raw({"__metadata__": [1], "a": TENSOR}),
+    "metadata of numbers": raw({"__metadata__": {"about": 3}, "a": TENSOR}),
+    "metadata is no JSON": raw(about("{'model': 1}")),
+    "metadata is a number": raw(about("3")),
+    "metadata without a format": raw(about('{"model": "unet", "arguments": {}}')),
+    "metadata without a model": raw(about('{"format": 1, "arguments": {}}')),
+    "tensors outside the file": raw(about(a={**TENSOR, "data_offsets": [0, 80], "shape": [20]})),
+    "fewer bytes than its shape": raw(about(a={**TENSOR, "shape": [3]})),
+    "a shape without end": raw(about(a={**TENSOR, "shape": [2**40, 2**40]})),
+    "backward offsets": raw(about(a={**TENSOR, "data_offsets": [8, 0]})),
+    "negative offsets": raw(about(a={**TENSOR, "data_offsets": [-8, 0]})),
+    "overlapping tensors": raw(about(a=TENSOR, b={**TENSOR, "data_offsets": [4, 12]}), bytes(12)),
+    "the same bytes twice": raw(about(a=TENSOR, b=TENSOR)),
+    "a hole": raw(about(a=TENSOR, b={**TENSOR, "data_offsets": [12, 20]}), bytes(20)),
+    "bytes of no tensor": raw(about(), bytes(20)),
+    "an unknown dtype": raw(about(a={**TENSOR, "dtype": "F31"})),
+    "float64": raw(about(a={**TENSOR, "dtype": "F64", "shape": [1]})),
+    "complex": raw(about(a={**TENSOR, "dtype": "C64", "shape": [1]})),
+    "bool": raw(about(a={**TENSOR, "dtype": "BOOL", "shape": [8]})),
+    "NaN": raw(about(), torch.tensor([1.0, float("nan")]).numpy().tobytes()),
+    "infinity": raw(about(), torch.tensor([float("-inf"), 1.0]).numpy().tobytes()),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_of_safetensors_is_refused(tmp_path, name):
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(DAMAGED[name])
+    assert "is no checkpoint of this project, or is damaged (" in refused(path)
+
+
+def test_the_hand_made_file_is_read_if_nothing_is_wrong_with_it(tmp_path):
+    (tmp_path / "best.safetensors").write_bytes(raw(about()))
+    assert checkpoint.load(tmp_path / "best.safetensors")["weights"]["a"].tolist() == [0, 0]
+
+
+WRONG_TYPES = {
+    "model": [1],
+    "arguments": [1],
+    "image_size": "160",
+    "mean": [0.5, 0.5, 0.5],
+    "std": ("a", "b", "c"),
+    "classes": (1, 2),
+    "colours": ((0, 0),),
+    "constants": None,
+    "score": "high",
+    "zoom": "yes",
+    "encoder_from": 3,
+}
+
+
+@pytest.mark.parametrize("key", WRONG_TYPES)
+def test_content_of_the_wrong_type_is_refused_by_its_name(path, key):
+    rewrite(path, **{key: WRONG_TYPES[key]})
+    assert f"damaged ({key} is " in refused(path)
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path):
+    (tmp_path / "unet" / "best.safetensors").mkdir(parents=True)
+    refused(tmp_path / "unet" / "best.safetensors")
+    with pytest.raises(UserError, match="best.safetensors"):
+        load_row("UNET", tmp_path, CPU)
+
+
+def test_missing_additional_and_other_weights_are_refused(path, model):
+    weights = model.state_dict()
+    name = "head.weight"
+    for changed, message in (
+        ({key: value for key, value in weights.items() if key != name}, f"it lacks {name}"),
+        ({**weights, "surplus": torch.zeros(1)}, "it has surplus"),
+        ({**weights, name: weights[name][:, :2].contiguous()}, "another architecture"),
+        ({**weights, name: weights[name].long()}, f"{name} is torch.int64"),
+    ):
+        rewrite(path, weights=changed)
+        assert message in refused(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_written(tmp_path, value):
+    path = tmp_path / "best.safetensors"
+    checkpoint.save(CONTENT, path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="cannot write .*best.safetensors: a holds NaN or infinity.*untouched"):
+        checkpoint.save({**CONTENT, "weights": {"a": torch.tensor([1.0, value])}}, path)
+    assert path.read_bytes() == before

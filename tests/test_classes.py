@@ -6,7 +6,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 from conftest import run_here
 from PIL import Image
 
@@ -160,7 +159,7 @@ def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, c
     mask = Image.open(tmp_path / "predictions" / "masks" / f"{picture.stem}.png")
     assert mask.mode == "P" and set(np.unique(mask)) <= set(range(len(names)))
     assert "expected IoU" in run(predict, picture, "--POINT=30,30")
-    content = torch.load(tmp_path / "checkpoints" / "unet" / "best.pt")
+    content = checkpoint.load(tmp_path / "checkpoints" / "unet" / "best.safetensors")
     assert content["classes"] == names and content["colours"] == tuple(map(voc_colour, range(len(names))))
 
     if names != PETS.names:

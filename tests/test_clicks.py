@@ -628,7 +628,7 @@ SMALL = ("--PROMPT=point", "--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--IMAG
 
 @pytest.fixture(scope="module")
 def trained(oxford_root, tmp_path_factory):
-    """A folder with checkpoints/pointclip/best.pt, trained until clicks work on drawn blobs."""
+    """A folder with checkpoints/pointclip/best.safetensors, trained until clicks work on drawn blobs."""
     folder = tmp_path_factory.mktemp("point")
     options = (*SMALL, "--EPOCHS=30", "--BATCH_SIZE=7", "--EMA_DECAY=0.9", "--LEARNING_RATE=0.003")
     easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0")
@@ -639,10 +639,10 @@ def trained(oxford_root, tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_training_may_start_from_the_row_s_checkpoint_and_be_used_at_a_larger_size(oxford_root, trained, tmp_path):
-    start = trained / "pointclip" / "best.pt"
+    start = trained / "pointclip" / "best.safetensors"
     options = (*SMALL, "--EPOCHS=1", "--BATCH_SIZE=7", "--LEARNING_RATE=1e-7", "--EMA_DECAY=0.0", "--VIEW_SIZE=96")
     run_here(train_clip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", f"--START={start}", *options)
-    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "pointclip" / "best.pt")
+    before, after = checkpoint.load(start), checkpoint.load(tmp_path / "pointclip" / "best.safetensors")
     assert (before["image_size"], after["image_size"]) == (64, 96)
     for name, value in before["weights"].items():
         if value.is_floating_point() and "running" not in name:
@@ -714,6 +714,8 @@ def test_training_on_a_frozen_encoder_is_reproducible_and_has_no_encoder_in_its_
     for folder in ("a", "b"):
         done = run_script("train_clip.py", f"--DATA_ROOT={oxford_root}", *options, f"--CHECKPOINTS={folder}")
         assert done.returncode == 0, done.stderr
-    first, second = (checkpoint.load(tmp_path / folder / "pointclip" / "best.pt")["weights"] for folder in "ab")
+    first, second = (
+        checkpoint.load(tmp_path / folder / "pointclip" / "best.safetensors")["weights"] for folder in "ab"
+    )
     assert first and not any(name.startswith("encoder.") for name in first)
     assert all(torch.equal(value, second[name]) for name, value in first.items())

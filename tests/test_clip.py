@@ -208,7 +208,7 @@ def test_training_keeps_the_encoder_out_of_the_checkpoint_and_the_other_scripts_
     assert done.returncode == 0, done.stderr
     from utils.checkpoint import load
 
-    content = load(tmp_path / "runs" / "clip" / "best.pt")
+    content = load(tmp_path / "runs" / "clip" / "best.safetensors")
     assert content["arguments"]["encoder"] == str(tiny_clip_folder)
     assert content["weights"] and not any(name.startswith("encoder.") for name in content["weights"])
     scored = run_script("evaluate.py", data, "--CHECKPOINTS=runs", "--ROWS=UNET,CLIP")
@@ -238,9 +238,9 @@ def test_the_same_checkpoint_without_its_encoder_says_which_one_is_missing(tmp_p
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     arguments = {"encoder": str(tmp_path / "gone"), "layers": ()}
-    save({"model": "clip", "arguments": arguments, "weights": {}, "encoder": "x"}, tmp_path / "best.pt")
+    save({"model": "clip", "arguments": arguments, "weights": {}, "encoder": "x"}, tmp_path / "best.safetensors")
     with pytest.raises(UserError, match="gone"):
-        load_model(tmp_path / "best.pt", "clip", CPU)
+        load_model(tmp_path / "best.safetensors", "clip", CPU)
 
 
 @pytest.mark.parametrize(("encoder", "rate"), [("some/vit", 0.05), ("tiny", 1.0)])

@@ -90,7 +90,7 @@ def test_the_autoencoders_variants_share_stage_1_and_the_budget(run_script, oxfo
     assert runs["sparse_10_0"]["constants"]["SPARSE"] and not runs["full_10_0"]["constants"]["SPARSE"]
     # two seeds, short and long, plain and sparse; the classic one; none
     assert len({run["pretrained"] for run in runs.values()}) == 10
-    assert len(list(folder.glob("*/autoencoder/pretraining/best.pt"))) == 9
+    assert len(list(folder.glob("*/autoencoder/pretraining/best.safetensors"))) == 9
 
     few = ("--SEEDS=0", "--LABELS=10", "--WIDTH=8", "--FROZEN=False")
     again = run_script("compare.py", "autoencoder", *options[:-3], *few)

@@ -60,7 +60,7 @@ def save_random(model_class: type, encoder: str, image_size: int, folder: Path) 
     model.train()(torch.randn(4, 3, image_size, image_size), *clicks)  # batch statistics, so that logits vary
     content = {"model": name, "arguments": arguments, "weights": model.state_dict(), "image_size": image_size}
     content |= {"mean": model.encoder.mean, "std": model.encoder.std}
-    checkpoint.save(content, folder / name / "best.pt")
+    checkpoint.save(content, folder / name / "best.safetensors")
     return name
 
 

@@ -60,7 +60,7 @@ def test_lines_are_written_once_and_go_on_where_they_were_stopped(run_script, ox
     assert len(lines()) == 16 and lines()[7]["mdice"] == "0.1234"
     assert "0.1234" in (tmp_path / "README.md").read_text()
     later = csv_file.stat().st_mtime + 10
-    os.utime(tmp_path / "checkpoints" / "unet" / "best.pt", (later, later))  # trained anew
+    os.utime(tmp_path / "checkpoints" / "unet" / "best.safetensors", (later, later))  # trained anew
     again = run_script("evaluate.py", *options, "--PERTURB=contrast down,black square", "--LEVELS=0,9")
     assert again.returncode == 0 and lines() == first
 

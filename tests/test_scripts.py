@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def trained(oxford_root, tmp_path_factory):
-    """A folder with checkpoints/unet/best.pt."""
+    """A folder with checkpoints/unet/best.safetensors."""
     folder = tmp_path_factory.mktemp("trained")
     options = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7")
     every = (f"--DATA_ROOT={oxford_root}", *options, "--EMA_DECAY=0.9")
@@ -160,9 +160,9 @@ def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_
 
 
 def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
-    content = checkpoint.load(trained / "unet" / "best.pt")
+    content = checkpoint.load(trained / "unet" / "best.safetensors")
     for name, model, score in (("unet", "unet", 0.7), ("Better", "unet", 0.8), ("pointclip", "pointclip", 0.9)):
-        checkpoint.save({**content, "model": model, "score": score}, tmp_path / name / "best.pt")
+        checkpoint.save({**content, "model": model, "score": score}, tmp_path / name / "best.safetensors")
     assert best_row(tmp_path) == "Better"
     with pytest.raises(UserError, match="no row in .*nowhere has a checkpoint; `python train_unet.py` makes one"):
         best_row(tmp_path / "nowhere")

@@ -1,6 +1,7 @@
 """The training loop: it learns, it repeats exactly, it survives being killed, and it says what is wrong."""
 
 import csv
+import os
 import re
 import shutil
 import socket
@@ -10,19 +11,23 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, run_here, script_environment, torchrun
 from PIL import Image
 from torch import nn
 
+import train_autoencoder
+import train_clip
 import train_unet
 from models.unet import UNet
 from utils import checkpoint
-from utils.classes import PETS
+from utils.classes import PETS, named
 from utils.errors import UserError
 from utils.figures.plots import plot_curves
 from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
 from utils.rows import load_model
 from utils.scoring.by_class import evaluate, predictor
 from utils.scoring.metrics import scores
@@ -64,7 +69,7 @@ def differences(left: object, right: object, where: str = "") -> list[str]:
 def assert_same_run(left: Path, right: Path) -> None:
     """The same losses and scores, the same weights, averages and optimizer."""
     assert log(left) == log(right)
-    for name in ("best.pt", "last.pt"):
+    for name in ("best.safetensors", "last.pt"):
         one, two = checkpoint.load(left / name), checkpoint.load(right / name)
         for content in (one, two):
             for line in content.pop("log", []):
@@ -73,9 +78,9 @@ def assert_same_run(left: Path, right: Path) -> None:
         assert differences(one, two) == []
 
 
-def stop_at(monkeypatch, name: str, call: int, error: BaseException) -> None:
-    """Let the given call of a function that train_unet.py uses raise an error."""
-    original, calls = getattr(train_unet, name), []
+def stop_at(monkeypatch, name: str, call: int, error: BaseException, module: object = train_unet) -> None:
+    """Let the given call of a function that train_unet.py, or another module, uses raise an error."""
+    original, calls = getattr(module, name), []
 
     def counting(*args, **kwargs):
         calls.append(1)
@@ -83,7 +88,7 @@ def stop_at(monkeypatch, name: str, call: int, error: BaseException) -> None:
             raise error
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(train_unet, name, counting)
+    monkeypatch.setattr(module, name, counting)
 
 
 # ------------------------------------------------------------------------------------------- what a run does
@@ -102,7 +107,7 @@ def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
     with Image.open(folder / "curves.png") as curves:
         assert curves.width > 500
     assert sorted(file.name for file in folder.iterdir() if file.name[0] != ".") == [
-        "best.pt",
+        "best.safetensors",
         "curves.png",
         "last.pt",
         "log.csv",
@@ -123,10 +128,10 @@ def test_a_log_begins_with_the_settings_and_the_time_to_expect(train, capsys):
 def test_a_run_may_start_from_the_weights_of_another(train):
     first = train("first", "--EPOCHS=20", "--WIDTH=8", "--DROPOUT=0", "--SMALL_SHARE=0")
     options = ("--WIDTH=8", "--EPOCHS=1", "--LEARNING_RATE=0.0001", "--EMA_DECAY=0")
-    further = log(train("further", f"--START={first / 'best.pt'}", *options))
+    further = log(train("further", f"--START={first / 'best.safetensors'}", *options))
     assert further[0]["score"] > 0.8 > log(train("new", *options))[0]["score"]
     with pytest.raises(UserError, match="another architecture"):
-        train("narrow", f"--START={first / 'best.pt'}")
+        train("narrow", f"--START={first / 'best.safetensors'}")
 
 
 def test_the_rate_rises_during_warmup_and_ends_at_zero(train):
@@ -158,7 +163,7 @@ def test_the_averaged_weights_have_the_score_in_the_log(train, oxford_root):
 
 def test_the_best_checkpoint_has_its_score_but_for_rounding(train, oxford_root):
     folder = train("run")
-    model, content = load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.safetensors", "unet", CPU)
     assert validation_score(model, content, oxford_root) == pytest.approx(content["score"], abs=0.005)
     assert content["score"] == max(line["score"] for line in log(folder))
     assert content["constants"]["WIDTH"] == 4 and content["epoch"] in (1, 2, 3)
@@ -182,7 +187,7 @@ def test_validation_every_second_epoch_changes_no_weight_and_a_run_goes_on_from_
 
 def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
     folder = train("run")
-    before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv", "curves.png")}
+    before = {name: (folder / name).read_bytes() for name in ("best.safetensors", "last.pt", "log.csv", "curves.png")}
     train("run", "--SEED=1")
     assert {name: (folder / "previous" / name).read_bytes() for name in before} == before
     assert (folder / "last.pt").read_bytes() != before["last.pt"]
@@ -192,11 +197,16 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
 # ------------------------------------------------------------------------------------------ stops and failures
 
 
-@pytest.mark.parametrize(("function", "call"), [("segmentation_loss", 3), ("segmentation_loss", 6), ("validate", 2)])
-def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, function, call):
+# fsync: of a file that is written but not in its place; of the second and third epoch, whatever is written there
+MOMENTS = [(train_unet, "segmentation_loss", 3), (train_unet, "segmentation_loss", 6), (train_unet, "validate", 2)]
+MOMENTS += [(os, "fsync", call) for call in (6, 8, 12)]
+
+
+@pytest.mark.parametrize(("module", "function", "call"), MOMENTS)
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, module, function, call):
     whole = train("whole")
     with monkeypatch.context() as patch:
-        stop_at(patch, function, call, KeyboardInterrupt())
+        stop_at(patch, function, call, KeyboardInterrupt(), module)
         with pytest.raises(KeyboardInterrupt):
             train("stopped")
     assert_same_run(train("stopped", "--RESUME=True"), whole)
@@ -210,7 +220,7 @@ save, calls = torch.save, []
 
 def die_half_way(content, file):
     calls.append(1)
-    if len(calls) < 4 or "optimizer" not in content:  # best.pt, last.pt of the first epoch
+    if len(calls) < 4 or "optimizer" not in content:  # best.safetensors, last.pt of the first epoch
         return save(content, file)
     buffer = io.BytesIO()
     save(content, buffer)
@@ -248,7 +258,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_can_be_resumed(train, mon
         with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 2: lower LEARNING_RATE"):
             train("run")
     folder = tmp_path / "run" / "unet"
-    model, content = load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.safetensors", "unet", CPU)
     assert content["epoch"] == 1
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert_same_run(train("run", "--RESUME=True"), train("whole"))
@@ -270,7 +280,7 @@ def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(train, monk
     assert len(refused) == 3
     alone = train("alone")
     assert log(folder) == log(alone)  # the first was not disturbed
-    weights = [checkpoint.load(run / "best.pt")["weights"] for run in (folder, alone)]
+    weights = [checkpoint.load(run / "best.safetensors")["weights"] for run in (folder, alone)]
     assert differences(*weights) == []
 
 
@@ -287,8 +297,10 @@ def test_resuming_with_another_number_of_epochs_is_refused(train):
 
 def test_resuming_with_another_architecture_is_refused(train):
     train("run")
-    with pytest.raises(UserError, match="last.pt holds another architecture"):
+    with pytest.raises(UserError, match="last.pt belongs to a run of width = 4, now it is 6: change that, or start"):
         train("run", "--RESUME=True", "--WIDTH=6")
+    with pytest.raises(UserError, match="last.pt belongs to a run of dropout = 0.1, now it is 0.5"):
+        train("run", "--RESUME=True", "--DROPOUT=0.5")
 
 
 def test_resuming_from_a_damaged_checkpoint_is_refused(train):
@@ -300,7 +312,7 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(train):
 
 def test_resuming_a_finished_run_changes_nothing(train):
     folder = train("run")
-    before = {name: (folder / name).read_bytes() for name in ("best.pt", "last.pt", "log.csv")}
+    before = {name: (folder / name).read_bytes() for name in ("best.safetensors", "last.pt", "log.csv")}
     train("run", "--RESUME=True")
     assert {name: (folder / name).read_bytes() for name in before} == before
 
@@ -329,10 +341,10 @@ def test_resuming_a_finished_run_changes_nothing(train):
 )
 def test_an_absurd_constant_is_named_and_the_last_run_stays_where_it_is(train, tmp_path, argument, message):
     (tmp_path / "run" / "unet").mkdir(parents=True)
-    (tmp_path / "run" / "unet" / "best.pt").write_text("of the last run")
+    (tmp_path / "run" / "unet" / "best.safetensors").write_text("of the last run")
     with pytest.raises(UserError, match=re.escape(message)):
         train("run", argument)
-    assert (tmp_path / "run" / "unet" / "best.pt").read_text() == "of the last run"
+    assert (tmp_path / "run" / "unet" / "best.safetensors").read_text() == "of the last run"
 
 
 @pytest.mark.slow
@@ -392,15 +404,17 @@ class FrozenEncoder(nn.Module):
         return self.decoder(self.activation(self.encoder(images)))
 
 
-def fit_frozen(folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, **changes) -> nn.Module:
+def fit_frozen(
+    folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, classes=PETS, **changes
+) -> nn.Module:
     torch.manual_seed(0)
     model = FrozenEncoder()
     names = "EPOCHS BATCH_SIZE MICRO_BATCH LEARNING_RATE WEIGHT_DECAY WARMUP EMA_DECAY CLIP_NORM"
     names = [*names.split(), "VALIDATE_EVERY", "SEED", "RESUME"]
     constants = {name: getattr(train_unet, name) for name in names}
     constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
-    about = {"arguments": {"freeze_encoder": True}}
-    settings = {"folder": folder, "about": about, "classes": PETS, "constants": constants, "device": CPU}
+    about = {"model": "frozen", "arguments": {"freeze_encoder": True}}
+    settings = {"folder": folder, "about": about, "classes": classes, "constants": constants, "device": CPU}
     training.fit(model, Pictures(), compute_loss, validate, **settings, draw=plot_curves)
     return model
 
@@ -438,7 +452,7 @@ def test_frozen_weights_are_neither_stored_nor_changed_and_the_others_are_both(t
     before = FrozenEncoder().state_dict()
     after = fit_frozen(tmp_path).state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == ["decoder.weight", "decoder.bias"]
-    assert list(checkpoint.load(tmp_path / "best.pt")["weights"]) == ["decoder.weight", "decoder.bias"]
+    assert set(checkpoint.load(tmp_path / "best.safetensors")["weights"]) == {"decoder.weight", "decoder.bias"}
     last = checkpoint.load(tmp_path / "last.pt")
     assert list(last["weights"]) == list(last["ema"]) == ["decoder.weight", "decoder.bias"]
 
@@ -477,10 +491,127 @@ def test_a_model_with_a_frozen_encoder_is_resumed_exactly(tmp_path):
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("other", [("background", "dog", "cat"), ("background", "fox")])
+def test_resuming_on_other_classes_or_another_order_of_them_is_refused_with_both_lists(tmp_path, other):
+    fit_frozen(tmp_path)
+    with pytest.raises(UserError, match=f"(?s)last.pt was trained on other.*background, cat, dog.*{', '.join(other)}"):
+        fit_frozen(tmp_path, classes=named(other), RESUME=True)
+
+
+@pytest.mark.parametrize("key", ["optimizer", "schedule", "ema", "log"])
+def test_resuming_from_a_file_that_holds_no_such_run_is_refused(tmp_path, key):
+    fit_frozen(tmp_path)
+    content = checkpoint.load(tmp_path / "last.pt")
+    del content[key]
+    checkpoint.save(content, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=f"last.pt belongs to a run with other constants .*{key}"):
+        fit_frozen(tmp_path, RESUME=True)
+
+
+def test_resuming_with_other_learning_rates_per_block_is_refused(tmp_path):
+    fit_frozen(tmp_path)
+    content = checkpoint.load(tmp_path / "last.pt")
+    content["optimizer"]["param_groups"].pop()
+    checkpoint.save(content, tmp_path / "last.pt")
+    with pytest.raises(UserError, match="last.pt belongs to a run with other constants"):
+        fit_frozen(tmp_path, RESUME=True)
+
+
+def test_an_epoch_is_on_the_disk_before_its_line_is_printed(tmp_path, monkeypatch):
+    def look(*values, **options):
+        if values[0].startswith("epoch "):
+            files = [checkpoint.load(tmp_path / name) for name in ("best.safetensors", "last.pt")]
+            printed.append([*(content["epoch"] for content in files), log(tmp_path)[-1]["epoch"]])
+
+    printed = []
+    monkeypatch.setattr("builtins.print", look)
+    scores = iter([0.1, 0.2])
+    fit_frozen(tmp_path, lambda model: {"score": next(scores)})
+    assert printed == [[1, 1, 1], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("-inf")])
+def test_a_score_that_is_not_finite_stops_the_run_which_can_be_resumed(tmp_path, score):
+    scores = iter([0.5, score])
+    with pytest.raises(UserError, match=r"the validation score became (nan|-inf) in epoch 2: lower LEARNING_RATE"):
+        fit_frozen(tmp_path, lambda model: {"score": next(scores)}, EPOCHS=3)
+    files = {name: checkpoint.load(tmp_path / name) for name in ("best.safetensors", "last.pt")}
+    assert [content["epoch"] for content in files.values()] == [1, 1]
+    fit_frozen(tmp_path, EPOCHS=3, RESUME=True)
+    assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 3
+
+
+def test_an_old_best_file_is_set_aside_by_a_new_run_and_kept_by_one_that_goes_on(tmp_path):
+    fit_frozen(tmp_path, lambda model: {"score": 0.9})
+    content = checkpoint.load(tmp_path / "best.safetensors")
+    (tmp_path / "best.safetensors").unlink()
+    checkpoint.save(content, tmp_path / "best.pt")
+    fit_frozen(tmp_path, RESUME=True)
+    assert checkpoint.weights_file(tmp_path) == tmp_path / "best.pt"
+    fit_frozen(tmp_path)
+    assert (tmp_path / "previous" / "best.pt").exists() and not (tmp_path / "best.pt").exists()
+    assert checkpoint.weights_file(tmp_path) == tmp_path / "best.safetensors"
+
+
+SMALLEST = ("--IMAGE_SIZE=16", "--SMALL_SIZE=16", "--DEPTH=4", "--EPOCHS=1")  # 1 x 1 at the coarsest level
+
+
+@pytest.mark.parametrize("sizes", [["--BATCH_SIZE=1"], ["--BATCH_SIZE=5", "--MICRO_BATCH=2"], ["--MICRO_BATCH=1"]])
+def test_one_value_per_channel_in_batch_norm_is_an_error_that_says_what_to_change(train, sizes):
+    with pytest.raises(UserError, match="single value per channel.*BATCH_SIZE or MICRO_BATCH.*raise IMAGE_SIZE"):
+        train("run", *SMALLEST, *sizes)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(8, 3, [3, 3, 2]), (7, 3, [3, 2, 2]), (4, 3, [2, 2]), (5, 2, [2, 2, 1]), (3, 1, [1, 1, 1]), (1, 4, [1])],
+)
+def test_no_part_of_a_batch_is_one_picture_if_that_can_be_helped(count, most, expected):
+    assert training.parts(count, most) == expected
+
+
+def test_a_batch_that_would_end_in_one_picture_is_split_otherwise(train):
+    assert len(log(train("run", *SMALLEST, "--BATCH_SIZE=7", "--MICRO_BATCH=3"))) == 1
+
+
+def test_fewer_pictures_than_processes_are_refused_in_all_of_them_and_the_last_run_stays(tmp_path, monkeypatch):
+    fit_frozen(tmp_path)
+    monkeypatch.setattr(training, "world_size", lambda: 9)
+    for batch_size in (4, 100):
+        with pytest.raises(UserError, match="8 training pictures leave nothing for some of 9 processes: start fewer"):
+            fit_frozen(tmp_path, BATCH_SIZE=batch_size)
+    assert not (tmp_path / "previous").exists()
+
+
+TINY_CLIP = ["--ENCODER=tiny", "--WIDTHS=4,8", "--IMAGE_SIZE=32", "--DEVICE=cpu"]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        (train_unet, TINY),
+        *((train_autoencoder, [*TINY, "--SMALL_SIZE=32", f"--STAGE={stage}"]) for stage in (0, 1, 2)),
+        *(
+            (train_clip, [*TINY_CLIP, "--AUGMENT_FEATURES=False", f"--PROMPT={prompt}"])
+            for prompt in ("class", "point")
+        ),
+    ],
+)
+def test_a_split_that_is_void_everywhere_is_refused_before_the_first_epoch(
+    oxford_copy, tmp_path, script, options, split
+):
+    for sample in list_samples(oxford_copy, split):
+        Image.fromarray(np.full((40, 50), 3, np.uint8)).save(sample.mask)
+    with pytest.raises(UserError, match=f"every pixel of the {split} split is void in .*trimaps"):
+        run_here(script, f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path / 'runs'}", *options)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
-    results = iter([0.2, 0.5, 0.4, float("nan")])
+    results = iter([0.2, 0.5, 0.4, 0.5])
     fit_frozen(tmp_path, lambda model: {"score": next(results)}, EPOCHS=4)
-    best = checkpoint.load(tmp_path / "best.pt")
+    best = checkpoint.load(tmp_path / "best.safetensors")
     assert (best["epoch"], best["score"]) == (2, 0.5)
     assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 4
 
@@ -517,6 +648,8 @@ def test_two_machines_train_one_model(oxford_root, tmp_path):
 DYING = """
 import os
 import signal
+import train_autoencoder
+import train_clip
 import train_unet
 from utils.config import run_script
 from utils.distributed import rank
@@ -559,6 +692,7 @@ from pathlib import Path
 import torch
 from utils.rows import load_model
 from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
 from utils.distributed import distributed, rank
 from utils.scoring.by_class import evaluate, predictor
 
@@ -584,9 +718,9 @@ def test_evaluation_under_several_processes_counts_what_one_process_counts(
     roots = (oxford_root, oxford_copy)
     script = tmp_path / "evaluate_them.py"
     script.write_text(EVALUATE)
-    torchrun(processes, script, folder / "best.pt", tmp_path, *roots)
+    torchrun(processes, script, folder / "best.safetensors", tmp_path, *roots)
 
-    model, content = load_model(folder / "best.pt", "unet", CPU)
+    model, content = load_model(folder / "best.safetensors", "unet", CPU)
     predict = predictor(model, content["mean"], content["std"], flip=True)
     datasets = [SegmentationDataset(root, split, 32) for root in roots for split in ("val", "test")]
     assert [len(dataset) for dataset in datasets] == [3, 8, 1, 2]

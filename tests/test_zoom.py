@@ -206,7 +206,7 @@ def test_training_notes_what_validation_says_and_evaluate_follows_it(oxford_root
     monkeypatch.chdir(tmp_path)
     data = f"--DATA_ROOT={oxford_root}"
     run_here(train_clip, data, "--ENCODER=tiny", "--AUGMENT_FEATURES=False", *SMALL)
-    content = load("runs/clip/best.pt")
+    content = load("runs/clip/best.safetensors")
     line = capsys.readouterr().out.rpartition("closer look ")[2]
     printed, plain = (float(number) for number in re.findall(r"0\.\d+", line)[:2])
     assert content["score"] == pytest.approx(printed if content["zoom"] else plain, abs=1e-4)
@@ -231,16 +231,16 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     tune = ("--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False", "--KEEP=1", "--ROW=CLIP fine-tuned")
     run_here(train_clip, data, f"--ENCODER={encoder}", *tune, *SMALL)
     run_here(train_clip, data, "--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--ZOOM=False", *SMALL)
-    shared = "--ENCODER=runs/clip_finetuned/best.pt"
+    shared = "--ENCODER=runs/clip_finetuned/best.safetensors"
     run_here(train_clip, data, "--PROMPT=point", shared, *SMALL)
     with pytest.raises(UserError, match="leave it frozen"):
         run_here(train_clip, data, shared, *tune, *SMALL)
     with pytest.raises(UserError, match="no pretrained encoder that was fine-tuned"):
-        run_here(train_clip, data, "--PROMPT=point", "--ENCODER=runs/clip/best.pt", *SMALL)
+        run_here(train_clip, data, "--PROMPT=point", "--ENCODER=runs/clip/best.safetensors", *SMALL)
     encoder.unlink()  # from here on nothing but the checkpoints is there
     tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
     assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")
-    assert not any(name.startswith("encoder.") for name in load("runs/pointclip/best.pt")["weights"])
+    assert not any(name.startswith("encoder.") for name in load("runs/pointclip/best.safetensors")["weights"])
     assert clicked.class_row.name == "CLIP fine-tuned"
     assert clicked.class_row.model.encoder.vit is clicked.model.encoder.vit
     alone = load_row("PointCLIP", "runs", CPU, zoom=False)
@@ -251,11 +251,16 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
         torch.testing.assert_close(tuned.model.encoder(images), clicked.model.encoder(images))
     image = read_image(next((oxford_root / "images").iterdir()))
     assert clicked.segment(image, [(20, 20, 1)]).ids.shape == tuned.segment(image).ids.shape == image.shape[:2]
-    content = load("runs/clip_finetuned/best.pt")
+    content = load("runs/clip_finetuned/best.safetensors")
+    (tmp_path / "runs" / "clip_finetuned" / "best.safetensors").unlink()
+    save(content, "runs/clip_finetuned/best.pt")  # as older trainings left it
+    assert load_row("PointCLIP", "runs", CPU).class_row.checkpoint.endswith("best.pt")
     next(value for name, value in content["weights"].items() if name.startswith("encoder.")).add_(1)
-    save(content, "runs/clip_finetuned/best.pt")
-    with pytest.raises(UserError, match="pointclip/best.pt was trained on another encoder than .*clip_finetuned"):
+    save(content, "runs/clip_finetuned/best.safetensors")
+    with pytest.raises(
+        UserError, match="pointclip/best.safetensors was trained on another encoder than .*clip_finetuned"
+    ):
         load_row("PointCLIP", "runs", CPU)
-    (tmp_path / "runs" / "clip_finetuned" / "best.pt").unlink()
+    (tmp_path / "runs" / "clip_finetuned" / "best.safetensors").unlink()
     with pytest.raises(UserError, match="clip_finetuned"):
         load_row("PointCLIP", "runs", CPU)

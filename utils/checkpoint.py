@@ -1,9 +1,12 @@
 """Checkpoint files: written whole or not at all, read without running anything that they hold."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from utils.classes import PETS, Classes, named
@@ -11,12 +14,54 @@ from utils.errors import UserError
 from utils.files import replacing
 
 FORMAT = 1  # raised when a reader of the old files would misread new ones
+ABOUT = "about"  # key of the header's metadata: everything but the weights, as JSON
+DTYPES = (torch.float16, torch.float32, torch.int64)  # of weights
+REQUIRED = ("model", "arguments", "weights")
+# Values that a file may hold, by example; a tuple of one element stands for any number of them.
+EXAMPLE = {
+    "model": "unet",
+    "arguments": {},
+    "weights": {},
+    "image_size": 160,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "classes": ("cat",),
+    "colours": ((0, 0, 0),),
+    "constants": {},
+    "epoch": 1,
+    "score": 0.5,
+    "zoom": True,
+    "encoder": "",
+    "encoder_from": "",
+    "encoder_digest": "",
+}
+
+
+def weights_file(folder: str | Path, stem: str = "best") -> Path:
+    """The weights in a row's folder: best.safetensors, or the best.pt of an older training if that is missing."""
+    files = [Path(folder) / f"{stem}{suffix}" for suffix in (".safetensors", ".pt")]
+    return next((file for file in files if file.exists()), files[0])
 
 
 def save(content: dict, path: str | Path) -> None:
-    """Write a checkpoint. Raises UserError, loses nothing."""
+    """Write a checkpoint: NAME.safetensors, weights to use, or NAME.pt, which also holds the state of a run.
+
+    Raises UserError, loses nothing.
+    """
+    path, content = Path(path), {"format": FORMAT, **content}
+    if path.suffix != ".safetensors":
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+        return
+    try:
+        _check(content)
+    except ValueError as error:
+        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
+    weights = {  # copies: safetensors takes neither channels_last nor shared memory
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in content.pop("weights").items()
+    }
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+        temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(_without_tuples(content))}))
 
 
 def halve(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -25,19 +70,65 @@ def halve(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load(path: str | Path) -> dict:
-    """Read a checkpoint onto the CPU, tensors and plain values only. Raises UserError naming the file."""
-    path = Path(path)
+    """Read a checkpoint, or the weights in a row's folder, onto the CPU. Raises UserError naming the file."""
+    path = weights_file(path) if Path(path).is_dir() else Path(path)
     if not path.is_file():
-        raise UserError(f"{path} is missing")
+        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'missing'}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            content = _read_safetensors(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
         version = int(content["format"])
+        if version <= FORMAT:
+            _check(content)
     except Exception as error:  # what it is depends on the byte that is damaged
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise UserError(f"{path} is no checkpoint of this project, or is damaged ({reason}); train it again") from error
     if version > FORMAT:
         raise UserError(f"{path} was written by a newer version (format {version}, this one reads {FORMAT}): update")
     return content
+
+
+def _read_safetensors(path: Path) -> dict:
+    with safe_open(path, framework="pt") as file:  # checks the header, sizes and offsets
+        about = (file.metadata() or {}).get(ABOUT)
+        if about is None:
+            raise ValueError("its header does not say of which model")
+        about = json.loads(about, object_hook=lambda x: tuple(x["tuple"]) if x.keys() == {"tuple"} else x)
+        # Copies: a tensor of safe_open's is a part of the file, which may change.
+        names = file.keys()
+        return {**about, "weights": {name: file.get_tensor(name).clone() for name in names}}
+
+
+def _without_tuples(value: object) -> object:
+    """JSON has no tuples: (1, 2) becomes {"tuple": [1, 2]}."""
+    if isinstance(value, dict):
+        return {key: _without_tuples(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        values = [_without_tuples(x) for x in value]
+        return {"tuple": values} if isinstance(value, tuple) else values
+    return value
+
+
+def _check(content: dict) -> None:
+    """Raise ValueError unless the content is complete, of the right types, and its weights are finite numbers."""
+    if missing := [key for key in REQUIRED if key not in content]:
+        raise ValueError(f"{missing[0]} is missing")
+    if odd := [key for key, example in EXAMPLE.items() if key in content and not _is_like(content[key], example)]:
+        raise ValueError(f"{odd[0]} is {str(content[odd[0]])[:60]}")
+    for name, value in content["weights"].items():
+        if not isinstance(value, torch.Tensor) or value.dtype not in DTYPES:
+            raise ValueError(f"{name} is of type {getattr(value, 'dtype', type(value).__name__)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _is_like(value: object, example: object) -> bool:
+    if isinstance(example, tuple):
+        long_enough = isinstance(value, tuple) and len(example) in (1, len(value))
+        return long_enough and all(_is_like(x, example[0]) for x in value)
+    return isinstance(value, (int, float) if isinstance(example, float) else type(example))
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:
@@ -50,6 +141,13 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
 
 def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:
     """Copy weights into a model; parameters whose names start with `ignore` may be missing. Raises UserError."""
+    own = model.state_dict()
+    if odd := [
+        name
+        for name, x in state.items()
+        if name in own and x.dtype.is_floating_point != own[name].dtype.is_floating_point
+    ]:
+        raise UserError(f"{path} holds another architecture: {odd[0]} is {state[odd[0]].dtype}")
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes differ

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from models.clipseg import HUB_ID
-from utils.checkpoint import classes_of, digest, load, load_state
+from utils.checkpoint import classes_of, digest, load, load_state, weights_file
 from utils.classes import PETS, Classes
 from utils.errors import UserError
 from utils.scoring.by_class import ByClass
@@ -52,10 +52,7 @@ class Declared:
 
 ZOOM_OPTIONS = {"own": None, "on": True, "off": False}  # the scripts' constant -> load_row()'s option
 TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
-TUNE = (
-    'train_clip.py --ROW="CLIP fine-tuned" --AUGMENT_FEATURES=False --FREEZE_ENCODER=False'
-    " --START=checkpoints/clip/best.pt"
-)
+TUNE = 'train_clip.py --ROW="CLIP fine-tuned" --AUGMENT_FEATURES=False --FREEZE_ENCODER=False --START=checkpoints/clip'
 
 ROWS = (
     Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),
@@ -72,13 +69,12 @@ def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
     found = {row.name: row for row in ROWS}
     models = {row.file: row for row in reversed(ROWS)}  # of several with one model the first
     folders = {row.folder for row in ROWS}
-    for path in sorted(Path(checkpoints).glob("*/best.pt")):
-        name = path.parent.name
+    for name in sorted({path.parent.name for path in Path(checkpoints).glob("*/best.*")}):
         if name in folders or name in found:
             continue
         try:
-            base = models.get(load(path)["model"])
-        except (UserError, KeyError):  # not one of ours
+            base = models.get(load(weights_file(Path(checkpoints) / name))["model"])
+        except UserError:  # not one of ours
             continue
         if base:
             found[name] = replace(base, name=name, own_folder=name, script=f'{base.script} --ROW="{name}"', colour="")
@@ -97,8 +93,8 @@ def row_named(text: str, checkpoints: str | Path) -> str:
 def best_row(checkpoints: str | Path) -> str:
     """The row by class that was best on its validation split. Raises UserError if none has a checkpoint."""
     by_class = {name: row for name, row in find_rows(checkpoints).items() if not row.kind.prompt}
-    files = {name: Path(checkpoints) / row.folder / "best.pt" for name, row in by_class.items()}
-    scores = {name: load(path)["score"] for name, path in files.items() if path.exists()}
+    files = {name: weights_file(Path(checkpoints) / row.folder) for name, row in by_class.items()}
+    scores = {name: load(path).get("score", 0.0) for name, path in files.items() if path.exists()}
     if not scores:
         raise UserError(f"no row in {checkpoints} has a checkpoint; `{ROWS[0].command}` makes one")
     return max(scores, key=scores.get)
@@ -153,7 +149,7 @@ def _load(
             raise UserError(str(error)) from error
         about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
         return row.kind(row.name, model, device, *about, precision=precision, folder=folder, threshold=threshold)
-    path = folder / "best.pt"
+    path = weights_file(folder)
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
@@ -161,9 +157,10 @@ def _load(
     zoom = row.zoom or content.get("zoom", False) if zoom is None else zoom
     made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom, precision)
     if row.kind is ByClick and zoom and "encoder_from" in content:
-        source = next(x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
-        class_row = _load(source, checkpoints, device, classes, precision=precision)
-        if isinstance(class_row, ByClass) and class_row.classes == made.classes:
+        rows = (x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
+        source = next((x for x in rows if x.kind is ByClass), None)
+        class_row = _load(source, checkpoints, device, classes, precision=precision) if source else None
+        if class_row and class_row.classes == made.classes:
             class_row.model.encoder.vit = model.encoder.vit  # in memory once
             made.class_row = class_row
     return made
@@ -188,7 +185,7 @@ def load_rows(
 
 
 def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Module, dict]:
-    """The trained model in a file CHECKPOINTS/ROW/best.pt, in evaluation mode, and the file's other content.
+    """The trained model in a file CHECKPOINTS/ROW/best.safetensors, in evaluation mode, and the file's other content.
 
     The model is rebuilt from the file alone. Raises UserError if it is not a `name`, one of the files in ROWS.
     """
@@ -197,15 +194,15 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
     try:
         model = next(row.model for row in ROWS if row.file == name)(**content["arguments"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
     except OSError as error:  # its pretrained encoder is not here
         raise UserError(f"{path} needs its encoder: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
     weights = content["weights"]
     if "encoder_from" in content:  # a row that this one shares its encoder with
-        source = path.parent.parent / content["encoder_from"] / "best.pt"
+        source = weights_file(path.parent.parent / content["encoder_from"])
         encoder = encoder_weights(source)
-        if digest(encoder) != content["encoder_digest"]:
+        if digest(encoder) != content.get("encoder_digest"):
             raise UserError(f"{path} was trained on another encoder than {source} holds now: train it again")
         weights = weights | encoder
     load_state(model, weights, path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from utils.classes import VOID
+from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import WORKERS, read_sample, resize_image
+from utils.inputs.pictures import WORKERS, read_mask, read_sample, resize_image
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -24,6 +26,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
         self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
+        if all((read_mask(sample) == VOID).all() for sample in self.samples):
+            raise UserError(
+                f"DATA_ROOT = {root}: every pixel of the {split} split is void in {self.samples[0].mask.parent}, "
+                "so that it has no score: give it masks with class ids"
+            )
         self.classes = self.samples[0].classes
         self.size = size
         count = len(self.samples)

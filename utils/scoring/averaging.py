@@ -1,8 +1,8 @@
 """The mean of the weights of trainings that began alike (model soups, Wortsman et al., ICML 2022), scored anew.
 
-    python -m utils.scoring.averaging checkpoints/clip_finetuned/best.pt first.pt second.pt
+    python -m utils.scoring.averaging checkpoints/clip_finetuned/best.safetensors first.safetensors second.safetensors
 
-first.pt, second.pt, ...: checkpoints of one row, trained from the same START with other settings. The mean
+The second and further files are checkpoints of one row, trained from the same START with other settings. The mean
 replaces the file named first once it is scored; its constants are those of the first training. A row with a pretrained
 encoder gets a new layer for its closer look.
 """
@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> None:
     if len(arguments) < 3:
         raise UserError("name the file to write and two or more checkpoints to average")
     out, *sources = map(Path, arguments)
+    if out.suffix != ".safetensors":
+        raise UserError(f"{out}: the file to write is best.safetensors in a row's folder")
     device, content = pick_device(DEVICE), average(sources)
     val = SegmentationDataset(DATA_ROOT, "val", content["image_size"])
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from utils.checkpoint import halve, save
 from utils.classes import VOID
-from utils.distributed import is_main, wait_for_all
+from utils.distributed import is_main
 from utils.inputs.augment import normalise
 from utils.inputs.pictures import resize_image
 from utils.inputs.windows import Window, window_around
@@ -106,7 +106,6 @@ def add_closer_look(path: Path, train: Dataset, val: Dataset, device: torch.devi
 
     It does, unless its mIoU on val is lower in nearly all bootstrap resamples (clearly_worse).
     """
-    wait_for_all()  # the main process may still be writing the file
     model, content = load_model(path, "clip", device)
     size, mean, std, classes = (*(content[key] for key in ("image_size", "mean", "std")), train.classes)
     model.add_names()

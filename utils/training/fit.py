@@ -4,10 +4,11 @@ import math
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from utils.config import require_between, require_choice, require_positive
 
@@ -21,13 +22,13 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm import tqdm
 
 from utils import checkpoint
-from utils.classes import Classes
+from utils.classes import Classes, require_same
 from utils.device import PRECISIONS, autocast
-from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, world_size
+from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, wait_for_all, world_size
 from utils.errors import UserError
 from utils.files import write_csv
 
-FILES = ("best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
+FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
@@ -47,7 +48,7 @@ def fit(
     show: Callable[[nn.Module, Path], None] | None = None,
     parameter_groups: list[dict] | None = None,
 ) -> Path:
-    """Train `model` and return the path of its best checkpoint, folder/best.pt.
+    """Train `model` and return the path of its best weights, folder/best.safetensors.
 
     dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
     validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; of its "score", higher is better.
@@ -61,13 +62,16 @@ def fit(
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
     A run resumes at its last validation: order, augmentation and every other random number follow from SEED and
-    the epoch, so interrupted epochs are run again with the same losses. A non-finite loss raises UserError
+    the epoch, so interrupted epochs are run again with the same losses. A non-finite loss or score raises UserError
     and leaves the checkpoints of the epochs before.
     """
     require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
     require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
     require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
     require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
+    if min(constants["BATCH_SIZE"], len(dataset)) < world_size():
+        few = f"BATCH_SIZE = {constants['BATCH_SIZE']} and {len(dataset)} training pictures"
+        raise UserError(f"{few} leave nothing for some of {world_size()} processes: start fewer, or raise BATCH_SIZE")
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
     with ExitStack() as stack:
@@ -77,7 +81,7 @@ def fit(
                 file.unlink()
         run = _start(model, len(dataset), constants, device, parameter_groups)
         if constants["RESUME"]:
-            _resume(run, folder / "last.pt", constants["EPOCHS"])
+            _resume(run, folder / "last.pt", about, classes, constants)
         elif is_main():
             _set_aside(folder)
         if is_main():
@@ -95,15 +99,19 @@ def fit(
             copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
             run.ema.eval()
             metrics = validate(run.ema.module)
+            if not math.isfinite(metrics["score"]):
+                _diverged("validation score", metrics["score"], run.epoch, constants)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             if is_main():
                 _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
                 draw(run.log, folder / "curves.png")
                 if show:
                     show(run.ema.module, folder / "progress.png")
+        wait_for_all()  # the main process may still be writing
+        best = checkpoint.weights_file(folder)
         if is_main():
-            print(f"best score {run.best:.4f}; checkpoint: {folder / 'best.pt'}, curves: {folder / 'curves.png'}")
-    return folder / "best.pt"
+            print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
+    return best
 
 
 @dataclass
@@ -145,7 +153,8 @@ def _train_epoch(
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
         at_once = constants["MICRO_BATCH"] or len(batch[0])
-        losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
+        with one_value_explained():
+            losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
         nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -155,15 +164,19 @@ def _train_epoch(
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
             if not math.isfinite(mean):
-                raise UserError(
-                    f"the loss became {mean} in epoch {run.epoch + 1}: lower LEARNING_RATE (now "
-                    f"{constants['LEARNING_RATE']}); the checkpoints of the epochs before are untouched"
-                )
+                _diverged("loss", mean, run.epoch + 1, constants)
         if step == 20 and run.epoch == run.first and is_main():
             minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
             tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
             sys.stdout.flush()
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
+
+
+def _diverged(what: str, value: float, epoch: int, constants: dict) -> NoReturn:
+    raise UserError(
+        f"the {what} became {value} in epoch {epoch}: lower LEARNING_RATE (now {constants['LEARNING_RATE']}); "
+        "the checkpoints of the epochs before are untouched"
+    )
 
 
 def _announce(model: nn.Module, pictures: int, constants: dict, device: torch.device) -> None:
@@ -180,7 +193,7 @@ def _announce(model: nn.Module, pictures: int, constants: dict, device: torch.de
 def _backward(model, batch, compute_loss, generator, progress, micro_batch, precision) -> torch.Tensor:
     """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
     count = len(batch[0])
-    pieces = list(zip(*(x.split(micro_batch) for x in batch), strict=True))
+    pieces = list(zip(*(x.split(parts(count, micro_batch)) for x in batch), strict=True))
     total = torch.zeros((), device=batch[0].device)
     for number, piece in enumerate(pieces, 1):
         share = len(piece[0]) / count
@@ -194,13 +207,33 @@ def _backward(model, batch, compute_loss, generator, progress, micro_batch, prec
     return total
 
 
+def parts(count: int, most: int) -> list[int]:
+    """Sizes of the parts of a batch; none of them is 1 if it can be helped, which batch norm may not take."""
+    sizes = [min(most, count - start) for start in range(0, count, most)]
+    if count > most > 2 and sizes[-1] == 1:
+        sizes[-2:] = most - 1, 2
+    return sizes
+
+
+@contextmanager
+def one_value_explained() -> Iterator[None]:
+    """Raise UserError where batch norm gets a single value per channel."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # torch's words
+            raise
+        change = "change BATCH_SIZE or MICRO_BATCH so that no part of a batch is one picture, or raise IMAGE_SIZE and "
+        raise UserError(
+            f"batch norm got a single value per channel at the coarsest level: {change}SMALL_SIZE"
+        ) from error
+
+
 def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
     """This process's share of every shuffled global batch, a batch at a time; an incomplete last one is dropped."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
     whole = BatchSampler(order, min(batch_size, len(order)), drop_last=True)
     mine = [batch[rank() :: world_size()] for batch in whole]
-    if not mine[0]:
-        raise UserError(f"BATCH_SIZE = {batch_size} leaves nothing for some of {world_size()} processes: raise it")
     beside = device.type == "cuda" and dataset[[0]][0].device.type == "cpu"  # reading runs beside the training step
     return DataLoader(dataset, batch_size=None, sampler=mine, num_workers=2 if beside else 0, pin_memory=beside)
 
@@ -280,14 +313,11 @@ def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
 
 
 def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
-    """After a validation: print its line, write best.pt if it is the best one, last.pt and log.csv."""
-    line = run.log[-1]
-    numbers = (f"{key} {value:.4g}" for key, value in line.items() if key != "epoch")
-    print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
+    """After a validation: write the weights if they are the best ones, log.csv and last.pt; then print its line."""
     averaged = _own_weights(run.ema.module, about)
     if score > run.best:
         run.best = score
-        checkpoint.save({**about, "weights": checkpoint.halve(averaged), "score": score}, folder / "best.pt")
+        checkpoint.save({**about, "weights": checkpoint.halve(averaged), "score": score}, folder / FILES[0])
     everything = {
         "weights": _own_weights(run.model, about),
         "ema": averaged,
@@ -297,20 +327,28 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
         "best": run.best,
         "log": run.log,
     }
-    checkpoint.save({**about, **everything}, folder / "last.pt")
     write_csv(run.log, folder / "log.csv")
+    checkpoint.save({**about, **everything}, folder / "last.pt")  # at the end: a run goes on from here
+    numbers = (f"{key} {value:.4g}" for key, value in run.log[-1].items() if key != "epoch")
+    print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
 
 
-def _resume(run: _Run, path: Path, epochs: int) -> None:
-    """Restore everything from last.pt. Raises UserError."""
+def _resume(run: _Run, path: Path, about: dict, classes: Classes, constants: dict) -> None:
+    """Restore everything from last.pt. Raises UserError if it is of another run."""
     if not path.exists():
         raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
     saved = checkpoint.load(path)
-    if saved["constants"]["EPOCHS"] != epochs:
-        raise UserError(f"{path} belongs to a run of EPOCHS = {saved['constants']['EPOCHS']}, now it is {epochs}")
-    checkpoint.load_state(run.model, saved["weights"], path, ignore="encoder.")
-    checkpoint.load_state(run.ema.module, saved["ema"], path, ignore="encoder.")
-    run.ema.n_averaged.copy_(saved["ema_updates"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    run.schedule.load_state_dict(saved["schedule"])
-    run.epoch, run.best, run.log = saved["epoch"], saved["best"], saved["log"]
+    require_same(checkpoint.classes_of(saved), classes, path, constants.get("DATA_ROOT", "data"))
+    then = {"EPOCHS": saved["constants"]["EPOCHS"], **saved["arguments"]}
+    now = {"EPOCHS": constants["EPOCHS"], **about["arguments"], "encoder_config": then.get("encoder_config")}
+    if odd := [f"{key} = {then[key]}, now it is {now[key]}" for key in now if key in then and then[key] != now[key]]:
+        raise UserError(f"{path} belongs to a run of {odd[0]}: change that, or start with RESUME = False")
+    try:
+        checkpoint.load_state(run.model, saved["weights"], path, ignore="encoder.")
+        checkpoint.load_state(run.ema.module, saved["ema"], path, ignore="encoder.")
+        run.ema.n_averaged.copy_(saved["ema_updates"])
+        run.optimizer.load_state_dict(saved["optimizer"])
+        run.schedule.load_state_dict(saved["schedule"])
+        run.epoch, run.best, run.log = saved["epoch"], saved["best"], saved["log"]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} belongs to a run with other constants ({error}): start with RESUME = False") from error
