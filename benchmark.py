@@ -78,8 +78,8 @@ def main() -> None:
             spawn = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(1, spawn) as pool:  # a process each: its peak memory is its own
                 known[what] = pool.submit(run, name, what, pictures, side, REPEATS, DEVICE).result()
-            print("  ".join(str(value) for value in known[what].values()), flush=True)
             write_csv([known[what] for what, *_ in works.values() if what in known], path)  # nothing is lost if stopped
+            print("  ".join(str(value) for value in known[what].values()), flush=True)
     scaled = {key: known[what] for key, (what, *_) in works.items() if what in known}
     unscaled = [line for (name, scale), line in scaled.items() if scale == "1 x" and not name.startswith("start")]
     plot_benchmark(unscaled, scaled, figure)

@@ -14,14 +14,13 @@ A comparison that was stopped goes on where it was. Lines of the CSV with anothe
 
 import importlib
 import math
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.config import require_between, run_main, run_script
+from utils.config import DATA, require_between, run_main, run_script
 
 import torch
 
@@ -35,7 +34,7 @@ from utils.rows import find_rows, load_row
 from utils.scoring.metrics import scores
 from utils.tables import markdown_table, write_between_markers
 
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # CLIP's: hub id or folder
 IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 and CLIP twice that; for CLIP a multiple of its patch size
 EPOCHS = 0  # 0: clip 3, autoencoder 20, seeds 12 and CLIP a quarter of that
@@ -101,11 +100,11 @@ def main(arguments: list[str]) -> None:
     if "seed" in run.about:
         same = [column for column in (*run.about, "epochs") if column != "seed"]
         tables[f"{name} spread"] = spread_table(lines, same)
-    print("\n\n".join(tables.values()) + f"\nwrote {path}")
     if comparison.draw:
         comparison.draw(lines, Path(IMAGES) / "labels.png")
     if README:
         write_between_markers(README, tables)
+    print("\n\n".join(tables.values()) + f"\nwrote {path}")
 
 
 def merged(line: dict[str, str], lines: list[dict[str, str]], key: list[str]) -> list[dict[str, str]]:
@@ -245,4 +244,4 @@ def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:
 
 
 if __name__ == "__main__":
-    run_script(main, positional="clip, autoencoder or seeds")
+    run_script(main, "clip, autoencoder or seeds", reads=("DATA_ROOT",))

@@ -9,16 +9,19 @@ machine: the page listens to this machine only, loads nothing from elsewhere, an
 script ends.
 """
 
+import atexit
 import html
 import os
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from utils.config import require_choice, run_script
+from utils.config import require_between, require_choice, run_script
 
 import numpy as np
 from PIL import Image
@@ -50,9 +53,12 @@ VIEW_SIZE = 1024  # pixels of the longer side, as sent to the browser; masks hav
 
 def main() -> None:
     require_choice("PRECISION", PRECISION, PRECISIONS)
+    require_between(globals(), 1, 65535, "PORT")
     pick_device(DEVICE)  # a wrong one is an error here, not on the page
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses pictures of more than twice this
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # A request in progress may write into it until its thread ends.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
         try:
             import gradio as gr
@@ -67,9 +73,13 @@ def main() -> None:
         try:
             page.launch(server_name=HOST, server_port=PORT, **options)
         except OSError as error:
-            raise UserError(f"{HOST}:{PORT} is taken or cannot be used; try --PORT={PORT + 1}") from error
+            raise UserError(f"{HOST}:{PORT} is taken or cannot be used; try --PORT={PORT % 65535 + 1}") from error
         print(f"open {page.local_url} in a browser; Ctrl+C stops it", flush=True)
-        page.block_thread()
+        try:
+            while True:
+                time.sleep(1)
+        finally:
+            page.close(verbose=False)
 
 
 CSS = """
@@ -179,7 +189,8 @@ def show_mask(
     if not found:
         return view, line, None
     place = Path(tempfile.mkdtemp(dir=folder))  # new URLs for every mask
-    files = place / f"{session.name}_mask.png", place / f"{session.name}_cutout.png"
+    name = session.name[:50]  # a file's name has 255 bytes at most
+    files = place / f"{name}_mask.png", place / f"{name}_cutout.png"
     save_mask(found.ids, files[0], found.classes)
     save_picture(cutout(session.image, found.ids), files[1])
     return view, line, files

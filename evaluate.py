@@ -13,12 +13,11 @@ A row without a checkpoint is printed as "–" with the command that makes it. T
 """
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.config import parse_numbers, require_between, require_choice, require_positive, run_script
+from utils.config import DATA, parse_numbers, require_between, require_choice, require_positive, run_script
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ from utils.scoring.speed import images_per_second
 from utils.tables import markdown_table, write_between_markers
 
 # data
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 SPLIT = "test"  # "val" while you choose, "test" once at the end
 SKIP_BAD = False  # True leaves out pictures that cannot be read; the table then says how many of how many were scored
 # what
@@ -95,18 +94,17 @@ def main() -> None:
         if SPEED:
             time_again(rows, some_of(samples))
             return
-        lines, per_image = [], []
+        lines = []
         for row in rows:
             for flip in (False, True) if FLIP else (False,):
                 line, of_pictures = score(row, flip, samples, len(bad))
                 lines.append(line)
-                if not flip:
-                    about = {"data": line["data"], "split": SPLIT}
-                    per_image += per_image_lines(row.name, row.counted, samples, of_pictures, **about)
+                if is_main():  # nothing is lost if a later row or a figure fails
+                    keep(line, per_image_lines(row.name, row.counted, samples, of_pictures, **about_split()))
         if is_main():
-            report(lines, per_image, samples[0].classes.names, missing)
+            report(lines, samples[0].classes.names, missing)
         if not lines:
-            raise UserError("no row could be scored")
+            raise UserError(f"no row could be scored with what is in {CHECKPOINTS}")
         if is_main():
             draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
         if CLICKS:
@@ -166,35 +164,42 @@ def score(row: Row, flip: bool, samples: Sequence[Sample], left_out: int) -> tup
     return result_line(row, flip, data_name(DATA_ROOT), SPLIT, images, confusions, seconds), confusions
 
 
-def report(
-    lines: list[dict[str, str]],
-    per_image: list[dict[str, str]],
-    classes: Sequence[str],
-    missing: dict[str, str],
-) -> None:
-    """Print the table; write results.csv, per_image.csv, the figures, and README's tables if asked."""
+def keep(line: dict[str, str], of_pictures: Sequence[dict[str, str]]) -> None:
+    """Write a row's line into results.csv, and those of its pictures into per_image.csv, which has none with flip."""
+    order = list(find_rows(CHECKPOINTS))
+    merge_lines([line], Path(RESULTS) / "results.csv", order)
+    if line["flip"] == "0":
+        merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", order, ("model", *about_split()))
+
+
+def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[str, str]) -> None:
+    """Print the table; draw the figures, and write README's tables if asked."""
     # "–" for a row that was not scored, an empty cell where a column has no meaning
     print(result_table(lines, list(missing)))
     for name, reason in missing.items():
-        print(f"{name}: {reason}")
+        print(f"{name}: {reason}", flush=True)
     if not lines:
         return
-    order, data = list(find_rows(CHECKPOINTS)), data_name(DATA_ROOT)
     results, of_pictures = Path(RESULTS) / "results.csv", Path(RESULTS) / "per_image.csv"
     bars, matrices = Path(IMAGES) / "results.png", Path(IMAGES) / "confusion.png"
-
-    known = of_this_split(merge_lines(lines, results, order))  # with those that were scored earlier
-    errors = of_this_split(merge_lines(per_image, of_pictures, order, ("model", "data", "split")))
+    known, errors = of_this_split(read_csv(results)), of_this_split(read_csv(of_pictures))  # earlier ones too
+    if README:
+        data, tables = data_name(DATA_ROOT), result_table(known, unscored(known))
+        tables = {f"results {data}": tables, f"errors {data}": markdown_table(*error_table(errors))}
+        write_between_markers(README, tables)
     plot_scores(known, bars)
     plot_confusions(confusions_of(errors, classes), matrices)
-    if README:
-        tables = {f"results {data}": result_table(known, unscored(known))}
-        write_between_markers(README, tables | {f"errors {data}": markdown_table(*error_table(errors))})
     print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
 
 
+def about_split() -> dict[str, str]:
+    """The columns of a CSV that say what was scored."""
+    return {"data": data_name(DATA_ROOT), "split": SPLIT}
+
+
 def of_this_split(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    return [line for line in lines if (line.get("data"), line["split"]) == (data_name(DATA_ROOT), SPLIT)]
+    about = about_split()
+    return [line for line in lines if {key: line.get(key) for key in about} == about]
 
 
 def unscored(known: Sequence[dict[str, str]]) -> list[str]:
@@ -223,9 +228,9 @@ def time_again(rows: Sequence[Row], samples: Sequence[Sample]) -> None:
         line["images_per_second"] = f"{speed:.1f}"
     known = of_this_split(merge_lines(lines, path, list(find_rows(CHECKPOINTS))))
     table = result_table(known, unscored(known))
-    print(f"{table}\nwrote {path}")
     if README:
         write_between_markers(README, {f"results {data_name(DATA_ROOT)}": table})
+    print(f"{table}\nwrote {path}")
 
 
 def some_of(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -242,7 +247,7 @@ def score_corrupted(rows: Sequence[Row], missing: dict[str, str], samples: Seque
         for name, reason in missing.items():
             print(f"{name} is left out: {reason}", flush=True)
     if not rows:
-        raise UserError("no row could be scored")
+        raise UserError(f"no row could be scored with what is in {CHECKPOINTS}")
     for row in rows:
         row.prepare(DATA_ROOT, batch_size=BATCH_SIZE)
     path, order = Path(RESULTS) / "robustness.csv", list(find_rows(CHECKPOINTS))
@@ -264,7 +269,7 @@ def score_by_clicks(rows: Sequence[Row], samples: Sequence[Sample], device: torc
     for name in CLICKS:
         if name not in takers:
             raise UserError(f"CLICKS: there is no {name} here; {', '.join(takers)} can be scored, others need weights")
-    path, about = Path(RESULTS) / "clicks.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}
+    path, about = Path(RESULTS) / "clicks.csv", about_split()
     for name in CLICKS:
         new = score_clicks(takers[name], samples, **about)
         if is_main():  # after every model, for they take long

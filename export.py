@@ -34,11 +34,10 @@ files: the encoder runs once per picture, the decoder once per click:
     Image.fromarray(mask[0]).save("mask.png")
 """
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from utils.config import run_script
+from utils.config import DATA, run_script
 
 import torch
 from tqdm import tqdm
@@ -60,7 +59,7 @@ INT8 = False  # weights of convolutions and matrix products in 8 bits: a quarter
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 # what the file is worth
 SCORE = ""  # a split, e.g. "test": run the file of a row by class on it and write results/export.csv
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 RESULTS = "results"
 README = ""  # file whose table between the export markers is written anew
 

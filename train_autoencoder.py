@@ -14,11 +14,11 @@ README.md says how long it takes and which number to expect.
 """
 
 import hashlib
-import os
 from collections import defaultdict
 from pathlib import Path
 
 from utils.config import (
+    DATA,
     require_between,
     require_choice,
     require_positive,
@@ -52,7 +52,7 @@ STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
 FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
 PRETRAINED = ""  # stage 1's file for STAGE = 2, or stage 2's, to go on; empty: the one in CHECKPOINTS/autoencoder
 # data
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 LABELS_PERCENT = 100  # of the training masks that stage 2 may use, the same share of every breed
 IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
@@ -295,4 +295,4 @@ def draw_reconstructions(images: torch.Tensor, hidden: torch.Tensor | None, rebu
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, reads=("DATA_ROOT",))  # CHECKPOINTS is written

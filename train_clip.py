@@ -15,12 +15,12 @@ log.csv, curves.png and progress.png in checkpoints/clip/ (or pointclip/, or ROW
 
 import copy
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config import (
+    DATA,
     require_between,
     require_choice,
     require_positive,
@@ -64,7 +64,7 @@ WARM_START = "CLIP"  # row whose decoder to begin with, if it was trained on the
 WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
 START = ""  # the row's weights, or their folder, to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
 # data
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
 VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE. A little larger is often better (Touvron, NeurIPS 2019)
@@ -347,4 +347,4 @@ def load_class_decoder(model: PointCLIP, arguments: dict) -> bool:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, reads=("DATA_ROOT",))  # CHECKPOINTS is written

@@ -8,10 +8,10 @@ Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progres
 and which number to expect; `python evaluate.py` measures it.
 """
 
-import os
 from pathlib import Path
 
 from utils.config import (
+    DATA,
     require_between,
     require_choice,
     require_positive,
@@ -35,7 +35,7 @@ from utils.training.fit import fit
 from utils.training.losses import segmentation_loss
 
 # data
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
 SMALL_SIZE = 112  # size during the first part of the training: half the cost, and it learns scale
@@ -130,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, reads=("DATA_ROOT",))  # CHECKPOINTS is written

@@ -11,7 +11,6 @@ another one than data/pets with `--DATA_ROOT=data/synthetic`.
 """
 
 import json
-import os
 import shutil
 import socket
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 # A script sees the modules of its own folder only: add the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.config import require_positive, run_script, script_constants  # noqa: E402
+from utils.config import PETS_ROOT, require_positive, run_script, script_constants  # noqa: E402
 
 from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
@@ -33,7 +32,7 @@ from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 
 # Oxford-IIIT Pet
-DATA_ROOT = os.environ.get("PETS_ROOT") or str(Path(__file__).with_name("pets"))  # where the other scripts look for it
+DATA_ROOT = PETS_ROOT or str(Path(__file__).with_name("pets"))  # where the other scripts look for it
 TIMEOUT = 60.0  # seconds of silence after which the download is given up
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
@@ -160,4 +159,4 @@ def synthesise(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, reads=())

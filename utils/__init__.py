@@ -4,6 +4,7 @@ On top, for everything else:
     rows          the rows of the table, each declared in one line; a checkpoint turned back into a row
     classes       names and colours of a data set's classes
     config        constants at the top of a script, overridden by --KEY=value
+    terminal      what surrounds a script: consoles, closed pipes, signals to end
     checkpoint    files of weights
     device        the device, and the precision it multiplies in
     distributed   several processes

@@ -3,33 +3,73 @@
 import ast
 import difflib
 import inspect
+import os
 import sys
 import tokenize
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from utils.errors import UserError
+from utils.terminal import Stopped, forgive_output, stop_on_signals
 
 # Every script imports this file before any of them.
 if missing := [name for name in ("torch", "torchvision", "transformers", "matplotlib", "scipy") if not find_spec(name)]:
     sys.exit(f"error: {', '.join(missing)} cannot be imported: pip install -r requirements.txt")
 
 
-def run_script(main: Callable[..., int | None], positional: str = "") -> None:
+REPOSITORY = Path(__file__).resolve().parent.parent
+PETS_ROOT = os.environ.get("PETS_ROOT", "")
+DATA = PETS_ROOT or "data/pets"  # the scripts' default for DATA_ROOT
+
+
+def run_script(
+    main: Callable[..., int | None], positional: str = "", reads: Sequence[str] = ("DATA_ROOT", "CHECKPOINTS")
+) -> None:
     """Override the constants of main's module from sys.argv, call main, and exit with its status.
 
     `--KEY=value` replaces the constant KEY, `--help` prints the docstring and all constants. A script that
     names its `positional` arguments gets them as a list: main(arguments). A UserError ends the script with
-    its message alone and exit status 1.
+    its message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
+    whose default folder is also looked for beside the scripts.
     """
-    module = sys.modules[main.__module__]
+    module, places = sys.modules[main.__module__], {}
+    forgive_output()
+    stop_on_signals()
     try:
         arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
+        places = find_defaults(vars(module), reads, sys.argv[1:])
         sys.exit(main(arguments) if positional else main())
     except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped")
+        sys.exit("\n".join([f"error: {error}", *(where for folder, where in places.items() if folder in str(error))]))
+    except OSError as error:
+        if error.filename is None:  # not about a file
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    except KeyboardInterrupt as stop:
+        print("stopped", file=sys.stderr)
+        sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else 2))
+
+
+def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> dict[str, str]:
+    """Take default folders that the current folder lacks from beside the scripts, and say so on stderr.
+
+    Returns those that neither has, with where they were looked for. A path that the user gave stays as it is.
+    """
+    missing = {}
+    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments}
+    given |= {"DATA_ROOT"} if PETS_ROOT else set()
+    for name in names:
+        folder, here = namespace.get(name), Path.cwd()
+        if not folder or name in given or here == REPOSITORY or (here / folder).exists():
+            continue
+        place = REPOSITORY / folder
+        if place.exists():
+            print(f"{name} = {place}: there is no {folder} in {here}", file=sys.stderr)
+            namespace[name] = str(place)
+        else:
+            missing[folder] = f"{name} = {folder} was looked for in {here} and in {REPOSITORY}"
+    return missing
 
 
 def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
@@ -58,7 +98,7 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
     """Write `--KEY=value` arguments into namespace; returns what is no option. Raises UserError.
 
     A value must parse to the type of the default. A tuple is written with commas; an option whose default is
-    a list may be given several times.
+    a list may be given several times. ~ at the start of a text is the home folder.
     """
     known = constants(namespace, source)
     rest = []
@@ -81,9 +121,11 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
             namespace[key] = [*given, text]
         else:
             namespace[key] = _parse(key, text, known[key])
+    for key in known:
+        namespace[key] = _expand(namespace[key])
     if rest and not positional:
         raise UserError(f"unexpected argument {rest[0]!r}; constants are set as --KEY=value, see --help")
-    return rest
+    return _expand(rest)
 
 
 def help_text(namespace: dict, source: str, positional: str = "") -> str:
@@ -148,6 +190,13 @@ def _remarks(source: str) -> dict[str, str]:
         for target in node.targets
         if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_")
     }
+
+
+def _expand(value: object) -> object:
+    """The value with ~ and ~user as home folders, in a text and in every text of a tuple or list."""
+    if isinstance(value, str):
+        return os.path.expanduser(value)
+    return type(value)(map(_expand, value)) if isinstance(value, (tuple, list)) else value
 
 
 def _show(value: object) -> str:

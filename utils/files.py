@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from utils.errors import UserError
 
@@ -17,7 +18,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises UserError if it cannot be written; what was there before is then untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name[:50]}.{uuid4().hex}.tmp")  # a name has 255 bytes at most
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -8,12 +8,11 @@ What is missing (the data, the logs of a training, results/per_image.csv) is rep
 The pictures of a row's best and worst go to predictions/, for they show photos.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from utils.config import require_choice, run_script
+from utils.config import DATA, require_choice, run_script
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -35,7 +34,7 @@ from utils.scoring.error_analysis import miou_by_share
 from utils.scoring.row import Row
 
 ONLY = ()  # names of figures; empty: all
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 CHECKPOINTS = "checkpoints"  # the logs of the trainings
 RESULTS = "results"  # per_image.csv
 IMAGES = "images"

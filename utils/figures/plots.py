@@ -75,7 +75,9 @@ def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, st
         values = {line["data"]: float(line["miou"]) for line in lines if line["model"] == model}
         places = [sets.index(data) + (place - (len(styles) - 1) / 2) * width for data in values]
         bars = panels[0].bar(places, list(values.values()), width * 0.92, color=look.colour, label=model, zorder=2)
-        panels[0].bar_label(bars, [f"{value:.2f}"[1:] for value in values.values()], fontsize=7, padding=1)
+        panels[0].bar_label(
+            bars, [f"{value:.2f}".removeprefix("0") for value in values.values()], fontsize=7, padding=1
+        )
     panels[0].set(ylabel="mIoU", ylim=(0, 1.05))
     panels[0].set_xticks(range(len(sets)), sets)
     panels[0].grid(axis="x", visible=False)

@@ -7,11 +7,10 @@ replaces the file named first once it is scored; its constants are those of the 
 encoder gets a new layer for its closer look.
 """
 
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from utils.config import run_script
+from utils.config import DATA, run_script
 
 import torch
 
@@ -23,7 +22,7 @@ from utils.rows import ROWS, load_model
 from utils.scoring.by_class import ByClass, validate
 from utils.scoring.naming import LAYER, add_closer_look
 
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 
@@ -46,9 +45,8 @@ def main(arguments: list[str]) -> None:
         else:
             content["score"] = validate(model, val, device, content["mean"], content["std"])["score"]
             save(content, path)
-            print(f"score of the mean {content['score']:.4f}")
         path.replace(out)
-    print(f"wrote {out}")
+    print(f"wrote {out}: score of the mean {load(out)['score']:.4f}")
 
 
 def average(paths: list[Path]) -> dict:

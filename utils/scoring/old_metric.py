@@ -7,10 +7,9 @@ pixel of the outline as wrong. It depends on the order of the files: sorted by n
 batches lack a species. Writes results/old_metric.csv; the metric of this project is in utils/scoring/metrics.py.
 """
 
-import os
 from pathlib import Path
 
-from utils.config import require_positive, run_script
+from utils.config import DATA, require_positive, run_script
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from utils.scoring.metrics import scores
 from utils.scoring.row import Row
 from utils.tables import markdown_table, write_between_markers
 
-DATA_ROOT = os.environ.get("PETS_ROOT", "data/pets")  # any layout of data/README.md
+DATA_ROOT = DATA  # any layout of data/README.md
 SPLIT = "test"
 ROWS = ("UNET", "Autoencoder", "CLIP")
 BATCH = 64  # pictures that the old metric takes together
@@ -41,9 +40,9 @@ def main() -> None:
     lines = [line_of(load_row(name, CHECKPOINTS, device, scales=(1.0,), zoom=False)) for name in ROWS]
     write_csv(lines, Path(RESULTS) / "old_metric.csv")
     table = markdown_table({key: "mIoU" if key == "miou" else key for key in lines[0]}, lines)
-    print(table)
     if README:
         write_between_markers(README, {"old metric": table})
+    print(table)
 
 
 def line_of(row: Row) -> dict[str, str]:

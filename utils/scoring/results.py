@@ -85,5 +85,6 @@ def _views_of(line: dict[str, str]) -> str:
 
 
 def _interval_of(line: dict[str, str]) -> str:
-    """ ".8912–.8975"; empty where it was not measured."""
-    return f"{line['miou_low'][1:]}–{line['miou_high'][1:]}" if line["miou_low"] else ""
+    """ ".8912–.8975", "1.0000–1.0000"; empty where it was not measured."""
+    low, high = (line[key].removeprefix("0") for key in ("miou_low", "miou_high"))
+    return f"{low}–{high}" if low else ""

@@ -26,7 +26,10 @@ class Segmentation:
     def describe(self) -> str:
         """The share of the picture that each thing covers, in words."""
         shares = {name: float((self.ids == index).mean()) for index, name in enumerate(self.classes.things, 1)}
-        text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > 0.001) or "nothing found"
+        shares = {
+            name: f"{share:.0%}" if share >= 0.005 else "under 1%" for name, share in shares.items() if share > 0.001
+        }
+        text = ", ".join(map(" ".join, shares.items())) or "nothing found"
         return text if self.expected_iou is None else f"{text}; expected IoU {self.expected_iou:.2f}"
 
 

@@ -1,0 +1,81 @@
+"""What surrounds a script: a console that lacks letters, a closed pipe, signals to end."""
+
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from types import FrameType
+
+AGAIN = 10.0  # seconds after a signal in which further ones are the same request: the cleanup goes on
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal to end, as Ctrl-C is one."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.signal = number
+
+
+def stop_on_signals() -> None:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: everything is cleaned up, worker processes end too.
+
+    A signal that is ignored stays ignored (nohup), one that is handled already keeps its handler.
+    """
+    own_process, last = os.getpid(), -AGAIN
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if os.getpid() != own_process:  # a forked worker
+            os._exit(128 + number)
+        if time.monotonic() - last < AGAIN:
+            return
+        last = time.monotonic()
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise Stopped(number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
+
+
+def forgive_output() -> None:
+    """Let no output raise: letters that the console lacks become ?, what nobody reads any more is dropped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # pythonw, or closed by the shell
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), "utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            with suppress(OSError):
+                stream.flush()
+            raw = getattr(stream.buffer, "raw", stream.buffer)  # the latter with python -u
+            buffer = _Forgiving(raw) if raw is stream.buffer else io.BufferedWriter(_Forgiving(raw))
+            options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+            errors = "backslashreplace" if name == "stderr" else "replace"
+            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, **options))
+
+
+class _Forgiving(io.RawIOBase):
+    """A file, pipe or console whose errors are passed over."""
+
+    def __init__(self, raw: io.RawIOBase):
+        self.raw = raw
+
+    def write(self, data: memoryview) -> int:
+        with suppress(OSError, ValueError):  # closed by its reader, or here
+            return self.raw.write(data)
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.raw.fileno()
+
+    def isatty(self) -> bool:
+        return self.raw.isatty()
