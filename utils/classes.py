@@ -156,8 +156,9 @@ def write_classes(names: Sequence[str], root: str | Path) -> None:
     """Write root/classes.txt, background first, with the colours of PASCAL VOC. Raises UserError for odd names."""
     path = Path(root) / "classes.txt"
     text = "".join(f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names))
-    if parse_classes(text, path).names != tuple(name.strip() for name in names):
-        raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(names)}")
+    read = parse_classes(text, path).names
+    if lost := [name for name in names if name.strip() not in read]:
+        raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(lost)}")
     write_text(text, path)
 
 

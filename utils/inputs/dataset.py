@@ -33,7 +33,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
         if split in ("train", "trainval") and keep is None and (absent := self._absent_classes()):
-            say_once(f"no pixel is {' or '.join(absent)} in the {split} masks of {root}")
+            say_once(f"warning: no pixel is {' or '.join(absent)} in the training masks of {root}, at {size} px a side")
 
     def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
         def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -102,9 +102,9 @@ def _meaning_of_white(root: Path, classes: Classes) -> int:
         say_once(f"{root}: its masks are black and white, so white ({found[-1]}) is {classes.names[1]}, not void")
         return 1
     raise UserError(
-        f"the masks of {root} hold only {' and '.join(map(str, found))}: no pixel is {' or '.join(classes.things)}, "
-        f"and 255 is void. Masks hold the ids 0 to {len(classes) - 1}, or the colours, of {classes}. If white is the one "
-        f"thing to find, write two lines into {root / 'classes.txt'}: background, and its name"
+        f"the masks of {root} hold only {' and '.join(map(str, found))}; 0 is {classes.names[0]}, 255 is void, and no "
+        f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the colours, of these "
+        f"classes. If white is the one thing to find, list two in {root / 'classes.txt'}: background, and its name"
     )
 
 
@@ -280,7 +280,7 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
         name = picture.stem if stems[picture.stem] == 1 else picture.name
         samples.append(Sample(name, picture, mask, classes=classes))
     if not samples:
-        raise UserError(f"{images} holds no pictures, but {contents(images)}")
+        raise UserError(f"{images} holds no pictures, but {contents(images)}. Layouts of data sets:\n{LAYOUTS}")
     for line in (
         skipped(images),
         some_of([mask for mask in list_files(masks) if mask not in owners], f"in {masks} without a picture"),

@@ -142,7 +142,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     floating = values.dtype.kind == "f"
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    low, high = min(finite.min(initial=0), 0), finite.max(initial=0)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if low < 0:
         values, floating, high = (values - low) / (high - low or 1), True, 1
