@@ -28,7 +28,7 @@ from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
-from utils.inputs.layouts import list_pictures
+from utils.inputs.layouts import contents, list_pictures, skipped
 from utils.inputs.pictures import WORKERS, read_image
 from utils.rows import ZOOM_OPTIONS, best_row, find_rows, load_row, row_named
 from utils.scoring.row import Row, Segmentation
@@ -63,6 +63,9 @@ def main(arguments: list[str]) -> int:
     failures = segment_files(row, names, Path(OUT), clicks)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
+    for folder in filter(Path.is_dir, map(Path, arguments)):
+        if line := skipped(folder):
+            print(line)
     return 1 if failures else 0
 
 
@@ -161,7 +164,7 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
         for file in list_pictures(path) if path.is_dir() else [path]:
             pictures[file.resolve()] = file
     if not pictures:
-        raise UserError(f"no pictures in {', '.join(arguments)}")
+        raise UserError("; ".join(f"no pictures in {path}, which holds {contents(Path(path))}" for path in arguments))
     stems = Counter(file.stem for file in pictures.values())
     names = {file: file.stem if stems[file.stem] == 1 else file.name for file in pictures.values()}
     by_name = {}

@@ -16,7 +16,16 @@ import train_clip
 import train_unet
 from data import prepare
 from utils import checkpoint
-from utils.classes import PETS, VOID, named, read_classes, require_same, voc_colour
+from utils.classes import (
+    PETS,
+    VOID,
+    about_background,
+    named,
+    read_classes,
+    require_same,
+    voc_colour,
+    write_classes,
+)
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import Sample, data_name, list_samples
@@ -51,6 +60,18 @@ def test_colours_are_those_of_pascal_voc():
         ("background\na 255,255,255\n", "white is the colour of void"),
         ("background\na 300,0,0\n", "'a 300,0,0' is no class"),
         ("background\n 0,0,7\n", "'0,0,7' is no class"),
+        ("background\n#1\n#2\n", "'#1' is no class.*comment"),
+        ("background # the rest\ncat\n", "'background # the rest' is no class.*comment"),
+        ("// classes\nbackground\ncat\n", "'// classes' is no class"),
+        ("name,r,g,b\nbackground,0,0,0\ncat,1,2,3\n", "'name,r,g,b' is no class"),
+        ("background,cat,dog\n", "'background,cat,dog' is no class"),
+        ("names:\n- background\n- cat\n", "'names:' is no class"),
+        ("- background\n- cat\n", "'- background' is no class"),
+        ("background: 0\ncat: 1\n", "'background: 0' is no class"),
+        ("1: background\n2: cat\n", "'1: background': its number should be 0"),
+        ("0 background\n2 cat\n", "'2 cat': its number should be 1"),
+        ("0 background\ncat\n", "'cat': its number should be 1"),
+        ("background\n1: cat\n", "'background': its number should be 0"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, message):
@@ -58,6 +79,63 @@ def test_a_file_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, mes
     with pytest.raises(UserError, match=message) as error:
         read_classes(tmp_path)
     assert "classes.txt" in str(error.value)
+
+
+HEADER = "# label:color_rgb:parts:actions\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# my classes\n#\nbackground\n\ncat 9,8,7\n",
+        "background,0,0,0\ncat,9,8,7\n",
+        "background;0;0;0\ncat;9;8;7\n",
+        "background\t0\t0\t0\ncat\t9,8,7\n",
+        "background 0 0 0\ncat (9, 8, 7)\n",
+        "background: 0,0,0\ncat: 9,8,7\n",
+        HEADER + "background:0,0,0::\ncat:9,8,7::\n",
+        HEADER + "background:0,0,0::\ncat:9,8,7:head,tail:walks\n",
+        HEADER + "background:::\ncat:9,8,7::\n",
+        "0 0 0\tbackground\n9 8 7\t\tcat\n",
+        "0: background\n1: cat 9,8,7\n",
+        "0 background\n1 cat 9,8,7\n",
+        "0,background,0,0,0\n1,cat,9,8,7\n",
+        "0\tbackground\n1\tcat\t9\t8\t7\n",
+    ],
+)
+@pytest.mark.parametrize("file", ["classes.txt", "labelmap.txt", "Classes.txt"])
+def test_lists_of_classes_are_read_in_every_form_with_one_meaning(tmp_path, text, file):
+    (tmp_path / file).write_text(text)
+    assert read_classes(tmp_path) == named(("background", "cat"), ((0, 0, 0), (9, 8, 7)))
+
+
+def test_names_with_numbers_and_signs_stay_names(tmp_path):
+    names = ("background", "3 legged stool", "boeing 747", "vehicle:car", "C#", "0")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert read_classes(tmp_path).names == names
+
+
+def test_written_names_are_read_again_or_refused(tmp_path):
+    names = ("background", "0", "1", "cat, tame", "/m/01yrx", "cat # 2", "- x")
+    write_classes(names, tmp_path)
+    assert read_classes(tmp_path).names == names
+    with pytest.raises(UserError, match="classes.txt cannot hold .*: # 1$"):
+        write_classes(("background", "cat", "# 1"), tmp_path)
+    assert read_classes(tmp_path).names == names
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("background", "cat"), ""),
+        (("_background_", "cat"), ""),
+        (("BG", "cat"), ""),
+        (("cat", "dog"), "id 0 is cat: there is no background"),
+        (("cat", "background"), "id 0 is cat: background is id 1"),
+    ],
+)
+def test_a_list_without_background_in_front_is_announced(names, text):
+    assert about_background(named(names)) == text
 
 
 def test_masks_are_ids_palettes_or_the_colours_of_the_file(tmp_path):

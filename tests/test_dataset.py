@@ -167,7 +167,7 @@ def test_an_unknown_layout_says_what_was_looked_for_and_what_was_found(tmp_path)
         list_samples(tmp_path, "train")
     for text in (str(tmp_path), "annotations/trimaps", "TrainVal/{color,label}", "prepare.py"):
         assert text in str(error.value)
-    assert "found: Photos, notes.txt" in str(error.value)
+    assert "found: Photos/, notes.txt" in str(error.value)
 
 
 def test_a_data_folder_that_does_not_exist_or_is_empty_is_said_to_be_so(tmp_path):

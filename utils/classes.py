@@ -64,23 +64,74 @@ PETS = named(("background", "cat", "dog"))  # (0, 0, 0), (128, 0, 0), (0, 128, 0
 
 
 def read_classes(root: str | Path) -> Classes:
-    """The classes in root/classes.txt, one per line, background first: `cat` or `cat 128,0,0`.
+    """The classes in root/classes.txt (or CVAT's labelmap.txt), a line each, background first.
 
-    Without that file they are background, cat and dog. Raises UserError naming the file and the line.
+    See parse_classes() for the lines. Without a file they are background, cat and dog. Raises UserError naming the
+    file and the line.
     """
-    path = Path(root) / "classes.txt"
-    if not path.is_file():
+    path = classes_file(root)
+    if not path:
         return PETS
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of classes ({error})") from error
+    return parse_classes(text, path)
+
+
+def classes_file(root: str | Path) -> Path | None:
+    """The list of classes in a folder, in capitals or not; None if there is none."""
+    files = {file.name.lower(): file for file in (Path(root).iterdir() if Path(root).is_dir() else ())}
+    found = [files[name] for name in ("classes.txt", "labelmap.txt") if name in files and files[name].is_file()]
+    return found[0] if found else None
+
+
+_COLOUR = r"[\[(]?\s*(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)\s*[\])]?"
+_LINES = (
+    re.compile(rf"(?P<name>.+?)[\s,;:=]+{_COLOUR}(:[^:]*:[^:]*)?"),  # cat 128,0,0; CVAT: cat:128,0,0:parts:actions
+    re.compile(rf"{_COLOUR}[\s,;:=]+(?P<name>.*[^\W\d].*)"),  # CamVid: 128 0 0 cat
+    re.compile(r"(?P<name>[^:#]+)::[^:]*:[^:]*"),  # CVAT without a colour: cat:::
+    # A name alone or behind its number; no list, no "key:", no "name: 0", no numbers alone, no comment behind it.
+    re.compile(
+        r"(?!.*[:=]\s*\d+$|\d+[\s,;]+[\d\s,;]*$|.* #)"
+        r"(?P<name>(\d+\s*[,;\t]\s*)?[^,;\t;%/!*\-\"'<{\[]([^,;\t]*[^,;:=\t])?)"
+    ),
+)
+_NUMBERED = re.compile(r"(\d+)(?:\s*[:,;\t=)]|[\s.-])\s*(.*[^\W\d_].*)")  # 0: background
+
+
+def parse_classes(text: str, path: str | Path) -> Classes:
+    """The classes in a text; path is for messages. Raises UserError naming the line that has no clear meaning.
+
+    A line is a name and, if you like, a colour behind or before it, with commas, semicolons, tabs or spaces. All may
+    be numbered from 0. Lines that begin with "# " are comments.
+    """
+    found = []
+    for line in map(str.strip, text.splitlines()):
+        if not line or re.fullmatch(r"#+(\s.*)?", line):
+            continue
+        match = next(filter(None, (form.fullmatch(line) for form in _LINES)), None)
+        if not match or line[0] == "#":
+            raise UserError(
+                f"{path}: {line!r} is no class; write its name and, if you like, a colour: cat 128,0,0"
+                + (" (a comment has a line of its own, which begins with '# ')" if "#" in line else "")
+            )
+        parts = match.groupdict()
+        colour = "red" in parts and tuple(int(parts[channel]) for channel in ("red", "green", "blue"))
+        found.append((line, parts["name"].strip(), colour))
+
+    numbers = [_NUMBERED.fullmatch(name) for _, name, _ in found]
+    if found and (all(numbers) or any(n and (int(n[1]) == 0 or re.match(r"\d+\s*[:,;\t=)]", n[0])) for n in numbers)):
+        for index, (number, (line, _, colour)) in enumerate(zip(numbers, found, strict=True)):
+            if not number or int(number[1]) != index:
+                raise UserError(f"{path}: {line!r}: its number should be {index}; number all lines 0, 1, 2 ... or none")
+            found[index] = line, number[2], colour
+
     names, colours = [], []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        name, *channels = re.fullmatch(r"(.*?)(?:\s+(\d+)\s*,\s*(\d+)\s*,\s*(\d+))?", line).groups()
-        colour = tuple(map(int, channels)) if channels[0] else voc_colour(len(names))
-        if not name or max(colour) > 255 or re.fullmatch(r"[\d\s,]+,[\d\s,]+", name):
-            raise UserError(f"{path}: {line!r} is no class; write its name and, if you like, a colour: cat 128,0,0")
+    for line, name, given in found:
+        colour = given or voc_colour(len(names))
+        if max(colour) > 255:
+            raise UserError(f"{path}: {line!r} is no class; a colour is three numbers from 0 to 255: cat 128,0,0")
         if colour == VOID_COLOUR:
             raise UserError(f"{path}: {line!r}: white is the colour of void pixels, choose another")
         if name in names or colour in colours:
@@ -92,10 +143,23 @@ def read_classes(root: str | Path) -> Classes:
     return named(names, colours)
 
 
+def about_background(classes: Classes) -> str:
+    """What to know where id 0 is not called background; empty if it is."""
+    usual = [re.fullmatch(r"\W*_*(back ?ground|bg|unlabell?ed|others?|none)_*\W*", n, re.I) for n in classes.names]
+    if usual[0]:
+        return ""
+    where = next((f"background is id {index}" for index, match in enumerate(usual) if match), "there is no background")
+    return f"id 0 is {classes.names[0]}: {where}"
+
+
 def write_classes(names: Sequence[str], root: str | Path) -> None:
-    """Write root/classes.txt, background first, with the colours of PASCAL VOC."""
-    lines = [f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names)]
-    write_text("".join(lines), Path(root) / "classes.txt")
+    """Write root/classes.txt, background first, with the colours of PASCAL VOC. Raises UserError for odd names."""
+    path = Path(root) / "classes.txt"
+    text = "".join(f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names))
+    read = parse_classes(text, path).names
+    if lost := [name for name in names if name.strip() not in read]:
+        raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(lost)}")
+    write_text(text, path)
 
 
 def require_same(model: Classes, data: Classes, checkpoint: str | Path, root: str | Path) -> None:

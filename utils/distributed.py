@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 import torch.distributed as dist
@@ -33,6 +34,13 @@ def world_size() -> int:
 def is_main() -> bool:
     """Only the main process prints and writes."""
     return rank() == 0
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a line about the data that several parts of a script may notice."""
+    if is_main():
+        print(text, flush=True)
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:

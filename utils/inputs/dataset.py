@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from utils.classes import VOID
+from utils.distributed import say_once
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
@@ -38,6 +39,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
+        if split in ("train", "trainval") and keep is None and (absent := self._absent_classes()):
+            say_once(f"warning: no pixel is {' or '.join(absent)} in the training masks of {root}, at {size} px a side")
 
     def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
         def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +51,14 @@ class SegmentationDataset(torch.utils.data.Dataset):
         with ThreadPoolExecutor(WORKERS) as pool:  # Pillow decodes and resizes outside of Python's lock
             images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
         return {"images": np.stack(images), "masks": np.stack(masks)}
+
+    def _absent_classes(self) -> list[str]:
+        """Names of the classes that no mask shows."""
+        absent = set(range(len(self.classes)))
+        for start in range(0, len(self), 256):
+            if absent:
+                absent -= set(np.flatnonzero(np.bincount(self.arrays["masks"][start : start + 256].ravel())).tolist())
+        return [self.classes.names[index] for index in sorted(absent)]
 
     def to(self, device: torch.device) -> "SegmentationDataset":
         """Hold all pictures on a GPU, and make batches there, if they fit in a quarter of its free memory."""
@@ -68,4 +79,5 @@ class SegmentationDataset(torch.utils.data.Dataset):
 def _fingerprint(sample: Sample) -> list:
     """What changes when a source file changes."""
     stats = (os.stat(sample.image), os.stat(sample.mask))
-    return [str(sample.image.resolve()), sample.species, *((s.st_size, s.st_mtime_ns) for s in stats)]
+    meaning = sample.species or f"white is {sample.white}"
+    return [str(sample.image.resolve()), meaning, *((s.st_size, s.st_mtime_ns) for s in stats)]

@@ -2,56 +2,110 @@
 
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 from utils.config import require_choice
 
-from utils.classes import PETS, Classes, read_classes
+import numpy as np
+from PIL import Image
+
+from utils.classes import PETS, VOID, Classes, about_background, classes_file, read_classes
+from utils.distributed import say_once
 from utils.errors import UserError
+from utils.inputs.cache import cache_folder, cached_arrays
+from utils.inputs.pictures import WORKERS, Sample, mask_values
 
 SPLITS = ("train", "val", "test", "trainval")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+Image.init()  # the plugins, which know the suffixes
+# Neither what Pillow cannot draw by itself nor its formats for tables, films and pages.
+_NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
+_KINDS = Image.OPEN.keys() - _NO_PICTURES | {"MPO"}
+PICTURE_SUFFIXES = tuple(suffix for suffix, kind in Image.registered_extensions().items() if kind in _KINDS)
 
 LAYOUTS = """\
   Oxford:  images/*.jpg, annotations/trimaps/*.png, annotations/{trainval,test}.txt
   Course:  TrainVal/{color,label}, Test/{color,label}
-  Folder:  {train,val,test}/{images,masks}"""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture and its mask on disk."""
-
-    name: str
-    image: Path
-    mask: Path
-    species: int = 0  # trimaps only, which do not tell a cat from a dog: the class id of their animal
-    classes: Classes = PETS
-
-    @property
-    def breed(self) -> str:
-        """Oxford pictures are named after it: "Maine_Coon_12" -> "Maine_Coon"; empty for others."""
-        return self.name.rpartition("_")[0] if self.species else ""
+  Folder:  {train,val,test}/{images,masks}, or images and masks alone, of which every 10th is for validation"""
 
 
 def list_samples(root: str | Path, split: str) -> list[Sample]:
     """The samples of a split ("train", "val", "test", "trainval") of the data set in root.
 
     Validation is every 10th line of trainval (a folder with a `val` of its own uses that). Raises UserError
-    if root holds none of the known layouts, or a file that it names is missing.
+    if root holds none of the known layouts, a file that it names is missing, or no mask shows anything.
     """
     require_choice("split", split, SPLITS)
     root = Path(root)
-    samples = _layout(root)(root, split)
+    read = _layout(root)
+    samples = read(root, split)
     if not samples:
         raise UserError(f"the {split} split of {root} is empty")
     for sample in samples:
         for file in (sample.image, sample.mask):
             if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
-                raise UserError(f"{file} is missing: it belongs to the {split} split of {root}")
-    return samples
+                there = f"; {file.parent} holds {contents(file.parent)}" if file.parent.is_dir() else ""
+                raise UserError(f"{file} is missing: it belongs to the {split} split of {root}{there}")
+    if about := about_background(samples[0].classes):
+        say_once(f"{classes_file(root)}: {about}")
+    if read is _oxford:
+        return samples
+    white = _meaning_of_white(root, samples[0].classes)
+    return [replace(sample, white=white) for sample in samples]
+
+
+def _meaning_of_white(root: Path, classes: Classes) -> int:
+    """The id of 255 in all masks of a data set: VOID, or 1 if there are two classes and the masks are black and white.
+
+    Raises UserError if there is nothing but background and void in them.
+    """
+    masks = []
+    for part in _parts(root).values():
+        with suppress(UserError):  # what is wrong with another split is said when that is used
+            masks += [sample.mask for sample in _pairs(*part, classes) if os.path.isfile(sample.mask)]
+    kinds = np.array([0, 1, 255, 65535])  # values in files; 1 for any id
+
+    def kinds_in(mask: Path) -> np.ndarray:
+        try:
+            values, white = mask_values(mask, classes)
+        except UserError:  # said when it is used
+            return kinds < 0
+        counts = np.bincount(values.ravel(), minlength=256)
+        found = {0} if counts[0] else set()
+        found |= {1} if counts[1:255].any() else set()
+        found |= {max(white, 255)} if counts[255] else set()
+        return np.isin(kinds, list(found))
+
+    def fill(start: int, stop: int) -> dict[str, np.ndarray]:
+        if ids_seen:
+            return {"found": np.zeros((stop - start, len(kinds)), bool)}
+        with ThreadPoolExecutor(WORKERS) as pool:
+            found = np.stack(list(pool.map(kinds_in, masks[start:stop])))
+        ids_seen.extend(found[found[:, 1], 1])
+        return {"found": found}
+
+    ids_seen = []
+    if not masks or kinds_in(masks[0])[1]:  # nearly always
+        return VOID
+    key = [repr(classes), [[str(mask), (stat := mask.stat()).st_size, stat.st_mtime_ns] for mask in masks]]
+    specs = {"found": ((len(masks), len(kinds)), "bool")}
+    found = kinds[cached_arrays(cache_folder(root), key, specs, fill, 64, "reading masks")["found"].any(0)].tolist()
+    if 1 in found or not found:
+        return VOID
+    if len(classes) == 2 and found != [0]:
+        say_once(f"{root}: its masks are black and white, so white ({found[-1]}) is {classes.names[1]}, not void")
+        return 1
+    raise UserError(
+        f"the masks of {root} hold only {' and '.join(map(str, found))}; 0 is {classes.names[0]}, 255 is void, and no "
+        f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the colours, of these "
+        f"classes. If white is the one thing to find, list two in {root / 'classes.txt'}: background, and its name"
+    )
 
 
 def data_name(root: str | Path) -> str:
@@ -73,23 +127,77 @@ def take_split(trainval: list, split: str) -> list:
     return trainval[::10] if split == "val" else [x for i, x in enumerate(trainval) if i % 10]
 
 
+def list_files(folder: Path) -> list[Path]:
+    """The files in a folder, by name, without those that systems hide there: ._a.jpg, .DS_Store, Thumbs.db."""
+    hidden = ("thumbs.db", "desktop.ini")
+    files = (file for file in folder.iterdir() if file.name[0] != "." and file.name.lower() not in hidden)
+    return sorted(file for file in files if not file.is_dir())
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file's name ends as Pillow's pictures do."""
+    return file.suffix.lower() in PICTURE_SUFFIXES
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """The picture files in a folder, by name."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    return list(filter(is_picture, list_files(folder)))
+
+
+def skipped(folder: Path) -> str:
+    """A line about the files in a folder that are no pictures; empty if there are none."""
+    return some_of([file for file in list_files(folder) if not is_picture(file)], f"skipped in {folder}")
+
+
+def some_of(files: list[Path], what: str) -> str:
+    """ "3 files WHAT: a.heic, b.txt, c.txt", of many the first; empty without files."""
+    names = [file.name for file in files[:5]] + ["..."] * (len(files) > 5)
+    return f"{len(files)} file{'s' * (len(files) > 1)} {what}: {', '.join(names)}" if files else ""
+
+
+def contents(folder: Path) -> str:
+    """What is in a folder, for messages: its folders, and how many files of which suffix, with the first of them."""
+    if not folder.is_dir():
+        return "no such folder"
+    folders = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    files: dict[str, list[str]] = {}
+    for file in list_files(folder):
+        files.setdefault(file.suffix, []).append(file.name)
+    counted = [names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more" for names in files.values()]
+    return ", ".join([*folders[:8], *counted[:8]]) or "nothing"
+
+
+def same_name(name: str) -> str:
+    """A name as it is compared: é may be one character or two (macOS), capitals do not count."""
+    return normalize("NFC", name).casefold()
+
+
+def find_file(folder: Path, name: str) -> Path:
+    """The file of this name, however its accents are written on the disk; folder / name if there is none."""
+    forms = [folder / name, *(folder / normalize(form, name) for form in ("NFC", "NFD"))]
+    return forms[0] if name.isascii() else next(filter(os.path.isfile, forms), forms[0])
 
 
 def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
     """What reads the layout that is there. Raises UserError if none is."""
-    for landmark, read in {"images": _oxford, "TrainVal": _course, "train": _folder}.items():
+    annotations = root / "annotations"
+    if (root / "images").is_dir() and any((annotations / name).exists() for name in ("trimaps", *_LISTS.values())):
+        return _oxford
+    if any(images.is_dir() and masks.is_dir() for images, masks in _parts(root).values()):
+        return _from_folders
+    for landmark in ("TrainVal", "train", "val", "test"):
         if (root / landmark).is_dir():
-            return read
-    found = "no such folder"
-    if root.is_dir():
-        found = ", ".join(sorted(file.name for file in root.iterdir())[:8]) or "nothing"
+            return _from_folders
+    folders = sorted(path for path in root.glob("[!._]*") if path.is_dir())
+    inside = "".join(f"\n  {path.name}/: {contents(path)}" for path in folders[:8])
     raise UserError(
-        f"no data set in DATA_ROOT = {root} (found: {found}). Looked for one of\n{LAYOUTS}\n"
+        f"no data set in DATA_ROOT = {root} (found: {contents(root)}).{inside}\nLooked for one of\n{LAYOUTS}\n"
+        "For data of your own put pictures into images and masks of the same names into masks.\n"
         "`python data/prepare.py` downloads Oxford-IIIT Pet, `--SYNTHETIC=True` draws a small one in seconds."
     )
+
+
+_LISTS = {"trainval": "trainval.txt", "test": "test.txt"}
 
 
 def _oxford(root: Path, split: str) -> list[Sample]:
@@ -99,11 +207,11 @@ def _oxford(root: Path, split: str) -> list[Sample]:
             f"{root / 'classes.txt'} lists {classes}, but trimaps with species have three classes: {PETS}. "
             "For others use the folder layout, see data/README.md"
         )
-    file = root / "annotations" / ("test.txt" if split == "test" else "trainval.txt")
+    file = root / "annotations" / _LISTS["test" if split == "test" else "trainval"]
     if not file.is_file():
         raise UserError(f"{file} is missing: it lists the pictures of a split, one name per line")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as a list of names ({error})") from error
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -111,32 +219,78 @@ def _oxford(root: Path, split: str) -> list[Sample]:
     samples = []
     for name, *columns in lines:
         cat = columns[1] == "1" if len(columns) > 1 else name[0].isupper()  # cats' names have a capital letter
-        image, trimap = root / "images" / f"{name}.jpg", root / "annotations" / "trimaps" / f"{name}.png"
+        image = find_file(root / "images", f"{name}.jpg")
+        trimap = find_file(root / "annotations" / "trimaps", f"{name}.png")
         samples.append(Sample(name, image, trimap, 1 if cat else 2, classes))
     return samples
 
 
-def _course(root: Path, split: str) -> list[Sample]:
-    classes = read_classes(root)
-    if split == "test":
-        return _pairs(root / "Test" / "color", root / "Test" / "label", classes)
-    return take_split(_pairs(root / "TrainVal" / "color", root / "TrainVal" / "label", classes), split)
+def _parts(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The folders of pictures and of masks of "train", "val" and "test": those that are there, and always "train"."""
+    if (root / "TrainVal").is_dir() or (root / "Test" / "color").is_dir():
+        parts = {"train": "TrainVal", "test": "Test"}
+        return {part: (root / name / "color", root / name / "label") for part, name in parts.items()}
+    parts = {part: root / part for part in ("train", "val", "test") if part == "train" or (root / part).is_dir()}
+    if not parts["train"].is_dir() and (root / "images").is_dir():
+        parts["train"] = root
+    return {part: (folder / "images", folder / "masks") for part, folder in parts.items()}
 
 
-def _folder(root: Path, split: str) -> list[Sample]:
-    classes = read_classes(root)
-
-    def pairs(name: str) -> list[Sample]:
-        return _pairs(root / name / "images", root / name / "masks", classes)
-
-    if split in ("train", "val", "trainval") and not (root / "val").is_dir():
-        return take_split(pairs("train"), split)
-    return pairs("train") + pairs("val") if split == "trainval" else pairs(split)
+def _from_folders(root: Path, split: str) -> list[Sample]:
+    parts, classes = _parts(root), read_classes(root)
+    if split not in parts and split == "test":
+        raise UserError(
+            f"{root} has no test split (found: {contents(root)}): put pictures to test on into test/images and "
+            "their masks into test/masks, or score another split"
+        )
+    own = ("train", "val") if split == "trainval" else (split,)
+    if "val" in parts or split == "test":
+        return [sample for part in own for sample in _pairs(*parts[part], classes)]
+    return take_split(_pairs(*parts["train"], classes), split)
 
 
 def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
-    """Pictures and the PNG masks of the same name."""
+    """Pictures and their masks: NAME.png, or the only one of a similar name. Raises UserError if several are."""
     for folder in (images, masks):
         if not folder.is_dir():
-            raise UserError(f"{folder} is missing; a data set is laid out in one of these ways:\n{LAYOUTS}")
-    return [Sample(file.stem, file, masks / f"{file.stem}.png", classes=classes) for file in list_pictures(images)]
+            parent = next(parent for parent in folder.parents if parent.is_dir())
+            raise UserError(
+                f"{folder} is missing; {parent} holds {contents(parent)}. A data set is laid out in one of "
+                f"these ways:\n{LAYOUTS}"
+            )
+    by_name: dict[str, list[Path]] = {}
+    for mask in list_pictures(masks):
+        name = same_name(mask.stem)
+        for own in {name, _without_word(name)}:
+            by_name.setdefault(own, []).append(mask)
+    pictures, samples, owners = list_pictures(images), [], {}
+    stems = Counter(picture.stem for picture in pictures)
+    for picture in pictures:
+        mask = find_file(masks, f"{picture.stem}.png")
+        if not os.path.isfile(mask):
+            stem = same_name(picture.stem)
+            found = by_name.get(stem, []) + by_name.get(same_name(picture.name), [])
+            found = found or by_name.get(_without_word(stem), []) or [mask]
+            if len(found) > 1:
+                raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
+            mask = found[0]
+        if mask in owners:
+            raise UserError(f"{mask} is the mask of {owners[mask]} and of {picture}: rename or remove one of them")
+        owners[mask] = picture
+        name = picture.stem if stems[picture.stem] == 1 else picture.name
+        samples.append(Sample(name, picture, mask, classes=classes))
+    if not samples:
+        raise UserError(f"{images} holds no pictures, but {contents(images)}. Layouts of data sets:\n{LAYOUTS}")
+    for line in (
+        skipped(images),
+        some_of([mask for mask in list_files(masks) if mask not in owners], f"in {masks} without a picture"),
+    ):
+        if line:
+            say_once(line)
+    return samples
+
+
+def _without_word(name: str) -> str:
+    """ "a_mask", "mask-a" and "img_a" -> "a"."""
+    words = "masks?|labels?|l|seg|segmentation|gt|matte|images?|img|photo|picture|rgb"
+    return re.sub(rf"^({words})[-_. ]+|[-_. ]+({words})$", "", name)

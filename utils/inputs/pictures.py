@@ -6,19 +6,36 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from utils.classes import PETS, VOID
+from utils.classes import PETS, VOID, Classes
 from utils.errors import UserError
-from utils.inputs.layouts import Sample
 
 warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; in one place, as threads share the filters
 
 WORKERS = os.cpu_count() or 1
 _GREY = {38: 1, 75: 2}  # what the colours of cat and dog are in the course's grey label files
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and its mask on disk."""
+
+    name: str
+    image: Path
+    mask: Path
+    species: int = 0  # trimaps only, which do not tell a cat from a dog: the class id of their animal
+    classes: Classes = PETS
+    white: int = VOID  # the id of white: 1 in a data set whose masks are black and white
+
+    @property
+    def breed(self) -> str:
+        """Oxford pictures are named after it: "Maine_Coon_12" -> "Maine_Coon"; empty for others."""
+        return self.name.rpartition("_")[0] if self.species else ""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -27,19 +44,28 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises UserError naming the file if it is no picture, is cut off, or is absurdly large.
     """
     with open_picture(path) as image:
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        deep = _has_deep_colours(image)  # to be asked before it is decoded
+        rgb = np.array(_to_rgb(ImageOps.exif_transpose(image)))
+    if deep and rgb.max() < 16:
+        raise UserError(f"{path}: the 16 bits of its colours hold values below 4096, which look black: save it with 8")
+    return rgb
 
 
 def read_mask(sample: Sample) -> np.ndarray:
     """The mask of a sample: uint8 (H, W) with class ids and VOID. Raises UserError naming the file."""
-    with open_picture(sample.mask) as image:
-        values = np.array(image) if sample.species else _class_values(image, sample)
     if sample.species:
-        table = {1: sample.species, 2: 0, 3: VOID}
+        white, table = VOID, {1: sample.species, 2: 0, 3: VOID}
+        with open_picture(sample.mask) as image:
+            values = np.array(image)
     else:
-        table = {index: index for index in (*range(len(sample.classes)), VOID)}
+        values, white = mask_values(sample.mask, sample.classes)
+        table = {index: index for index in range(len(sample.classes))} | {255: sample.white}
         if sample.classes == PETS:
             table |= _GREY
+        if white == 1 and len(sample.classes) == 2:  # one bit has no room for void
+            table[255] = 1
+        elif white == 65535 and sample.white == VOID:
+            del table[255]
     known = np.zeros(256, bool)
     known[list(table)] = True
     lookup = np.zeros(256, np.uint8)
@@ -49,7 +75,7 @@ def read_mask(sample: Sample) -> np.ndarray:
     elif known[values].all():
         return lookup[values]
     else:
-        odd = np.unique(values[~known[values]]).tolist()[:5]
+        odd = [white if value == 255 else value for value in np.unique(values[~known[values]]).tolist()[:5]]
     raise UserError(
         f"{sample.mask}: unknown mask values {odd}; known are {sorted(table)}"
         + (" (a trimap's)" if sample.species else f" and the colours of {sample.classes}")
@@ -97,30 +123,79 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # 16 bits: convert() would clip at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image, np.float64))
-        image = Image.fromarray((255 * values / max(values.max(), 255)).clip(0, 255).astype(np.uint8))
+    if image.mode[0] in "IF":  # 16 or 32 bits: convert() would clip at 255
+        image = Image.fromarray(_to_bytes(np.asarray(image)))
     return image.convert("RGB")
 
 
-def _class_values(image: Image.Image, sample: Sample) -> np.ndarray:
-    """An index, grey, palette or colour mask as ids or grey values, uint8 (H, W). UserError for other colours."""
-    if image.mode == "L":
-        return np.array(image)
-    classes = sample.classes
-    colours = np.array(image.convert("RGB")).astype(np.int32) @ (1 << 16, 1 << 8, 1)
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether a picture that is not decoded yet has colours of 16 bits, of which Pillow keeps the upper 8."""
+    return image.mode[0] not in "IF" and ";16" in str(getattr(image, "tile", ""))
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """Numbers of any range (H, W) -> uint8.
+
+    White is 1 (floating point only), 255, 4095, 65535 or the largest value, the first that is not exceeded; pictures
+    with negative values are stretched from their smallest to their largest one.
+    """
+    floating = values.dtype.kind == "f"
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = min(finite.min(initial=0), 0), finite.max(initial=0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    if low < 0:
+        values, floating, high = (values - low) / (high - low or 1), True, 1
+    # Sharpening and resizing of 0..1 may exceed 1 a little.
+    if floating and high <= 2:
+        return (values * 255).round().clip(0, 255).astype(np.uint8)
+    white = next((top for top in (255, 4095, 65535) if high <= top), high)
+    return (values * (256 / (white + 1))).clip(0, 255).astype(np.uint8)
+
+
+def mask_values(path: Path, classes: Classes) -> tuple[np.ndarray, int]:
+    """What a mask file of 1 to 32 bits holds, uint8 (H, W), and which value in the file white (here 255) is.
+
+    Colours of the classes become ids, others must be grey or indices. White is 1, 255 or 65535: the latter in masks
+    that are black and white alone. Raises UserError naming the file and values that cannot be ids.
+    """
+    with open_picture(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise UserError(f"{path} is a JPEG, which changes the values of pixels: save masks as PNG")
+        if image.mode in ("L", "1"):
+            return np.array(image.convert("L")), 1 if image.mode == "1" else 255
+        if _has_deep_colours(image):
+            raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
+        if image.mode[0] not in "IF":
+            return _class_values(image, path, classes), 255
+        values = np.asarray(image).astype(np.float64)
+    fits = (values >= 0) & (values <= 255) & (values == np.floor(values))
+    if fits.all():
+        return values.astype(np.uint8), 255
+    found = np.unique(values)
+    if set(found.tolist()) <= {0, 65535}:
+        return np.where(values == 0, 0, 255).astype(np.uint8), 65535
+    odd = ", ".join(f"{value:.12g}" for value in np.unique(values[~fits])[:5])
+    raise UserError(f"{path}: unknown mask values {odd}; known are the ids 0 to {len(classes) - 1} and 255 for void")
+
+
+def _class_values(image: Image.Image, path: Path, classes: Classes) -> np.ndarray:
+    """A palette or colour mask as ids or grey values, uint8 (H, W). UserError for other colours."""
+    rgb = np.array(image.convert("RGB"))
+    colours = rgb.astype(np.int32) @ (1 << 16, 1 << 8, 1)
     codes = classes.palette[[*range(len(classes)), VOID]].astype(np.int32) @ (1 << 16, 1 << 8, 1)
     order = np.argsort(codes)
     places = order[np.searchsorted(codes[order], colours).clip(max=len(codes) - 1)]  # into codes
     unknown = codes[places] != colours
     if not unknown.any():
         return np.where(places == len(classes), VOID, places).astype(np.uint8)
+    grey = rgb[..., 0]
+    if (rgb == grey[..., None]).all() and (image.mode != "P" or np.isin(grey, (*range(len(classes)), VOID)).all()):
+        return grey
     if image.mode == "P":
         return np.array(image)  # indices under a palette of somebody's own
     odd = [f"{code >> 16},{code >> 8 & 255},{code & 255}" for code in np.unique(colours[unknown])[:5].tolist()]
-    raise UserError(f"{sample.mask}: unknown mask values, the colours {'; '.join(odd)}; known are those of {classes}")
+    raise UserError(f"{path}: unknown mask values, the colours {'; '.join(odd)}; known are those of {classes}")
 
 
 def rng_of(name: str) -> np.random.Generator:
