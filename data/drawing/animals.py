@@ -17,8 +17,7 @@ DARK, BROWN, WHITE, PINK, ORANGE = (34, 28, 30), (104, 64, 34), (250, 248, 244),
 EYES = ((150, 190, 70), (226, 180, 60), (110, 176, 210), (120, 200, 150))
 FAR, LIGHT = 0.72, 1.22  # brightness of legs on the far side, and of muzzles
 POSES = ("stand", "sit", "lie")
-# Coats are shared by all animals: only the shape tells them apart.
-# A pattern: size of its spots (of the waves in stripes), contrast, surplus of the second colour
+# All animals share the coats; only their shapes differ. A pattern: size of spots, contrast, bias to the second colour
 PATTERNS = {"pied": (0.22, 3, 0), "plain": (0.3, 0.2, -0.4), "spotted": (0.06, 2.5, -1.2), "striped": (0.15, 2.5, -0.2)}
 COATS = ((216, 140, 70), (232, 204, 158), (150, 152, 160), (70, 66, 70), (134, 92, 60), (240, 236, 228))
 
@@ -51,12 +50,12 @@ def tube(*stations: Station, paint: float | Colour = 1.0) -> Shape:
 
 
 def pair(x: float, y: float, *stations: Station, paint: float | Colour = 1.0) -> list[Shape]:
-    """A tube and its mirror image to the right and to the left of (x, y), where the stations count from."""
+    """A tube and its mirror image, on both sides of (x, y); the stations are relative to it."""
     return [tube(*((x + side * dx, y + dy, r) for dx, dy, r in stations), paint=paint) for side in (-1, 1)]
 
 
 def eye(x: float, y: float, radius: float, iris: Colour, slit: float = 0.0) -> list[Shape]:
-    """Rim, iris, pupil and glint; slit: how far the pupil reaches up and down."""
+    """Rim, iris, pupil and glint; slit: half the height of a narrow pupil, 0 for a round one."""
     pupil = tube((x, y - slit, 0.4 * radius - slit / 3), (x, y + slit, 0.4 * radius - slit / 3), paint=DARK)
     rim, inner = tube((x, y, radius), paint=DARK), tube((x, y, 0.8 * radius), paint=iris)
     return [rim, inner, pupil, tube((x + 0.3 * radius, y + 0.3 * radius, 0.25 * radius), paint=WHITE)]
@@ -70,7 +69,7 @@ def leg(hip: float, height: float, foot: float, radius: float, paint: float = 1.
 
 
 def mammal(rng: Rng, pose: str, tall: float, stout: float, *tail: Station) -> tuple[list[Shape], Point]:
-    """A body on four legs, and where its head belongs. A cat's, made tall and stout; tail: counted from the rump."""
+    """A body on four legs, and the position of its head. tall and stout: 1 for a cat; tail: relative to the rump."""
     step = rng.uniform(-0.12, 0.12)
     if pose == "stand":
         rump, head = (-0.42, 0.5), (0.47, 0.86)
@@ -208,11 +207,11 @@ def paint_coat(canvas: Image.Image, rng: Rng, body: list[Shape], pattern: str, s
 def coat_colours(rng: Rng, size: tuple[int, int], pattern: str, scale: float) -> np.ndarray:
     """One of COATS, a second colour laid over it in the pattern: (H, W, 3)."""
     first, second = np.array(COATS, np.float32)[rng.choice(len(COATS), 2, replace=False)]
-    cell, contrast, surplus = PATTERNS[pattern]
+    cell, contrast, bias = PATTERNS[pattern]
     amount = contrast * noise(rng, size, cell * scale)
     if pattern == "striped":
         second, amount = first * 0.55, np.sin(np.arange(size[0]) * (rng.uniform(45, 65) / scale) + amount)
-    return first + (second - first) * (0.5 + 2 * (amount + surplus)).clip(0, 1)[..., None]
+    return first + (second - first) * (0.5 + 2 * (amount + bias)).clip(0, 1)[..., None]
 
 
 def noise(rng: Rng, size: tuple[int, int], cell: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Write a data set of drawn pictures: cats and dogs in the Oxford layout, or any of ANIMALS in the folder layout.
 
-Every picture has random numbers of its own: it depends on the seed and its number alone.
+A picture depends on the seed and on its number alone.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from utils.classes import VOID, named, write_classes
 from utils.errors import UserError
 
 OVERSAMPLING = 2  # pictures are drawn this much larger: smooth edges
-Subject = tuple[str, str, int]  # an animal to draw: one of ANIMALS, one of PATTERNS, its class id
+Subject = tuple[str, str, int]  # one of ANIMALS, one of PATTERNS, class id in the mask
 BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
 
 
@@ -35,26 +35,26 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def write_cats_and_dogs(root: Path, train: int, test: int, sides: tuple[int, int], seed: int) -> None:
-    """Pictures, trimaps and lists of so many cats and dogs in the Oxford layout; a breed has one pattern."""
+    """Cats and dogs in the Oxford layout: pictures, trimaps and lists. train, test: numbers of pictures."""
     (root / "images").mkdir(parents=True)
     (root / "annotations" / "trimaps").mkdir(parents=True)
     lists = {"trainval": [], "test": []}
     for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
         breed = number % len(BREEDS)
         animal, pattern, species = BREEDS[breed]
-        name = f"{'Cat' if animal == 'cat' else animal}_{pattern}_{number // len(BREEDS) + 1}"  # a capital: a cat
+        name = f"{'Cat' if animal == 'cat' else animal}_{pattern}_{number // len(BREEDS) + 1}"  # as in Pet
         image, mask = draw_picture(np.random.default_rng((seed, number)), BREEDS[breed], BREEDS[breed], sides)
         image.save(root / "images" / f"{name}.jpg", quality=92)
         trimap = mask.point(lambda value: {0: 2, VOID: 3}.get(value, 1))  # 1 pet, 2 background, 3 outline
         trimap.save(root / "annotations" / "trimaps" / f"{name}.png")
         split = "trainval" if number < train else "test"
         lists[split].append(f"{name} {breed + 1} {species} {breed // 2 + 1}\n")
-    for split, lines in lists.items():  # by breed: so every 10th line, which is for validation, meets all breeds
+    for split, lines in lists.items():  # sorted: every 10th line is for validation, so it has all breeds
         (root / "annotations" / f"{split}.txt").write_text("".join(sorted(lines)))
 
 
 def write_others(root: Path, classes: Sequence[str], train: int, test: int, sides: tuple[int, int], seed: int) -> None:
-    """Pictures and index masks of so many animals of these classes in the folder layout, with classes.txt."""
+    """These classes in the folder layout: pictures, masks, classes.txt. train, test: numbers of pictures."""
     palette = named(("background", *classes)).palette.tobytes()
     first_val = train - (train + 9) // 10  # a tenth is for validation, as in the other layouts
     for folder in ("train/images", "train/masks", "val/images", "val/masks", "test/images", "test/masks"):
