@@ -196,7 +196,7 @@ CLIP = ("--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--IMAGE_SIZE=64", "--WIDT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("things", [("bird",), ("cat", "dog"), ("cat", "dog", "rabbit", "bird", "sheep")])
+@pytest.mark.parametrize("things", [("bird",), ("cat", "dog"), ("cat", "dog", "rabbit", "bird")])
 def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, capsys, things):
     root, names = tmp_path / "drawn", ("background", *things)
     monkeypatch.chdir(tmp_path)

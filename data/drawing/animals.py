@@ -1,163 +1,221 @@
-"""Cats and dogs as lists of shapes."""
+"""Animals: lists of shapes, each painted over the ones before it, and the coats that cover them.
+
+An animal looks to the right. x points to the right, y up, the ground is at 0 and a cat's trunk is about one unit long.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
-from data.drawing.shapes import Rng, Shape, flap, oval, tube
+Rng = np.random.Generator
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+Station = tuple[float, float, float]  # x, y, radius
 
-DARK, BROWN, GLOSS, WHITE = (34, 28, 30), (104, 64, 34), (170, 170, 178), (250, 248, 244)
-PINK, TONGUE = (222, 150, 146), (226, 104, 116)
-FAR, LIGHT = 0.72, 1.22  # brightness of the legs on the far side, and of the muzzle
+DARK, BROWN, WHITE, PINK, ORANGE = (34, 28, 30), (104, 64, 34), (250, 248, 244), (222, 140, 140), (236, 150, 50)
 EYES = ((150, 190, 70), (226, 180, 60), (110, 176, 210), (120, 200, 150))
+FAR, LIGHT = 0.72, 1.22  # brightness of legs on the far side, and of muzzles
 POSES = ("stand", "sit", "lie")
-
-# An animal looks to the right and comes as three lists of shapes: coat, face, whiskers. Each list is painted in
-# its order, so a body begins with the tail and the far legs.
-Animal = tuple[list[Shape], list[Shape], list[Shape]]
-
-
-def cat(rng: Rng, pose: str) -> Animal:
-    """A slim body, a long thin tail, a round head with pricked ears."""
-    step, curl = rng.uniform(-0.12, 0.12), rng.uniform(-0.2, 0.2)
-    if pose == "stand":
-        body = [
-            tube((-0.42, 0.52, 0.06), (-0.74, 0.56, 0.05), (-0.78, 0.92, 0.045), (-0.62 + curl, 1.2, 0.035)),
-            *leg(-0.26, 0.44, -0.22 - step, 0.085, FAR),
-            *leg(0.22, 0.44, 0.28 + step, 0.07, FAR),
-            tube((-0.36, 0.5, 0.15), (-0.02, 0.49, 0.125), (0.3, 0.52, 0.14)),
-            *leg(-0.37, 0.45, -0.38 + step, 0.105),
-            *leg(0.3, 0.46, 0.3 - step, 0.08),
-            tube((0.3, 0.54, 0.13), (0.4, 0.72, 0.11)),
-        ]
-        neck = (0.46, 0.84)
-    elif pose == "sit":
-        body = [
-            tube((-0.2, 0.1, 0.055), (-0.5, 0.07, 0.05), (-0.62, 0.3 + curl, 0.045), (-0.5 + curl, 0.62, 0.035)),
-            tube((-0.13, 0.22, 0.21), (-0.06, 0.4, 0.18), (0.06, 0.68, 0.12)),
-            *leg(0.13, 0.46, 0.17, 0.065, FAR),
-            *leg(0.05, 0.46, 0.06, 0.07),
-            oval(-0.17, 0.17, 0.17, 0.16, 0.3),
-            oval(-0.05, 0.04, 0.12, 0.045),
-        ]
-        neck = (0.1, 0.9)
-    else:
-        body = [
-            tube((-0.42, 0.14, 0.06), (-0.74, 0.1, 0.05), (-0.86, 0.3, 0.045), (-0.72 + curl, 0.5, 0.035)),
-            tube((0.3, 0.06, 0.05), (0.56, 0.05, 0.05), paint=FAR),
-            tube((-0.34, 0.19, 0.18), (0.0, 0.21, 0.16), (0.3, 0.21, 0.14)),
-            oval(-0.33, 0.15, 0.17, 0.14),
-            tube((0.22, 0.07, 0.06), (0.5, 0.05, 0.05)),
-        ]
-        neck = (0.38, 0.42)
-    head, face, whiskers = cat_head(rng, *neck)
-    return body + head, face, whiskers
+# All animals share the coats; only their shapes differ. A pattern: size of spots, contrast, bias to the second colour
+PATTERNS = {"pied": (0.22, 3, 0), "plain": (0.3, 0.2, -0.4), "spotted": (0.06, 2.5, -1.2), "striped": (0.15, 2.5, -0.2)}
+COATS = ((216, 140, 70), (232, 204, 158), (150, 152, 160), (70, 66, 70), (134, 92, 60), (240, 236, 228))
 
 
-def cat_head(rng: Rng, x: float, y: float) -> Animal:
-    """The head around (x, y), seen from the front: a short muzzle, large eyes, upright triangular ears."""
-    middle, width, pupil = x + rng.uniform(0, 0.05), rng.uniform(0.21, 0.245), rng.uniform(0.012, 0.028)
-    iris = EYES[rng.integers(len(EYES))]
-    head, face, whiskers = [], [], []
-    for side in (-1, 1):
-        ear = np.array([(0.03, 0.13), (0.1, 0.27), (0.2, 0.4), (0.22, 0.2), (0.2, 0.02)]) * (side, 1)
-        head.append(flap(*(ear + (x, y)), rounds=2))
-        face.append(flap(*(ear * (0.5, 0.5) + (x + 0.075 * side, y + 0.125)), paint=PINK))
-    head.append(oval(x, y, width, 0.185))
-    for side in (-1, 1):
-        eye = middle + 0.095 * side
-        head.append(oval(middle + 0.045 * side, y - 0.085, 0.06, 0.045, paint=LIGHT))
-        face += [
-            oval(eye, y + 0.02, 0.056, 0.05, 0.25 * side, paint=DARK),
-            oval(eye, y + 0.02, 0.047, 0.042, 0.25 * side, paint=iris),
-            oval(eye, y + 0.02, pupil, 0.038, paint=DARK),
-            oval(eye + 0.014, y + 0.036, 0.012, 0.012, paint=WHITE),
-            tube(
-                (middle, y - 0.1, 0.007),
-                (middle + 0.025 * side, y - 0.126, 0.007),
-                (middle + 0.06 * side, y - 0.11, 0.006),
-                paint=DARK,
-            ),
-        ]
-        for slope in (-0.05, 0.0, 0.04):
-            start, end = middle + 0.09 * side, middle + 0.29 * side
-            whiskers.append(tube((start, y - 0.085, 0.004), (end, y - 0.08 + slope, 0.002), paint=WHITE))
-    face.append(flap((middle - 0.04, y - 0.04), (middle + 0.04, y - 0.04), (middle, y - 0.1), paint=PINK, rounds=2))
-    return head, face, whiskers
+class Shape(NamedTuple):
+    """A tube: discs along a curve."""
+
+    discs: np.ndarray  # (N, 3): x, y, radius
+    paint: float | Colour  # brightness of the coat, or a colour
+
+    def moved(self, matrix: np.ndarray, shift: Point = (0, 0)) -> "Shape":
+        """Its discs times a matrix (3, 3), then shifted by (x, y)."""
+        return Shape(self.discs @ matrix + (*shift, 0), self.paint)
+
+    def draw(self, draw: ImageDraw.ImageDraw, fill: int | Colour) -> None:
+        """Fill the shape, which is in pixels, y down."""
+        for x, y, radius in self.discs:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill)
 
 
-def dog(rng: Rng, pose: str) -> Animal:
-    """A barrel of a body on thick legs, a stubby tail, a head with muzzle and hanging ears."""
-    step, wag = rng.uniform(-0.12, 0.12), rng.uniform(-0.1, 0.1)
-    if pose == "stand":
-        body = [
-            tube((-0.46, 0.62, 0.09), (-0.62, 0.72, 0.075), (-0.68 + wag, 0.86, 0.05)),
-            *leg(-0.28, 0.46, -0.24 - step, 0.11, FAR),
-            *leg(0.22, 0.44, 0.28 + step, 0.1, FAR),
-            tube((-0.36, 0.56, 0.2), (-0.02, 0.53, 0.2), (0.3, 0.56, 0.225)),
-            *leg(-0.38, 0.48, -0.38 + step, 0.14),
-            *leg(0.31, 0.48, 0.31 - step, 0.115),
-            tube((0.34, 0.62, 0.19), (0.46, 0.84, 0.14)),
-        ]
-        neck = (0.52, 0.98)
-    elif pose == "sit":
-        body = [
-            tube((-0.32, 0.14, 0.085), (-0.5, 0.16, 0.07), (-0.6, 0.3 + wag, 0.05)),
-            tube((-0.16, 0.26, 0.25), (-0.06, 0.48, 0.24), (0.08, 0.76, 0.19)),
-            *leg(0.19, 0.52, 0.24, 0.095, FAR),
-            *leg(0.06, 0.52, 0.08, 0.105),
-            oval(-0.2, 0.2, 0.2, 0.19, 0.3),
-            oval(-0.06, 0.05, 0.15, 0.055),
-        ]
-        neck = (0.15, 1.06)
-    else:
-        body = [
-            tube((-0.46, 0.2, 0.085), (-0.64, 0.24, 0.07), (-0.74, 0.38 + wag, 0.05)),
-            tube((0.3, 0.08, 0.075), (0.7, 0.065, 0.065), paint=FAR),
-            tube((-0.36, 0.24, 0.22), (0.0, 0.24, 0.22), (0.3, 0.28, 0.22)),
-            oval(-0.36, 0.19, 0.2, 0.17),
-            tube((0.2, 0.09, 0.085), (0.6, 0.065, 0.07)),
-        ]
-        neck = (0.4, 0.6)
-    head, face, whiskers = dog_head(rng, *neck)
-    return body + head, face, whiskers
+Animal = tuple[list[Shape], list[Shape]]  # its body, which the coat covers, and its face
 
 
-def dog_head(rng: Rng, x: float, y: float) -> Animal:
-    """The head around (x, y), turned from nearly the front (0.2) to the side (1): muzzle, black nose, hanging ears."""
-    turn, ear_paint = rng.uniform(0.2, 1), rng.uniform(0.55, 0.8)
-    tip_x, tip_y = x + 0.05 + 0.3 * turn, y - 0.1 - 0.04 * (1 - turn)  # of the muzzle
-    ear = np.array([(-0.02, 0.2), (-0.14, 0.19), (-0.25, 0.02), (-0.28, -0.18), (-0.2, -0.24), (-0.12, -0.1)])
-    ear *= (0.9, rng.uniform(0.85, 1.15))
-    head = [
-        flap(*(ear * (0.6 * turn - 1.1, 1) + (x + 0.02, y)), paint=ear_paint * FAR),
-        oval(x, y, 0.2, 0.19),
-        tube((x + 0.08 * turn, y - 0.06, 0.135), (tip_x, tip_y, 0.088), paint=LIGHT),
-        flap(*(ear + (x - 0.04, y)), paint=ear_paint),
-    ]
-    face = []
-    if rng.random() < 0.5:
-        face.append(tube((tip_x, tip_y - 0.045, 0.035), (tip_x, tip_y - 0.175, 0.04), paint=TONGUE))
-    corner = (tip_x - 0.04 - 0.14 * turn, tip_y - 0.065, 0.008)
-    nose_x, nose_y = tip_x + 0.05 * turn, tip_y + 0.055
-    face += [
-        tube(corner, (tip_x - 0.03, tip_y - 0.057, 0.008), (tip_x + 0.06, tip_y - 0.03, 0.008), paint=DARK),
-        oval(nose_x, nose_y, 0.06, 0.045, paint=DARK),
-        oval(nose_x + 0.012, nose_y + 0.017, 0.014, 0.01, paint=GLOSS),
-    ]
-    for side in (-1, 1) if turn < 0.75 else (-1,):
-        eye_x, eye_y = x + 0.1 * turn + 0.085 * side * (1.15 - 0.5 * turn), y + 0.065
-        face += [
-            oval(eye_x, eye_y, 0.034, 0.036, paint=DARK),
-            oval(eye_x, eye_y, 0.025, 0.027, paint=BROWN),
-            oval(eye_x, eye_y, 0.015, 0.018, paint=DARK),
-            oval(eye_x + 0.01, eye_y + 0.012, 0.009, 0.009, paint=WHITE),
-        ]
-    return head, face, []
+def tube(*stations: Station, paint: float | Colour = 1.0) -> Shape:
+    """A tube along the Bézier curve with these control points; a single one is a disc."""
+    t, curve = np.linspace(0, 1, 24)[:, None, None], np.array([stations], float)
+    while curve.shape[1] > 1:  # de Casteljau's algorithm
+        curve = (1 - t) * curve[:, :-1] + t * curve[:, 1:]
+    return Shape(curve[:, 0], paint)
+
+
+def pair(x: float, y: float, *stations: Station, paint: float | Colour = 1.0) -> list[Shape]:
+    """A tube and its mirror image, on both sides of (x, y); the stations are relative to it."""
+    return [tube(*((x + side * dx, y + dy, r) for dx, dy, r in stations), paint=paint) for side in (-1, 1)]
+
+
+def eye(x: float, y: float, radius: float, iris: Colour, slit: float = 0.0) -> list[Shape]:
+    """Rim, iris, pupil and glint; slit: half the height of a narrow pupil, 0 for a round one."""
+    pupil = tube((x, y - slit, 0.4 * radius - slit / 3), (x, y + slit, 0.4 * radius - slit / 3), paint=DARK)
+    rim, inner = tube((x, y, radius), paint=DARK), tube((x, y, 0.8 * radius), paint=iris)
+    return [rim, inner, pupil, tube((x + 0.3 * radius, y + 0.3 * radius, 0.25 * radius), paint=WHITE)]
 
 
 def leg(hip: float, height: float, foot: float, radius: float, paint: float = 1.0) -> list[Shape]:
     """A leg from (hip, height) down to the ground at foot, and its paw."""
-    knee = ((hip + foot) / 2 - 0.02, height / 2, radius * 0.78)
-    return [
-        tube((hip, height, radius), knee, (foot, 0.06, radius * 0.66), paint=paint),
-        oval(foot + 0.03, 0.04, radius * 0.95, 0.045, paint=paint),
+    knee, ankle = (hip - 0.04, height / 2, 0.7 * radius), (foot, 0.06, 0.66 * radius)
+    paw = tube((foot, 0.05, 0.05), (foot + 0.08, 0.045, 0.045), paint=paint)
+    return [tube((hip, height, radius), knee, ankle, paint=paint), paw]
+
+
+def mammal(rng: Rng, pose: str, tall: float, stout: float, *tail: Station) -> tuple[list[Shape], Point]:
+    """A body on four legs, and the position of its head. tall and stout: 1 for a cat; tail: relative to the rump."""
+    step = rng.uniform(-0.12, 0.12)
+    if pose == "stand":
+        rump, head = (-0.42, 0.5), (0.47, 0.86)
+        body = [
+            *leg(-0.26, 0.44, -0.22 - step, 0.085, FAR),
+            *leg(0.22, 0.44, 0.28 + step, 0.07, FAR),
+            tube((-0.36, 0.5, 0.15), (0, 0.46, 0.11), (0.3, 0.52, 0.15)),
+            *leg(-0.37, 0.45, -0.38 + step, 0.105),
+            *leg(0.3, 0.46, 0.3 - step, 0.08),
+            tube((0.3, 0.54, 0.13), (0.42, 0.74, 0.11)),
+        ]
+    elif pose == "sit":
+        rump, head = (-0.22, 0.1), (0.1, 0.9)
+        body = [
+            tube((-0.13, 0.22, 0.2), (-0.08, 0.4, 0.2), (0.06, 0.68, 0.12)),
+            *leg(0.13, 0.46, 0.17, 0.065, FAR),
+            *leg(0.05, 0.46, 0.06, 0.07),
+            tube((-0.2, 0.17, 0.14), (-0.12, 0.2, 0.14)),
+            tube((-0.16, 0.045, 0.045), (0.04, 0.045, 0.045)),
+        ]
+    else:
+        rump, head = (-0.42, 0.14), (0.38, 0.44)
+        body = [
+            tube((0.3, 0.06, 0.05), (0.56, 0.05, 0.05), paint=FAR),
+            tube((-0.34, 0.19, 0.17), (0, 0.21, 0.14), (0.3, 0.21, 0.15)),
+            tube((-0.38, 0.15, 0.13), (-0.28, 0.15, 0.13)),
+            tube((0.22, 0.07, 0.06), (0.5, 0.05, 0.05)),
+        ]
+    body.insert(0, tube(*((rump[0] + x, rump[1] + y, radius) for x, y, radius in tail)))
+    return [shape.moved(np.diag((1, tall, stout))) for shape in body], (head[0], head[1] * tall)
+
+
+def with_small_head(rng: Rng, body: list[Shape], at: Point, ear: list[Station], eyes: list[Shape]) -> Animal:
+    """The body with a round head, from the front: a short muzzle, whiskers, pricked ears; eyes: around (0, 0)."""
+    x, y, look = *at, at[0] + rng.uniform(0, 0.05)
+    skull = [tube((x - 0.04, y, 0.185), (x + 0.04, y, 0.185)), *pair(look, y, (0.04, -0.085, 0.058), paint=LIGHT)]
+    face = [
+        *pair(x, y + 0.04, *((dx, dy, radius / 2) for dx, dy, radius in ear), paint=PINK),
+        *(shape.moved(np.eye(3), (look, y)) for shape in eyes),
+        *pair(look, y, (0, -0.08, 0.007), (0.015, -0.15, 0.007), (0.06, -0.11, 0.006), paint=DARK),
+        tube((look - 0.02, y - 0.055, 0.018), (look, y - 0.08, 0.022), (look + 0.02, y - 0.055, 0.018), paint=PINK),
     ]
+    for slope in (-0.05, 0.0, 0.04):
+        face += pair(look, y - 0.085, (0.09, 0, 0.004), (0.29, slope, 0.002), paint=WHITE)
+    return [*body, *pair(x, y, *ear), *skull], face
+
+
+def cat(rng: Rng, pose: str) -> Animal:
+    """A slim body, a long thin tail, triangular ears, large eyes with slit pupils."""
+    curl, iris = rng.uniform(-0.2, 0.2), EYES[rng.integers(len(EYES))]
+    tail = (0, 0, 0.06), (-0.4, 0, 0.05), (-0.45, 0.4, 0.045), (-0.2 + curl, 0.7, 0.03)
+    eyes = [shape for x in (-0.095, 0.095) for shape in eye(x, 0.02, 0.05, iris, 0.024)]
+    return with_small_head(rng, *mammal(rng, pose, 1.0, 1.0, *tail), [(0.1, 0.06, 0.1), (0.18, 0.34, 0.01)], eyes)
+
+
+def rabbit(rng: Rng, pose: str) -> Animal:
+    """A round body close to the ground, a tuft of a tail, ears longer than the head."""
+    body, at = mammal(rng, pose, 0.62 if pose == "stand" else 0.85, 1.4, (-0.1, 0.05, 0.07))
+    eyes = [shape for x in (-0.125, 0.125) for shape in eye(x, 0.035, 0.042, BROWN)]
+    ear = [(0.07, 0.1, 0.045), (0.1, 0.35, 0.13), (0.13 + rng.uniform(-0.04, 0.08), rng.uniform(0.58, 0.7), 0.03)]
+    return with_small_head(rng, body, at, ear, eyes)
+
+
+def dog(rng: Rng, pose: str) -> Animal:
+    """A barrel of a body, a stubby tail; a head turned to the side or not, with a long muzzle and hanging ears."""
+    wag, turn, shade = rng.uniform(-0.1, 0.1), rng.uniform(0.2, 1), rng.uniform(0.55, 0.8)
+    body, (x, y) = mammal(rng, pose, 1.12, 1.4, (-0.05, 0.06, 0.065), (-0.2, 0.15, 0.05), (-0.25 + wag, 0.3, 0.03))
+    tip_x, tip_y = x + 0.05 + 0.3 * turn, y - 0.1 - 0.04 * (1 - turn)  # of the muzzle
+    ear = np.array([(-0.1, 0.14, 0.05), (-0.24, 0.16, 0.1), (-0.24, rng.uniform(-0.24, -0.14), 0.07)])
+    body += [
+        tube(*(ear * (0.6 * turn - 1.1, 1, 1) + (x, y, 0)), paint=shade * FAR),
+        tube((x, y, 0.195)),
+        tube((x + 0.08 * turn, y - 0.06, 0.135), (tip_x, tip_y, 0.088), paint=LIGHT),
+        tube(*(ear + (x, y, 0)), paint=shade),
+    ]
+    nose, corner = tip_x + 0.05 * turn, tip_x - 0.04 - 0.14 * turn
+    face = [
+        tube((tip_x, tip_y - 0.045, 0.035), (tip_x, tip_y - rng.uniform(0.05, 0.18), 0.04), paint=PINK),
+        tube((corner, tip_y - 0.065, 0.01), (tip_x - 0.03, tip_y - 0.06, 0.02), (nose, tip_y - 0.03, 0.01), paint=DARK),
+        tube((nose - 0.015, tip_y + 0.055, 0.045), (nose + 0.015, tip_y + 0.055, 0.045), paint=DARK),
+    ]
+    for side in (-1, 1) if turn < 0.75 else (-1,):
+        face += eye(x + 0.1 * turn + 0.085 * side * (1.15 - 0.5 * turn), y + 0.065, 0.036, BROWN)
+    return body, face
+
+
+def bird(rng: Rng, pose: str) -> Animal:
+    """A drop of a body on two thin legs, a tail, a wing and a beak, from the side."""
+    tilt, drop = {"stand": (0.05, 0), "sit": (0.45, 0.02), "lie": (0.05, -0.28)}[pose]
+    body = [
+        tube((-0.3, 0.54, 0.1), (-0.88, rng.uniform(0.47, 0.63), 0.06), paint=FAR),
+        tube((-0.42, 0.53, 0.09), (-0.1, 0.4, 0.26), (0.2, 0.58, 0.21)),
+        tube((0.18, 0.62, 0.19), (0.28, 0.8, 0.15), (0.33, 0.9, 0.16)),
+        tube((0.2, 0.42, 0.1), (0.28, 0.54, 0.12), paint=LIGHT),
+        tube((0.04, 0.52, 0.14), (-0.3, 0.4, 0.17), (-0.76, rng.uniform(0.4, 0.5), 0.02), paint=0.7),
+    ]
+    face = [tube((0.46, 0.88, 0.06), (0.7, 0.85, 0.008), paint=ORANGE), *eye(0.4, 0.94, 0.036, BROWN)]
+    shear = np.array([(1, tilt, 0), (0, 1, 0), (0, 0, 1)])  # the head up, the tail down
+    body, face = ([shape.moved(shear, (0, drop)) for shape in shapes] for shapes in (body, face))
+    legs = [shape for hip, paint in ((0.06, FAR), (-0.06, 0.9)) for shape in leg(hip, 0.4, hip, 0.035, paint)]
+    return (body if pose == "lie" else legs + body), face
+
+
+ANIMALS = {"cat": cat, "dog": dog, "rabbit": rabbit, "bird": bird}
+
+
+def paint_coat(canvas: Image.Image, rng: Rng, body: list[Shape], pattern: str, scale: float) -> Image.Image:
+    """Paint shapes (in pixels) one over the other with a patterned, furry coat; scale is pixels per unit.
+
+    Returns where the coat is: 255, on 0, of the canvas's size.
+    """
+    size = canvas.size
+    parts = Image.new("L", size)  # which shape is seen
+    for part, shape in enumerate(body, 1):
+        shape.draw(ImageDraw.Draw(parts), part)
+    creases = np.asarray(parts) != np.asarray(parts.filter(ImageFilter.MaxFilter(3)))  # where a shape meets another
+    # Hairs: every pixel is fetched from a place nearby.
+    shake = np.stack([noise(rng, size, 2), noise(rng, size, 2)]) * 0.009 * scale
+    y, x = (np.indices(size[::-1]) + shake).astype(int).clip(0, np.reshape(size[::-1], (2, 1, 1)) - 1)
+    parts = np.asarray(parts)[y, x]
+    mask = Image.fromarray(np.uint8(parts > 0) * 255)
+    ink = Image.fromarray(np.uint8(creases[y, x]) * 255).filter(ImageFilter.BoxBlur(0.006 * scale))
+
+    # Round: brighter above, darker below.
+    solid = np.asarray(mask.filter(ImageFilter.BoxBlur(0.06 * scale)), np.float32) / 255
+    light = 0.8 + 0.2 * solid + 0.25 * (solid - np.roll(solid, round(0.05 * scale), 0))
+    light *= 1 - np.asarray(ink) * np.float32(0.4 / 255)
+    light *= 1 + 0.06 * noise(rng, size, 1) + 0.05 * noise(rng, size, 4)
+    light *= np.array([0, *(shape.paint for shape in body)], np.float32)[parts]
+    colours = coat_colours(rng, size, pattern, scale) * light[..., None]  # (H, W, 3)
+    canvas.paste(Image.fromarray(np.uint8(colours.clip(0, 255))), mask=mask)
+    return mask
+
+
+def coat_colours(rng: Rng, size: tuple[int, int], pattern: str, scale: float) -> np.ndarray:
+    """One of COATS, a second colour laid over it in the pattern: (H, W, 3)."""
+    first, second = np.array(COATS, np.float32)[rng.choice(len(COATS), 2, replace=False)]
+    cell, contrast, bias = PATTERNS[pattern]
+    amount = contrast * noise(rng, size, cell * scale)
+    if pattern == "striped":
+        second, amount = first * 0.55, np.sin(np.arange(size[0]) * (rng.uniform(45, 65) / scale) + amount)
+    return first + (second - first) * (0.5 + 2 * (amount + bias)).clip(0, 1)[..., None]
+
+
+def noise(rng: Rng, size: tuple[int, int], cell: float) -> np.ndarray:
+    """Smooth Gaussian noise, float32 (H, W), whose bumps are `cell` pixels apart."""
+    shape = [int(side / cell) + 2 for side in size[::-1]]
+    coarse = Image.fromarray(rng.standard_normal(shape, dtype=np.float32))
+    return np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))

@@ -1,111 +1,123 @@
-"""Write a data set of drawn pictures: cats and dogs in the Oxford layout, other classes in the folder layout."""
+"""Write a data set of drawn pictures: cats and dogs in the Oxford layout, or any of ANIMALS in the folder layout.
+
+A picture depends on the seed and on its number alone.
+"""
 
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 from tqdm import tqdm
 
-from data.drawing.coats import PATTERNS
-from data.drawing.pictures import ANIMALS, Subject, draw_picture
+from data.drawing.animals import ANIMALS, PATTERNS, POSES, Rng, paint_coat
+from data.drawing.scenes import draw_scene
 from utils.classes import VOID, named, write_classes
 from utils.errors import UserError
 
-CATS_AND_DOGS = {  # breed -> what it looks like; cats' names have a capital letter, as in Oxford-IIIT Pet
-    "Cat_Calico": Subject("cat", "patches", 1),
-    "Cat_Plain": Subject("cat", "plain", 1),
-    "Cat_Spotted": Subject("cat", "spots", 1),
-    "Cat_Tabby": Subject("cat", "stripes", 1),
-    "dog_brindle": Subject("dog", "stripes", 2),
-    "dog_pied": Subject("dog", "patches", 2),
-    "dog_plain": Subject("dog", "plain", 2),
-    "dog_spotted": Subject("dog", "spots", 2),
-}
+OVERSAMPLING = 2  # pictures are drawn this much larger: smooth edges
+Subject = tuple[str, str, int]  # one of ANIMALS, one of PATTERNS, class id in the mask
+BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
 
 
 def check_classes(classes: Sequence[str]) -> None:
     """Raise UserError unless every class can be drawn and is named once."""
-    known = f"known are {', '.join(ANIMALS)}"
+    text = f"CLASSES = {','.join(classes)}"
     for name in classes:
-        if name == "background":
-            raise UserError(f"CLASSES = {','.join(classes)}: leave out background, it is always class 0; {known}")
         if name not in ANIMALS:
             near = difflib.get_close_matches(name.lower(), ANIMALS, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(f"CLASSES = {','.join(classes)}: cannot draw {name!r}; {hint}{known}")
+            known = f"known are {', '.join(ANIMALS)} (background is always class 0)"
+            raise UserError(f"{text}: cannot draw {name!r}; {hint}{known}")
         if classes.count(name) > 1:
-            raise UserError(f"CLASSES = {','.join(classes)}: {name} occurs more than once")
+            raise UserError(f"{text}: {name} occurs more than once")
 
 
-# --------------------------------------------------------------------------------------- Oxford layout
-
-
-def write_cats_and_dogs(root: Path, train_pictures: int, test_pictures: int, sides: tuple[int, int], seed: int) -> None:
-    """Pictures, trimaps and lists in the Oxford layout. Every picture has random numbers of its own."""
-    trimaps = root / "annotations" / "trimaps"
-    for folder in (root / "images", trimaps):
-        folder.mkdir(parents=True)
-    breeds = list(CATS_AND_DOGS)
-    header = ["#Image CLASS-ID SPECIES BREED ID", "#SPECIES: 1:Cat 2:Dog"]
-    lists = {"list": header, "trainval": [], "test": []}
-    # By breed, like the original lists: so every 10th line, which is for validation, meets all breeds.
-    numbers = sorted(range(train_pictures + test_pictures), key=breed_of)
-    for number in progress(numbers):
-        index = breed_of(number)
-        subject = CATS_AND_DOGS[breeds[index]]
-        name = f"{breeds[index]}_{number // len(breeds) + 1}"
-        image, mask = draw_picture(np.random.default_rng((seed, number)), subject, subject, sides)
+def write_cats_and_dogs(root: Path, train: int, test: int, sides: tuple[int, int], seed: int) -> None:
+    """Cats and dogs in the Oxford layout: pictures, trimaps and lists. train, test: numbers of pictures."""
+    (root / "images").mkdir(parents=True)
+    (root / "annotations" / "trimaps").mkdir(parents=True)
+    lists = {"trainval": [], "test": []}
+    for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
+        breed = number % len(BREEDS)
+        animal, pattern, species = BREEDS[breed]
+        name = f"{'Cat' if animal == 'cat' else animal}_{pattern}_{number // len(BREEDS) + 1}"  # as in Pet
+        image, mask = draw_picture(np.random.default_rng((seed, number)), BREEDS[breed], BREEDS[breed], sides)
         image.save(root / "images" / f"{name}.jpg", quality=92)
-        as_trimap(mask).save(trimaps / f"{name}.png")
-        line = f"{name} {index + 1} {subject.label} {index % 4 + 1}"  # the last is the breed within its species
-        lists["list"].append(line)
-        lists["trainval" if number < train_pictures else "test"].append(line)
-    for name, lines in lists.items():
-        (root / "annotations" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        trimap = mask.point(lambda value: {0: 2, VOID: 3}.get(value, 1))  # 1 pet, 2 background, 3 outline
+        trimap.save(root / "annotations" / "trimaps" / f"{name}.png")
+        split = "trainval" if number < train else "test"
+        lists[split].append(f"{name} {breed + 1} {species} {breed // 2 + 1}\n")
+    for split, lines in lists.items():  # sorted: every 10th line is for validation, so it has all breeds
+        (root / "annotations" / f"{split}.txt").write_text("".join(sorted(lines)))
 
 
-def breed_of(number: int) -> int:
-    """The breeds in turn, cats and dogs mixed: an index into CATS_AND_DOGS."""
-    return number * 5 % len(CATS_AND_DOGS)
-
-
-def as_trimap(mask: Image.Image) -> Image.Image:
-    """Mask -> 1 pet, 2 background, 3 outline."""
-    return mask.point(lambda value: {0: 2, VOID: 3}.get(value, 1))
-
-
-# --------------------------------------------------------------------------------------- folder layout
-
-
-def write_others(
-    root: Path, classes: Sequence[str], train_pictures: int, test_pictures: int, sides: tuple[int, int], seed: int
-) -> None:
-    """Pictures and index masks of any of ANIMALS in the folder layout, with classes.txt."""
+def write_others(root: Path, classes: Sequence[str], train: int, test: int, sides: tuple[int, int], seed: int) -> None:
+    """These classes in the folder layout: pictures, masks, classes.txt. train, test: numbers of pictures."""
     palette = named(("background", *classes)).palette.tobytes()
-    subjects = [(name, label) for label, name in enumerate(classes, 1)]
-    first_val = train_pictures - (train_pictures + 9) // 10  # a tenth is for validation, as in the other layouts
-    for split in ("train", "val", "test"):
-        for kind in ("images", "masks"):
-            (root / split / kind).mkdir(parents=True)
-    for number in progress(range(train_pictures + test_pictures)):
+    first_val = train - (train + 9) // 10  # a tenth is for validation, as in the other layouts
+    for folder in ("train/images", "train/masks", "val/images", "val/masks", "test/images", "test/masks"):
+        (root / folder).mkdir(parents=True)
+    for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
         rng = np.random.default_rng((seed, number))
-        first = number % len(subjects)  # the classes in turn: every split has all of them
-        second = first if rng.random() < 0.4 else rng.integers(len(subjects))
-        subject, companion = (
-            Subject(name, PATTERNS[rng.integers(len(PATTERNS))], label)
-            for name, label in (subjects[first], subjects[second])
-        )
-        image, mask = draw_picture(rng, subject, companion, sides)
-        split = "train" if number < first_val else "val" if number < train_pictures else "test"
-        name = f"{subject.animal}_{number // len(subjects) + 1}"
+        first = number % len(classes)  # the classes in turn: every split has all of them
+        second = first if rng.random() < 0.4 else int(rng.integers(len(classes)))
+        subjects = [(classes[index], rng.choice(list(PATTERNS)), index + 1) for index in (first, second)]
+        image, mask = draw_picture(rng, *subjects, sides)
+        split = "train" if number < first_val else "val" if number < train else "test"
+        name = f"{classes[first]}_{number // len(classes) + 1}"
         image.save(root / split / "images" / f"{name}.jpg", quality=92)
         mask.putpalette(palette)
         mask.save(root / split / "masks" / f"{name}.png")
     write_classes(("background", *classes), root)
 
 
-def progress(numbers: Sequence[int]) -> tqdm:
-    """A progress bar over the pictures to draw."""
-    return tqdm(numbers, desc="drawing", unit="img", leave=False, disable=None)
+def draw_picture(rng: Rng, subject: Subject, other: Subject, sides: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """The subject in a room or a garden, in every fourth picture beside the other: picture and mask, of one size.
+
+    sides: shortest and longest side in pixels. In the mask a band two pixels wide along every outline is VOID.
+    """
+    width, height = size = tuple(rng.integers(*sides, 2, endpoint=True).tolist())
+    canvas = Image.new("RGB", (width * OVERSAMPLING, height * OVERSAMPLING))
+    labels = Image.new("L", canvas.size)
+    draw_scene(canvas, rng)
+    alone = rng.random() < 0.75
+    draw_animal(canvas, labels, rng, subject, 0.0, 1.0 if alone else 0.6)
+    if not alone:
+        draw_animal(canvas, labels, rng, other, 0.4, 1.0)
+
+    # As a photo: slightly out of focus, lit from one side, tinted, noisy.
+    image = canvas.resize(size, Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.6)))
+    x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    light = 1 + rng.uniform(-0.15, 0.15) * x + rng.uniform(-0.15, 0.15) * y - 0.08 * (x**2 + y**2)  # (H, W)
+    tint = rng.uniform(0.93, 1.07, 3) * rng.uniform(0.85, 1.12)
+    pixels = np.asarray(image) * light[..., None] * tint + rng.normal(0, rng.uniform(1, 4), (height, width, 1))
+    ids = labels.resize(size, Image.Resampling.NEAREST).filter(ImageFilter.MedianFilter(3))  # without whiskers
+    outline = np.asarray(ids.filter(ImageFilter.MaxFilter(3))) != np.asarray(ids.filter(ImageFilter.MinFilter(3)))
+    return Image.fromarray(np.uint8(pixels.clip(0, 255))), Image.fromarray(np.where(outline, np.uint8(VOID), ids))
+
+
+def draw_animal(canvas: Image.Image, ids: Image.Image, rng: Rng, subject: Subject, left: float, right: float) -> None:
+    """Draw an animal into the picture between left and right (0 to 1), and into the labels with its class id."""
+    animal, pattern, label = subject
+    portrait = right - left == 1 and rng.random() < 0.2
+    body, face = ANIMALS[animal](rng, "sit" if portrait else POSES[rng.integers(len(POSES))])
+    mirror, tilt = rng.choice((-1.0, 1.0)), rng.normal(0, 0.06)
+    turn = np.array([(mirror, mirror * tilt, 0), (tilt, -1, 0), (0, 0, 1)])
+    discs = np.concatenate([shape.discs for shape in (face if portrait else body + face)]) @ turn
+    low, high = (discs[:, :2] - discs[:, 2:]).min(0), (discs[:, :2] + discs[:, 2:]).max(0)
+    share = rng.uniform(0.35, 0.55) if portrait else rng.uniform(0.7, 0.97)
+    room = np.array(canvas.size) * (right - left, 1)
+    scale = float(min(room * share / (high - low)))  # pixels per unit
+    spot = rng.uniform(0.3, 0.7, 2) if portrait else rng.uniform((0, 0.85), 1)  # 0: left, top; 1: right, bottom
+    shift = (left * canvas.width, 0) + (room - scale * (high - low)) * spot - scale * low
+    body, face = ([shape.moved(turn * scale, shift) for shape in shapes] for shapes in (body, face))
+
+    (x, y), shadow = shift, Image.new("L", canvas.size)
+    ImageDraw.Draw(shadow).ellipse((x - 0.6 * scale, y - 0.08 * scale, x + 0.6 * scale, y + 0.06 * scale), 110)
+    canvas.paste((20, 20, 30), mask=shadow.filter(ImageFilter.BoxBlur(0.04 * scale)))
+    ids.paste(label, mask=paint_coat(canvas, rng, body, pattern, scale))
+    for shape in face:
+        shape.draw(ImageDraw.Draw(canvas), shape.paint)
+        shape.draw(ImageDraw.Draw(ids), label)
