@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import signal
 import sys
 import tokenize
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ def run_script(main: Callable[..., int | None], positional: str = "") -> None:
     its message alone and exit status 1.
     """
     module = sys.modules[main.__module__]
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
         sys.exit(main(arguments) if positional else main())
