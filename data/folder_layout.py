@@ -3,16 +3,20 @@
 {train,val,test}/images/NAME.jpg, {train,val,test}/masks/NAME.png, classes.txt, data.json
 """
 
+import difflib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import repeat
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +41,19 @@ class Fault(NamedTuple):
 
 # A job writes one task's picture and mask into the folder of a split: whether it did, and what it left out.
 Job = Callable[[Path, object], tuple[bool, list[Fault]]]
+
+
+def choose(categories: Sequence[str], known: Sequence[str], source: object) -> list[str]:
+    """The categories, or all known ones if none are named. Raises UserError unless they are known, and once each."""
+    unknown = [name for name in categories if name not in known]
+    if unknown or len(set(categories)) < len(categories):
+        spellings = {name.lower(): name for name in known}
+        near = [spellings[name] for name in difflib.get_close_matches("".join(unknown[:1]).lower(), spellings, 1)]
+        raise UserError(
+            f"CATEGORIES = {','.join(categories)}: must name different categories of {source}, "
+            f"which has {', '.join(known)}" + "".join(f"; did you mean {name}?" for name in near)
+        )
+    return list(categories or known)
 
 
 # ------------------------------------------------------------------------------------ the target folder
@@ -72,12 +89,18 @@ def holds(target: Path, record: str) -> bool:
 
 
 def write_data_set(
-    target: Path, record: str, names: list[str], tasks: dict[str, Sequence], job: Job, faults: Sequence[Fault] = ()
+    target: Path,
+    record: str,
+    names: list[str],
+    tasks: dict[str, Sequence],
+    job: Job,
+    faults: Sequence[Fault] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the tasks of every split with all processors, print what came of it. Raises UserError.
 
     record: the content of data.json; names: the classes in the order of their ids; faults: what the report has
-    to name besides those of the job. An error leaves nothing behind.
+    to name besides those of the job; notes: its further lines. An error leaves nothing behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     counts, faults = dict.fromkeys(tasks, 0), list(faults)
@@ -92,20 +115,39 @@ def write_data_set(
         write_classes(names, whole)
         write_text(record, whole / "data.json")
         move_into_place(whole, target)
-    words = ", ".join(f"{count:,} pictures for {SPLITS[split]}" for split, count in counts.items())
-    print("\n".join([*report(faults), f"{target}: {words}; {len(names)} classes"]))
+    words = ", ".join(f"{count:,} picture{'s' * (count > 1)} for {SPLITS[split]}" for split, count in counts.items())
+    print("\n".join([*report(faults), *notes, f"{target}: {words}; {len(names)} classes"]))
 
 
 def _run(job: Job, root: Path, tasks: dict[str, Sequence]) -> Iterator[tuple[str, bool, list[Fault]]]:
     """Make the folders of every split and do its tasks; yields the split and what the job returned."""
-    # A Ctrl-C is for the process that waits, which then cancels the others.
-    with ProcessPoolExecutor(initializer=signal, initargs=(SIGINT, SIG_IGN)) as pool:
-        for split, own in tasks.items():
-            for kind in ("images", "masks"):
-                (root / split / kind).mkdir(parents=True)
-            results = pool.map(job, repeat(root / split), own, chunksize=8)
-            for written, faults in tqdm(results, split, len(own), leave=False, unit="img", disable=None):
-                yield split, written, faults
+    with ProcessPoolExecutor(initializer=_attend) as pool:
+        try:
+            for split, own in tasks.items():
+                for kind in ("images", "masks"):
+                    (root / split / kind).mkdir(parents=True)
+                results = pool.map(job, repeat(root / split), own, chunksize=8)
+                for written, faults in tqdm(results, split, len(own), leave=False, unit="img", disable=None):
+                    yield split, written, faults
+        except BrokenProcessPool as error:
+            raise UserError("a process that drew masks was ended from outside: is the memory too small?") from error
+        except BaseException:  # also a Ctrl-C: what is unfinished is removed, so nothing is worth waiting for
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _attend() -> None:
+    """In a worker: ends with the process that waits for it, to which Ctrl-C and a closed terminal are left."""
+    for name, handler in {"SIGINT": signal.SIG_IGN, "SIGHUP": signal.SIG_IGN, "SIGTERM": signal.SIG_DFL}.items():
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), handler)
+
+    def follow() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def report(faults: list[Fault]) -> list[str]:

@@ -4,20 +4,23 @@ Pixels are numbered down the columns, as in COCO: (x, y) has the number x * heig
 is given by its edges: ascending pixel numbers (2R,) of R runs, start, stop, start, stop, ... A run may be empty.
 """
 
+import ast
+import json
+import re
+
 import numpy as np
 
 UPSAMPLING = 5  # polygons are drawn on a grid this much finer
 FARTHEST = 1e8  # pixels; a larger coordinate is damage
 
 
-def object_edges(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """The edges of an annotation's `segmentation`: polygons, or run lengths.
+def object_edges(parts: list, height: int, width: int) -> np.ndarray:
+    """The edges of an object: of its polygons and run lengths, see parts_of.
 
     Raises ValueError with what is wrong, as it would follow "a picture with".
     """
-    if isinstance(segmentation, dict):
-        return run_edges(segmentation, height, width)
-    return union([polygon_edges(polygon, height, width) for polygon in segmentation])
+    edges = [(run_edges if isinstance(part, dict) else polygon_edges)(part, height, width) for part in parts]
+    return union(edges)
 
 
 def union(parts: list[np.ndarray]) -> np.ndarray:
@@ -41,6 +44,73 @@ def filled(edges: np.ndarray, start: int, stop: int) -> np.ndarray:
     """Pixels start .. stop, which contain all edges, as bool (stop - start,)."""
     lengths = np.diff(edges, prepend=start, append=stop)
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+
+
+# ------------------------------------------------------------------------------------------- spellings
+
+
+def parts_of(outline: object, depth: int = 4) -> list:
+    """An annotation's `segmentation` as a list of polygons [x, y, x, y, ...] and run lengths {"size", "counts"}.
+
+    Also read: one polygon or one of the others without a list around it, points as [x, y] or {"x": x, "y": y}, a list
+    too much around each of them, JSON as text. What is none of these stays as it is. Raises ValueError where two
+    polygons share a list in the list: the second may be a hole.
+    """
+    if isinstance(outline, str):
+        try:
+            outline = json.loads(outline)
+        except ValueError:
+            return []
+    if not outline:
+        return []
+    if not isinstance(outline, list):
+        return [outline]
+    if (points := _points(outline)) is not None:
+        return [points]
+    if not depth:
+        raise ValueError("an outline nested too deep")
+    parts = []
+    for entry in outline:
+        inner = parts_of(entry, depth - 1) or [entry]
+        if len(inner) > 1:
+            rings = all(isinstance(part, dict) or len(part) >= 6 for part in inner)
+            raise ValueError(
+                "a polygon of several rings, of which some may be holes" if rings else "points that are no pairs"
+            )
+        parts += inner
+    return parts
+
+
+def _points(polygon: list) -> list | None:
+    """x, y, x, y, ... of a polygon in any spelling; None for a list of something else."""
+    if isinstance(polygon[0], (list, dict)):
+        pairs = [[p["x"], p["y"]] if isinstance(p, dict) and {"x", "y"} <= p.keys() else p for p in polygon]
+        if not all(isinstance(p, list) and len(p) == 2 and not isinstance(p[0], (list, dict)) for p in pairs):
+            return None
+        polygon = [value for pair in pairs for value in pair]
+    return [_number(value) for value in polygon] if isinstance(polygon[0], str) else polygon
+
+
+def _number(value: object) -> object:
+    """Text that is a number as this number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def whole(value: object) -> int | None:
+    """A whole number, also one that is written as 640.0 or "640"; None for anything else."""
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*(-?\d{1,40})(?:\.0*)?\s*", value)):
+        return int(match[1])
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def is_fraction(polygon: list) -> bool:
+    """Whether its coordinates are shares of the picture's sides."""
+    return all(_is_coordinate(value) and 0 <= value <= 1 for value in polygon)
 
 
 # --------------------------------------------------------------------------------------------- polygons
@@ -106,15 +176,19 @@ def _steep_crossings(start: np.ndarray, end: np.ndarray, x: np.ndarray) -> np.nd
 
 def run_edges(rle: dict, height: int, width: int) -> np.ndarray:
     """The edges of run lengths {"size": [height, width], "counts": list or string}. Raises ValueError."""
-    counts = rle.get("counts")
-    counts = decode_counts(counts) if isinstance(counts, str) else counts
-    if rle.get("size") != [height, width]:
+    counts, size = rle.get("counts"), rle.get("size")
+    if not isinstance(counts, (list, str)) or not isinstance(size, list):
+        raise ValueError('run lengths (RLE) without "counts" or without "size"')
+    if list(map(whole, size)) != [height, width]:
         raise ValueError("run lengths (RLE) of another size than the picture")
     if isinstance(counts, list):
-        if not all(type(count) is int and 0 <= count <= height * width for count in counts):
+        counts = list(map(whole, counts))
+        if not all(count is not None and 0 <= count <= height * width for count in counts):
             raise ValueError("run lengths (RLE) that are no numbers of pixels")
         counts = np.array(counts, np.int64)
-    if not isinstance(counts, np.ndarray) or (counts < 0).any() or counts.sum() != height * width:
+    else:
+        counts = decode_counts(counts)
+    if (counts < 0).any() or counts.sum() != height * width:
         raise ValueError("run lengths (RLE) that do not add up to the picture")
     edges = np.cumsum(counts)
     return edges if len(edges) % 2 == 0 else edges[:-1]  # the last run is background
@@ -126,6 +200,8 @@ def decode_counts(text: str) -> np.ndarray:
     Five bits a character, the lowest first, bit 6 set where more of the number follow, two's complement. From the
     fourth number on it is the difference to the number before the last one.
     """
+    if re.fullmatch(r"b'[^']*'|b\"[^\"]*\"", text):  # as Python prints bytes
+        text = ast.literal_eval(text).decode("latin-1")
     codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes < 32)  # of every number
     starts = np.concatenate([[0], last + 1])

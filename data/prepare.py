@@ -47,6 +47,7 @@ COCO = ()  # JSON files: one, which SPLIT divides; two, for train,test; three, f
 PICTURES = ()  # the folder where the JSON's file names start; or one for every JSON
 SPLIT = (0.8, 0.1, 0.1)  # shares of train, val and test
 VOID = 0  # pixels: a border of this width around every object is ignored by loss and metric
+CROWDS = "auto"  # "objects" or "void": what iscrowd means; "auto": void if they look like COCO's, not like CVAT's masks
 # PASCAL VOC
 VOC = ""  # the year, 2007 to 2012
 VOC_ROOT = str(Path(__file__).with_name("voc"))  # the folder that holds VOCdevkit, or gets it
@@ -68,7 +69,7 @@ def main() -> None:
             if not OUT:
                 raise UserError("COCO needs a folder to write: --OUT=data/mine")
             target = Path(OUT).resolve()
-            coco.convert(target, NAME or target.name, COCO, PICTURES, CATEGORIES, SPLIT, SEED, VOID)
+            coco.convert(target, NAME or target.name, COCO, PICTURES, CATEGORIES, SPLIT, SEED, VOID, CROWDS)
         elif VOC:
             target = Path(OUT) if OUT else Path(__file__).with_name(f"voc{VOC}")
             voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES, TIMEOUT)
@@ -114,7 +115,7 @@ def download(target: Path) -> None:
     move_into_place(unpacked, target)
     for archive in target.glob("*.tar.gz"):
         archive.unlink()
-    partial.rmdir()
+    shutil.rmtree(partial)
     print(f"{target}: {pictures}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data.folder_layout import Fault, describe, holds, save_pair, write_data_set
+from data.folder_layout import Fault, choose, describe, displayed_size, holds, save_pair, write_data_set
 from utils.classes import VOID
 from utils.errors import UserError
 from utils.inputs.pictures import open_picture
@@ -29,9 +29,7 @@ UNKNOWN = 254  # no value of VOC's
 def convert(target: Path, name: str, year: str, root: Path, categories: tuple[str, ...], timeout: float) -> None:
     """Write VOC's train and val to target as train and test, unless they are there already. Raises UserError."""
     require_choice("VOC", year, YEARS)
-    kept = categories or tuple(CLASSES[1:])
-    if not set(kept) <= set(CLASSES[1:]) or len(set(kept)) < len(kept):
-        raise UserError(f"CATEGORIES = {','.join(kept)}: must name different ones of {', '.join(CLASSES[1:])}")
+    kept = choose(categories, CLASSES[1:], "VOC")
     record = describe(name, VOC=year, VOC_ROOT=str(root), CATEGORIES=categories)
     if holds(target, record):
         return
@@ -97,6 +95,10 @@ def recode(folder: Path, pair: tuple[Path, Path], ids: np.ndarray, must_show: bo
     mask = ids[values] if values.ndim == 2 and values.dtype == np.uint8 else np.array(UNKNOWN)
     if (mask == UNKNOWN).any():
         raise UserError(f"{file} is no mask of VOC: its values must be 0 to {len(CLASSES) - 1}, and {VOID} for void")
+    size = displayed_size(picture)
+    if mask.shape != size:
+        sizes = "{1} x {0}".format(*mask.shape), "{1} x {0}".format(*size)
+        raise UserError(f"{file} is {sizes[0]}, but its picture {picture} is {sizes[1]}")
     if must_show and not ((mask > 0) & (mask < VOID)).any():
         return False, []
     save_pair(picture, mask, folder, picture.stem)
