@@ -22,6 +22,7 @@ def test_a_benchmark_is_a_line_of_the_csv_with_its_ratio_to_the_plain_way(run_sc
     assert [evaluation["what"] for evaluation in evaluations] == [
         f"U-Net evaluation, {work} px" for work in ("16 of 160", "32 of 160", "64 of 160", "16 of 224", "16 of 320")
     ]
+    assert {evaluation["precision"] for evaluation in evaluations} == {f"{line['precision']} against fp32"}
     # Four times the pictures take no more memory: 16 are a batch.
     assert float(evaluations[2]["peak_memory_mb"]) < 1.2 * float(evaluations[0]["peak_memory_mb"])
     table = (tmp_path / "README.md").read_text()

@@ -1,0 +1,141 @@
+"""In which precision scripts and rows compute, where "auto" is bf16: fp32 for what measures a number."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, run_here
+from torch import nn
+
+import evaluate
+import predict
+import train_clip
+import train_unet
+from models.clip import CLIPCNN, ImageEncoder
+from models.unet import UNet
+from utils import device
+from utils.classes import PETS
+from utils.errors import UserError
+from utils.inputs.dataset import SegmentationDataset
+from utils.rows import load_row
+from utils.scoring.by_class import ByClass
+from utils.scoring.by_text import ByText
+from utils.scoring.click_baselines import Baseline, everything
+from utils.scoring.click_curves import score_clicks
+from utils.timing import against_fp32
+
+CPU = torch.device("cpu")
+HALF = (0.5, 0.5, 0.5)
+
+
+@pytest.fixture(autouse=True)
+def auto_is_bf16(monkeypatch):
+    monkeypatch.setattr(device, "_cpu_multiplies_bf16", lambda: True)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """calls(class): a list of (training, in bf16) of every call of its forward from now on."""
+
+    def record(module_class: type[nn.Module]) -> list[tuple[bool, bool]]:
+        seen, forward = [], module_class.forward
+
+        def recorded(self, *arguments, **options):
+            seen.append((self.training, torch.is_autocast_enabled("cpu")))
+            return forward(self, *arguments, **options)
+
+        monkeypatch.setattr(module_class, "forward", recorded)
+        return seen
+
+    return record
+
+
+def test_training_and_predict_take_bf16_and_what_measures_a_number_fp32(calls, oxford_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen, data = calls(UNet), f"--DATA_ROOT={oxford_root}"
+    small = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=4", "--DEPTH=2", "--EPOCHS=1", "--BATCH_SIZE=8")
+    run_here(train_unet, data, *small)
+    assert set(seen) == {(True, True), (False, False)}  # steps, validation
+    picture = str(next((oxford_root / "images").iterdir()))
+    score, guess = (evaluate, data, "--ROWS=UNET"), (predict, picture)
+    for (script, *arguments), option, bf16 in (
+        (score, (), False),
+        (score, ("--PRECISION=auto",), True),
+        (guess, (), True),
+        (guess, ("--PRECISION=fp32",), False),
+    ):
+        seen.clear()
+        run_here(script, *arguments, *option)
+        assert set(seen) == {(False, bf16)}
+        with pytest.raises(UserError, match="PRECISION = 'fp8': must be one of 'auto', 'bf16', 'fp32'"):
+            run_here(script, *arguments, "--PRECISION=fp8")
+
+
+def test_kept_features_of_the_validation_split_and_the_names_of_things_are_in_fp32(
+    calls, oxford_copy, tiny_clip_folder, tmp_path
+):
+    decoding, encoding = calls(CLIPCNN), calls(ImageEncoder)
+    small = ("--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", f"--ENCODER={tiny_clip_folder}")
+    run_here(train_clip, f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path}", *small)
+    assert set(decoding) == {(True, True), (False, False)}
+    assert encoding == [(False, True)] * 2 + [(False, False)]  # train and its mirror images, then val
+
+
+class Watched(nn.Module):
+    """Logits that are 1 in bf16, else 0, for two prompts or three classes."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, images: torch.Tensor, *_) -> torch.Tensor:
+        return torch.full((len(images), self.channels, 8, 8), float(torch.is_autocast_enabled("cpu")))
+
+    def encode_prompts(self, prompts) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("options", "bf16"), [({}, 0), ({"precision": "auto"}, 1), ({"precision": "bf16"}, 1)])
+def test_a_row_computes_in_fp32_unless_it_is_given_another_precision(options, bf16):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    logits = []
+    row = ByClass("watched", Watched(3), CPU, 8, HALF, HALF, PETS, **options)
+    row.model.register_forward_hook(lambda model, inputs, output: logits.append(output))
+    row.segment(picture)
+    row.class_map(picture)
+    row.zoom = True
+    row.segment(picture)
+    by_text = ByText("watched", Watched(2), CPU, 8, HALF, HALF, PETS, **options)
+    by_text.model.register_forward_hook(lambda model, inputs, output: logits.append(output))
+    by_text.segment(picture)
+    assert [output.mean() for output in logits] == [bf16] * 4
+
+
+def test_the_class_map_beside_clicks_has_the_precision_of_the_clicks():
+    for precision in ("fp32", "bf16"):
+        row = load_row("PointCLIP", REPOSITORY / "checkpoints", CPU, precision=precision)
+        assert row.precision == row.class_row.precision == precision
+        assert row._predictor(flip=False, zoom=True).precision == precision
+
+
+def test_a_threshold_that_was_chosen_in_bf16_is_not_taken_in_fp32(oxford_root, tmp_path):
+    chosen = []
+    for precision in ("fp32", "bf16", "auto", "fp32"):
+        options = {"precision": precision, "folder": tmp_path}
+        ByText("watched", Watched(2), CPU, 8, HALF, HALF, PETS, **options).prepare(oxford_root)
+        chosen.append(json.loads((tmp_path / "threshold.json").read_text()))
+    assert chosen[1] == chosen[2] != chosen[0] == chosen[3]
+
+
+def test_numbers_are_counted_on_the_cpu_for_mps_has_no_float64(oxford_root):
+    row = Baseline("everything", everything, PETS, torch.device("mps"))
+    dataset = SegmentationDataset(oxford_root, "test", 8)
+    assert row.score(dataset).dtype == torch.int64
+    assert score_clicks(row, dataset.samples)[0]["model"] == "everything"
+
+
+@pytest.mark.parametrize(("fast", "precision"), [(True, "bf16 against fp32"), (False, "fp32 against fp32")])
+def test_the_benchmark_says_in_which_precision_this_machine_computed(fast, precision, monkeypatch):
+    monkeypatch.setattr(device, "_cpu_multiplies_bf16", lambda: fast)
+    assert against_fp32(CPU) == precision
