@@ -162,11 +162,12 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_checkpoint_that_the_disk_cannot_hold_leaves_the_one_before(small_disk):
-    path = small_disk / "unet" / "last.pt"
-    checkpoint.save({"model": "unet", "epoch": 1}, path)
+@pytest.mark.parametrize("name", ["best.safetensors", "last.pt"])
+def test_a_checkpoint_that_the_disk_cannot_hold_leaves_the_one_before(small_disk, name):
+    path, about = small_disk / "unet" / name, {"model": "unet", "arguments": {}}
+    checkpoint.save({**about, "epoch": 1, "weights": {}}, path)
     with pytest.raises(UserError, match=f"cannot write {path}.*untouched"):
-        checkpoint.save({"model": "unet", "epoch": 2, "weights": {"a": torch.randn(400_000)}}, path)
+        checkpoint.save({**about, "epoch": 2, "weights": {"a": torch.randn(400_000)}}, path)
     assert checkpoint.load(path)["epoch"] == 1
     assert list(path.parent.iterdir()) == [path]
 

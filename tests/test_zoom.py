@@ -255,6 +255,7 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     (tmp_path / "runs" / "clip_finetuned" / "best.safetensors").unlink()
     save(content, "runs/clip_finetuned/best.pt")  # as older trainings left it
     assert load_row("PointCLIP", "runs", CPU).class_row.checkpoint.endswith("best.pt")
+    (tmp_path / "runs" / "clip_finetuned" / "best.pt").unlink()
     next(value for name, value in content["weights"].items() if name.startswith("encoder.")).add_(1)
     save(content, "runs/clip_finetuned/best.safetensors")
     with pytest.raises(
