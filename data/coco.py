@@ -227,9 +227,7 @@ def collect(coco: CocoSet, folder: Path, names: list[str]) -> tuple[list[Picture
         if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
             faults.append(Fault("picture", "missing", str(file)))
         elif file.suffix.lower() not in PICTURE_SUFFIXES:
-            faults.append(
-                Fault("picture", f"with a name that does not end in one of {' '.join(PICTURE_SUFFIXES)}", str(file))
-            )
+            faults.append(Fault("picture", f"whose name ends in {file.suffix or 'no suffix'}", str(file)))
         elif image["id"] in damaged:
             faults.append(damaged[image["id"]])
         else:

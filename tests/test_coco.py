@@ -470,7 +470,7 @@ def test_damaged_picture_is_counted(tmp_path, data, capsys):
     data["images"][1]["file_name"] = "01.raw"
     convert(tmp_path, data)
     output = capsys.readouterr().out
-    assert "1 unreadable" in output and "1 with a name that does not end in one of .jpg .jpeg" in output
+    assert "1 unreadable" in output and "1 whose name ends in .raw" in output
 
 
 @pytest.mark.parametrize("width, height, kept", [(HEIGHT, WIDTH, True), (WIDTH, HEIGHT, False)])
