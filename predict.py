@@ -7,8 +7,8 @@
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
 OUT/overlays/NAME.png, with CUTOUT OUT/cutouts/NAME.png and with TEXT OUT/heatmaps/NAME.png, all at the picture's own
-size; of a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten; files that cannot be read are listed at
-the end.
+size; of a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten; files that cannot be read, and in
+folders those that are no pictures, are named at the end.
 """
 
 import sys

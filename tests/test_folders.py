@@ -208,6 +208,11 @@ def test_one_bit_of_two_classes_is_an_id_beside_masks_of_ids(tmp_path):
     np.testing.assert_array_equal(read_one(tmp_path, Image.fromarray(IDS.astype(bool))), IDS)
 
 
+def test_one_bit_does_not_tell_three_classes_apart(tmp_path):
+    with pytest.raises(UserError, match=r"unknown mask values \['white'\]"):
+        read_one(tmp_path, Image.fromarray(IDS.astype(bool)), named(("background", "fox", "hare")))
+
+
 def test_the_grey_of_a_palette_counts_where_it_is_an_id(tmp_path):
     image = palette([0, 0, 0, 2, 2, 2])(IDS)  # as GIF stores a mask of 0 and 2
     assert read_one(tmp_path, image, named(("a", "b", "c"))).max() == 2
@@ -422,6 +427,13 @@ def test_images_and_masks_alone_are_a_data_set_without_a_test_split(tmp_path):
         list_samples(tmp_path, "test")
     write_pair(tmp_path / "test", "a", IDS)
     assert len(list_samples(tmp_path, "test")) == 1 and len(list_samples(tmp_path, "trainval")) == 12
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_validation_may_have_a_longer_name(foxes, name):
+    root = foxes()
+    (root / "val").rename(root / name)
+    assert [sample.name for sample in list_samples(root, "val")] == ["val0", "val1"]
 
 
 def test_a_folder_to_score_needs_test_alone(tmp_path):

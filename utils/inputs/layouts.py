@@ -230,9 +230,9 @@ def _parts(root: Path) -> dict[str, tuple[Path, Path]]:
     if (root / "TrainVal").is_dir() or (root / "Test" / "color").is_dir():
         parts = {"train": "TrainVal", "test": "Test"}
         return {part: (root / name / "color", root / name / "label") for part, name in parts.items()}
-    parts = {part: root / part for part in ("train", "val", "test") if part == "train" or (root / part).is_dir()}
-    if not parts["train"].is_dir() and (root / "images").is_dir():
-        parts["train"] = root
+    names = (("train", "train"), ("validation", "val"), ("valid", "val"), ("val", "val"), ("test", "test"))
+    parts = {part: root / name for name, part in names if (root / name).is_dir()}
+    parts.setdefault("train", root if (root / "images").is_dir() else root / "train")
     return {part: (folder / "images", folder / "masks") for part, folder in parts.items()}
 
 

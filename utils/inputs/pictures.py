@@ -64,7 +64,7 @@ def read_mask(sample: Sample) -> np.ndarray:
             table |= _GREY
         if white == 1 and len(sample.classes) == 2:  # one bit has no room for void
             table[255] = 1
-        elif white == 65535 and sample.white == VOID:
+        elif white != 255 and sample.white == VOID:
             del table[255]
     known = np.zeros(256, bool)
     known[list(table)] = True
@@ -75,7 +75,10 @@ def read_mask(sample: Sample) -> np.ndarray:
     elif known[values].all():
         return lookup[values]
     else:
-        odd = [white if value == 255 else value for value in np.unique(values[~known[values]]).tolist()[:5]]
+        odd = [
+            {1: "white", 65535: 65535}.get(white, 255) if value == 255 else value
+            for value in np.unique(values[~known[values]]).tolist()[:5]
+        ]
     raise UserError(
         f"{sample.mask}: unknown mask values {odd}; known are {sorted(table)}"
         + (" (a trimap's)" if sample.species else f" and the colours of {sample.classes}")
