@@ -55,11 +55,6 @@ def test_nobody_compares_the_name_of_a_row():
                 assert not values & names, f"{path}:{node.lineno}"
 
 
-def test_no_source_file_is_longer_than_350_lines():
-    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
-    assert {path: length for path, length in lengths.items() if length > 350} == {}
-
-
 def test_the_map_names_every_room():
     text = (REPOSITORY / "utils" / "__init__.py").read_text()
     rooms = [path.stem for path in (REPOSITORY / "utils").rglob("*.py") if not path.stem.startswith("__")]
