@@ -20,11 +20,11 @@ from scipy.ndimage import maximum_filter
 
 from data.folder_layout import (
     Fault,
-    choose,
     describe,
     displayed_size,
     holds,
     report,
+    require_known,
     save_pair,
     write_data_set,
 )
@@ -143,7 +143,8 @@ def parse(file: Path, content: bytes) -> CocoSet:
             raise UserError(f"{file}: {_shorten(image)} in images needs an id, a file_name, a width and a height")
         image.update(known, file_name=name)
     for category in data["categories"]:
-        known = {"id": id_of(category.get("id")), "name": tidy(str(category.get("name") or ""))}
+        name = category.get("name")
+        known = {"id": id_of(category.get("id")), "name": tidy(str(name)) if isinstance(name, (str, int)) else ""}
         if known["id"] is None or not known["name"]:
             raise UserError(f"{file}: {_shorten(category)} in categories needs an id and a name")
         category.update(known)
@@ -196,8 +197,8 @@ def class_names(sets: list[CocoSet], chosen: tuple[str, ...]) -> list[str]:
                 f"{other.file} has other categories than {sets[0].file}: {', '.join(sorted(other.categories.values()))}"
                 f"; not {', '.join(sorted(known))}"
             )
-    chosen = tuple(name for name in map(tidy, chosen) if not is_background(name))
-    kept = [name for name in choose(chosen, known, sets[0].file) if not is_background(name)]
+    kept = [name for name in map(tidy, chosen or known) if not is_background(name)]
+    require_known(kept, known, sets[0].file)
     if len(kept) >= MOST:
         raise UserError(
             f"{sets[0].file} has {len(kept)} categories, a mask holds {MOST - 1}: choose with --CATEGORIES=..."
@@ -294,7 +295,7 @@ def collect(coco: CocoSet, folder: Path, names: list[str], crowds_void: bool) ->
         if file is None:
             faults.append(Fault("picture", "missing", str(place)))
         elif uses[file] > 1 and file != place:
-            faults.append(Fault("picture", f"missing, as {file.name} is another one of the JSON", str(place)))
+            faults.append(Fault("picture", "missing, and another one has its name without folders", str(place)))
         elif file.name.startswith("."):
             faults.append(Fault("picture", "hidden by the dot that its name begins with", str(file)))
         elif file.suffix.lower() not in PICTURE_SUFFIXES:

@@ -43,17 +43,17 @@ class Fault(NamedTuple):
 Job = Callable[[Path, object], tuple[bool, list[Fault]]]
 
 
-def choose(categories: Sequence[str], known: Sequence[str], source: object) -> list[str]:
-    """The categories, or all known ones if none are named. Raises UserError unless they are known, and once each."""
+def require_known(categories: Sequence[str], known: Sequence[str], source: object) -> None:
+    """Raise UserError unless the categories are some of those that are known, each named once."""
     unknown = [name for name in categories if name not in known]
-    if unknown or len(set(categories)) < len(categories):
+    if unknown or not 0 < len(set(categories)) == len(categories):
         spellings = {name.lower(): name for name in known}
-        near = [spellings[name] for name in difflib.get_close_matches("".join(unknown[:1]).lower(), spellings, 1)]
+        near = difflib.get_close_matches("".join(unknown[:1]).lower(), spellings, 1)
+        hint = f"; did you mean {spellings[near[0]]}?" if near else ""
         raise UserError(
             f"CATEGORIES = {','.join(categories)}: must name different categories of {source}, "
-            f"which has {', '.join(known)}" + "".join(f"; did you mean {name}?" for name in near)
+            f"which has {', '.join(known)}{hint}"
         )
-    return list(categories or known)
 
 
 # ------------------------------------------------------------------------------------ the target folder

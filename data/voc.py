@@ -12,7 +12,7 @@ import numpy as np
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data.folder_layout import Fault, choose, describe, displayed_size, holds, save_pair, write_data_set
+from data.folder_layout import Fault, describe, displayed_size, holds, require_known, save_pair, write_data_set
 from utils.classes import VOID
 from utils.errors import UserError
 from utils.inputs.pictures import open_picture
@@ -29,7 +29,8 @@ UNKNOWN = 254  # no value of VOC's
 def convert(target: Path, name: str, year: str, root: Path, categories: tuple[str, ...], timeout: float) -> None:
     """Write VOC's train and val to target as train and test, unless they are there already. Raises UserError."""
     require_choice("VOC", year, YEARS)
-    kept = choose(categories, CLASSES[1:], "VOC")
+    kept = categories or tuple(CLASSES[1:])
+    require_known(kept, CLASSES[1:], "VOC")
     record = describe(name, VOC=year, VOC_ROOT=str(root), CATEGORIES=categories)
     if holds(target, record):
         return

@@ -395,7 +395,7 @@ def test_two_names_of_one_file_are_no_pictures(tmp_path, data, capsys):
         change("images", number, file_name=f"{number}/x.jpg")(data)
     (tmp_path / "pics" / "00.jpg").rename(tmp_path / "pics" / "x.jpg")
     assert len(sum(names(convert(tmp_path, data)).values(), [])) == 10
-    assert "2 missing, as x.jpg is another one of the JSON" in capsys.readouterr().out
+    assert "2 missing, and another one has its name without folders" in capsys.readouterr().out
 
 
 def test_categories_may_be_written_with_spaces_and_other_accents(tmp_path, data):
@@ -632,7 +632,7 @@ COUNTED = {
     "a box": (change("annotations", 0, segmentation=[[]], bbox=[2, 2, 8, 8]), "that has a box, but no outline", 11),
     "a box as outline": (change("annotations", 0, segmentation=[2, 2, 8, 8], bbox=[2, 2, 8, 8]), "has a box, but", 11),
     "hidden": (change("images", 0, file_name="._00.jpg"), "1 hidden by the dot", 11),
-    "same file": (change("images", 0, file_name="a/01.jpg"), "1 missing, as 01.jpg is another one of the JSON", 11),
+    "same file": (change("images", 0, file_name="a/01.jpg"), "1 missing, and another one has its name", 11),
     "parent folder": (change("images", 0, file_name="a/../../secret.jpg"), "1 missing .*pics/secret.jpg", 11),
     "absolute": (change("images", 0, file_name="/etc/passwd"), "1 missing .*pics/etc/passwd", 11),
     "percent-encoded parent folder": (change("images", 0, file_name="%2e%2e%2Finstances.json"), "1 missing", 11),
@@ -713,6 +713,7 @@ def test_split_of_which_no_picture_is_left_is_an_error(tmp_path, data):
         ("--VOID=-1", "VOID = -1"),
         ("--CATEGORIES=cat,bird", "CATEGORIES = cat,bird: .*dog, cat, traffic light"),
         ("--CATEGORIES=cat,cat", "CATEGORIES = cat,cat"),
+        ("--CATEGORIES=background", "must name different categories"),
         ("--CATEGORIES=Cat", "CATEGORIES = Cat: .*did you mean cat"),
         ("--CATEGORIES=trafic light", "did you mean traffic light"),
         ("--CROWDS=none", "CROWDS = 'none': must be one of"),

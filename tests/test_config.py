@@ -65,6 +65,7 @@ def namespace() -> dict:
         ("--RATE=1", 1.0),
         ("--SCALE=0.5,2", (0.5, 2.0)),
         ("--LAYERS=1,2,3", (1, 2, 3)),
+        ("--NAMES=cat, dog", ("cat", "dog")),
         ("--NAMES=a cat,a dog", ("a cat", "a dog")),
         ("--NAMES=", ()),
         ("--RESUME=True", True),

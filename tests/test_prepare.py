@@ -1,10 +1,13 @@
 """data/prepare.py: the synthetic data set, and downloads that go wrong."""
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import importlib.util
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from conftest import script_environment
 from PIL import Image
 
 from data.drawing import dataset
@@ -316,3 +320,51 @@ def test_incomplete_or_foreign_target_is_refused_untouched(prepare, drawn, tmp_p
     with pytest.raises(UserError, match="no complete data set"):
         prepare.download(target)
     assert contents(tmp_path) == {str(Path("pets/images/mine.jpg")): b"mine"}
+
+
+# ----------------------------------------------------------------------------------- ended from outside
+
+SLOW = """
+import sys
+import time
+from pathlib import Path
+
+from data.folder_layout import write_data_set
+from utils.config import run_script
+
+FOLDER = ""
+
+
+def job(folder, number):
+    print("begun", flush=True)
+    time.sleep(600)
+
+
+def main():
+    write_data_set(Path(FOLDER), "{}", ["background", "cat"], {"train": range(100)}, job)
+
+
+if __name__ == "__main__":
+    run_script(main)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
+def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_path, name, send):
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, str(tmp_path / "slow.py"), f"--FOLDER={tmp_path / 'out' / 'mine'}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=script_environment(), start_new_session=True, **pipes)
+    try:
+        assert process.stdout.readline().startswith("begun")
+        send(process.pid, getattr(signal, name))
+        _, messages = process.communicate(timeout=30)  # the pipes are open until the last worker has ended
+    finally:
+        if send is os.kill or process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == (-signal.SIGKILL if name == "SIGKILL" else 1)
+    assert name == "SIGKILL" or not list((tmp_path / "out").iterdir())
+    assert "Traceback" not in messages

@@ -132,6 +132,11 @@ def test_unknown_class_or_year_is_refused(root, option):
     assert not (root.parent / "out").exists()
 
 
+def test_class_of_another_spelling_is_refused_with_the_right_one(root):
+    with pytest.raises(UserError, match="did you mean cat"):
+        convert(root, "--CATEGORIES=Cat")
+
+
 def overwrite(mask: np.ndarray):
     return lambda devkit: Image.fromarray(mask).save(devkit / "SegmentationClass" / "2007_02.png")
 
@@ -142,6 +147,8 @@ DAMAGE = {
     "list missing": (lambda devkit: (devkit / "ImageSets" / "Segmentation" / "val.txt").unlink(), "no list of its val"),
     "values": (overwrite(np.full((10, 12), 77, np.uint8)), "2007_02.png is no mask of VOC"),
     "colours": (overwrite(np.zeros((10, 12, 3), np.uint8)), "2007_02.png is no mask of VOC"),
+    "size": (overwrite(np.zeros((10, 13), np.uint8)), "2007_02.png is 13 x 10, but its picture .*2007_02.jpg is"),
+    "damaged picture": (lambda devkit: (devkit / "JPEGImages" / "2007_02.jpg").write_bytes(b"?"), "02.jpg: cannot be"),
     "no picture": (
         lambda devkit: (devkit / "SegmentationClass" / "2007_02.png").write_bytes(b"?"),
         "2007_02.png: cannot be read",

@@ -210,7 +210,7 @@ def _parse(key: str, text: str, default: object) -> object:
             return {"true": True, "false": False}[text.lower()]
         if isinstance(default, tuple):
             kind = type(default[0]) if default else str
-            return tuple(kind(part) for part in text.split(",")) if text else ()
+            return tuple(kind(part.strip()) for part in text.split(",")) if text else ()
         return type(default)(text)
     except (KeyError, ValueError):
         kind = "True or False" if isinstance(default, bool) else type(default).__name__
