@@ -11,11 +11,13 @@ size; of a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten;
 folders those that are no pictures, are named at the end.
 """
 
+import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 
 from utils.config import require_choice, require_positive, run_script
@@ -29,7 +31,7 @@ from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import contents, list_pictures, skipped
-from utils.inputs.pictures import WORKERS, read_image
+from utils.inputs.pictures import PIXELS, WORKERS, batches_of, read_image
 from utils.rows import ZOOM_OPTIONS, best_row, find_rows, load_row, row_named
 from utils.scoring.row import Row, Segmentation
 
@@ -81,34 +83,31 @@ def segment_files(row: Row, names: dict[Path, str], out: Path, clicks: Sequence[
                 failures.append(str(error))
 
     with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(names), unit="img", leave=False, disable=None) as bar:
-        for batch in read_ahead(list(names), pool):
+        batches, reading, being_written = batches_of(list(names), BATCH_SIZE), {}, 0
+        for (batch, pixels), (following, more) in pairwise(chain(batches, [([], 0)])):
+            if not reading:
+                if being_written + pixels > PIXELS:
+                    finish()
+                reading = {picture: pool.submit(read_image, picture) for picture in batch}
+            current, reading = reading, {}
+            if being_written + pixels + more <= PIXELS:  # read while the model runs and the last ones are written
+                reading = {picture: pool.submit(read_image, picture) for picture in following}
             images = {}
-            for picture, reading in batch.items():
+            for picture in batch:
                 try:
-                    images[picture] = reading.result()
+                    images[picture] = current.pop(picture).result()
                 except UserError as error:
                     failures.append(str(error))
             found = segment(row, images, clicks, failures) if images else {}
             finish()  # those of the batch before
+            being_written = pixels
             for picture, result in found.items():
                 paths = partial(path_of, out, names[picture], inputs)
-                writing.append(pool.submit(write, picture, images[picture], result, clicks, paths))
+                writing.append(pool.submit(write, picture, images.pop(picture), result, clicks, paths))
+            del found
             bar.update(len(batch))
         finish()
     return failures
-
-
-def read_ahead(pictures: list[Path], pool: ThreadPoolExecutor) -> Iterator[dict[Path, Future]]:
-    """Batches of pictures that are being read; the next batch is read while the caller works on this one."""
-    batches = [pictures[start : start + BATCH_SIZE] for start in range(0, len(pictures), BATCH_SIZE)]
-
-    def start(batch: list[Path]) -> dict[Path, Future]:
-        return {picture: pool.submit(read_image, picture) for picture in batch}
-
-    coming = start(batches[0])
-    for following in [*batches[1:], []]:
-        ready, coming = coming, start(following)
-        yield ready
 
 
 def segment(
@@ -135,15 +134,15 @@ def write(
     path: folder of an output -> its file.
     """
     points, labels = [click[:2] for click in clicks], [click[2] for click in clicks]
-    outputs = {"overlays": draw_points(overlay(image, found.ids, found.classes), points, labels)}
+    outputs = {"overlays": lambda: draw_points(overlay(image, found.ids, found.classes), points, labels)}
     if CUTOUT:
-        outputs["cutouts"] = cutout(image, found.ids)
+        outputs["cutouts"] = lambda: cutout(image, found.ids)
     if found.heat is not None:
-        outputs["heatmaps"] = heat_map(image, found.heat)
+        outputs["heatmaps"] = lambda: heat_map(image, found.heat)
     paths = {folder: path(folder) for folder in ("masks", *outputs)}
     save_mask(found.ids, paths["masks"], found.classes)
-    for folder, output in outputs.items():
-        save_picture(output, paths[folder])
+    for folder, draw in outputs.items():  # one at a time: each is as large as the picture
+        save_picture(draw(), paths[folder])
     return f"{picture}: {found.describe()} -> {paths['masks']}"
 
 
@@ -161,7 +160,7 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
         raise UserError("name at least one picture or folder: python predict.py photo.jpg")
     pictures = {}
     for path in map(Path, arguments):
-        for file in list_pictures(path) if path.is_dir() else [path]:
+        for file in list_pictures(path) if os.path.isdir(path) else [path]:
             pictures[file.resolve()] = file
     if not pictures:
         raise UserError("; ".join(f"no pictures in {path}, which holds {contents(Path(path))}" for path in arguments))

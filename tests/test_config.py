@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,80 @@ def test_a_list_takes_every_repetition_and_replaces_its_default(namespace):
     config.override(namespace, SOURCE, ["--PROMPTS=one", "--EPOCHS=2", "--PROMPTS=two"])
     assert namespace["PROMPTS"] == ["one", "two"]
     assert default == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("--ROOT=~/a", "{home}/a"),
+        ("--ROOT=~", "{home}"),
+        ("--ROOT=./~/a", "./~/a"),
+        ("--ROOT=a~", "a~"),
+        ("--ROOT=~nobody-of-this-name/a", "~nobody-of-this-name/a"),
+        ("--NAMES=~/a,b,~/c", ("{home}/a", "b", "{home}/c")),
+        ("--FILES=~/a", ["{home}/a"]),
+    ],
+)
+def test_a_tilde_is_the_home_folder_in_every_path(namespace, monkeypatch, tmp_path, argument, value):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    namespace["PROMPTS"] = ["~/mine"]  # edited in the script
+    assert config.override(namespace, SOURCE, [argument, "~/b.jpg"], "PICTURE") == [f"{tmp_path}/b.jpg"]
+    assert repr(namespace[argument[2:].partition("=")[0]]) == repr(value).replace("{home}", str(tmp_path))
+    assert namespace["PROMPTS"] == [f"{tmp_path}/mine"] and namespace["EPOCHS"] == 90
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", "data/pets"), ("~/pets", "~/pets"), (None, "data/pets")])
+def test_an_empty_pets_root_is_none(monkeypatch, value, expected):
+    monkeypatch.delenv("PETS_ROOT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("PETS_ROOT", value)
+    fresh = runpy.run_path(config.__file__)
+    assert fresh["DATA"] == expected
+
+
+def test_default_folders_that_are_not_here_are_taken_from_beside_the_scripts(monkeypatch, tmp_path, capsys):
+    def find(*arguments: str) -> tuple[dict, dict]:
+        namespace = {"CHECKPOINTS": "checkpoints", "DATA_ROOT": "data/nowhere", "OUT": "predictions"}
+        return namespace, config.find_defaults(namespace, ("DATA_ROOT", "CHECKPOINTS"), arguments)
+
+    monkeypatch.chdir(REPOSITORY)
+    assert find()[0]["CHECKPOINTS"] == "checkpoints" and find()[1] == {}
+    monkeypatch.chdir(tmp_path)
+    namespace, missing = find()
+    assert namespace["CHECKPOINTS"] == str(REPOSITORY / "checkpoints") and namespace["OUT"] == "predictions"
+    assert list(missing) == ["data/nowhere"] and str(REPOSITORY) in missing["data/nowhere"]
+    assert str(tmp_path) in missing["data/nowhere"] and str(tmp_path) in capsys.readouterr().err
+    assert find("--CHECKPOINTS=checkpoints")[0]["CHECKPOINTS"] == "checkpoints"  # as the user says
+    (tmp_path / "checkpoints").mkdir()
+    assert find()[0]["CHECKPOINTS"] == "checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            UserError("no data set in data/pets"),
+            "error: no data set in data/pets\nDATA_ROOT = data/pets was looked for in ",
+        ),
+        (OSError(36, "File name too long", "a" * 300), f"error: {'a' * 300}: File name too long"),
+    ],
+)
+def test_a_script_ends_with_one_message_and_says_both_places(monkeypatch, tmp_path, error, message):
+    def main():
+        raise error
+
+    main.__module__ = train_unet.__name__
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "REPOSITORY", tmp_path / "elsewhere")
+    monkeypatch.setattr(config, "PETS_ROOT", "")
+    monkeypatch.setattr(train_unet, "DATA_ROOT", "data/pets")
+    monkeypatch.setattr(config, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(config, "forgive_output", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["train_unet.py"])
+    with pytest.raises(SystemExit) as stop:
+        config.run_script(main)
+    assert str(stop.value).startswith(message)
 
 
 def test_the_last_of_several_values_counts(namespace):

@@ -4,6 +4,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.files import read_csv, replacing, write_csv, write_text
+from utils.scoring.results import _interval_of
 from utils.tables import markdown_table, write_between_markers
 
 
@@ -45,3 +46,25 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         temporary.write_text("ha")
         raise OSError("half")
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_of_250_bytes_can_be_written(tmp_path):
+    for name in ("x" * 250, "\u8a9e" * 84):
+        write_text("new", tmp_path / name)
+        assert [file.name for file in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "new"
+        (tmp_path / name).unlink()
+    with pytest.raises(UserError, match="cannot write"):
+        write_text("new", tmp_path / ("x" * 256))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ("0.8912", "0.8975", ".8912–.8975"),
+        ("0.9876", "1.0000", ".9876–1.0000"),
+        ("nan", "nan", "nan–nan"),
+        ("", "", ""),
+    ],
+)
+def test_an_interval_has_no_leading_zero_and_loses_no_one(low, high, expected):
+    assert _interval_of({"miou_low": low, "miou_high": high}) == expected

@@ -72,7 +72,8 @@ def test_a_window_is_seen_at_full_size_and_averaged_by_weight():
         found[:, 1] *= factor
         return found, None
 
-    (found,) = look_closer(look, no_names, [one_animal()], 60, CPU)
+    (merged,) = look_closer(look, no_names, [one_animal()], 60, CPU)
+    found = merged(slice(0, 100))
     assert [tuple(images.shape) for images in seen] == [(1, 3, 60, 60)] * 2
     assert (seen[1][:, 0] > 100).float().mean() > 0.5 > (seen[0][:, 0] > 100).float().mean()
     assert found.shape == (3, 100, 120)
@@ -89,7 +90,9 @@ def test_a_part_gets_the_one_class_that_its_window_and_its_mirror_image_show(of_
     def cats(images):
         return torch.tensor([[of_mirror, 0.0]]).repeat(len(images), 1)
 
-    (found,) = look_closer(look, cats, [one_animal()], 60, CPU)
+    (merged,) = look_closer(look, cats, [one_animal()], 60, CPU)
+    found = merged(slice(0, 100))
+    torch.testing.assert_close(torch.cat([merged(slice(0, 47)), merged(slice(47, 100))], 1), found)
     assert found[3 - expected, 45:55, 35:55].abs().max() == 0
     torch.testing.assert_close(found[expected, 50, 45], torch.tensor(0.9))
     assert set(found.argmax(0).unique().tolist()) == {0, expected}
@@ -108,7 +111,8 @@ def test_a_picture_that_its_animal_fills_is_not_seen_twice_and_named_by_the_firs
 
     image = np.full((40, 40, 3), (255, 0, 0), np.uint8)
     empty = np.zeros((30, 50, 3), np.uint8)
-    full, nothing = look_closer(look, names_of_mirror, [image, empty], 32, CPU)
+    merged = look_closer(look, names_of_mirror, [image, empty], 32, CPU)
+    full, nothing = (of_picture(slice(0, 30)) for of_picture in merged)
     assert calls == [2, 1]  # of the full picture alone the mirror image is asked for
     assert full.argmax(0).unique().tolist() == [2] and nothing.argmax(0).unique().tolist() == [0]
 

@@ -53,8 +53,8 @@ def forgive_output() -> None:
         elif isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):
                 stream.flush()
-            raw = getattr(stream.buffer, "raw", stream.buffer)  # the latter with python -u
-            buffer = _Forgiving(raw) if raw is stream.buffer else io.BufferedWriter(_Forgiving(raw))
+            unbuffered = not hasattr(stream.buffer, "raw")  # with python -u
+            buffer = _Forgiving(stream) if unbuffered else io.BufferedWriter(_Forgiving(stream))
             options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
             errors = "backslashreplace" if name == "stderr" else "replace"
             setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, **options))
@@ -63,8 +63,9 @@ def forgive_output() -> None:
 class _Forgiving(io.RawIOBase):
     """A file, pipe or console whose errors are passed over."""
 
-    def __init__(self, raw: io.RawIOBase):
-        self.raw = raw
+    def __init__(self, stream: io.TextIOWrapper):
+        self.stream = stream  # which would close the file if it were forgotten
+        self.raw = getattr(stream.buffer, "raw", stream.buffer)
 
     def write(self, data: memoryview) -> int:
         with suppress(OSError, ValueError):  # closed by its reader, or here

@@ -225,4 +225,4 @@ def draw_extremes(path: Path, count: int = 4) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, reads=("DATA_ROOT",))

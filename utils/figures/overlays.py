@@ -9,29 +9,41 @@ from PIL import Image, ImageDraw
 
 from utils.classes import VOID, Classes
 from utils.files import replacing
+from utils.inputs.pictures import bands
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: float = 0.5) -> np.ndarray:
     """Picture (H, W, 3) uint8 with its mask (H, W): things tinted in their colour, with a white outline."""
-    thing, mixed = (mask != 0) & (mask != VOID), image.copy()
+    mixed, width = image.copy(), max(1, min(mask.shape) // 150)
     # Nearly twice the brightness: dark red on a dark picture could not be seen.
     tint = np.clip(classes.palette * 1.8, 0, 255)
-    mixed[thing] = ((1 - opacity) * image[thing] + opacity * tint[mask[thing]]).round()
-    mixed[outline(mask, width=max(1, min(mask.shape) // 150))] = 255
+    for rows in bands(*mask.shape):  # floats of a whole photo would take half a gigabyte
+        part, ids = mixed[rows], mask[rows]
+        thing = (ids != 0) & (ids != VOID)
+        part[thing] = ((1 - opacity) * part[thing] + opacity * tint[ids[thing]]).round()
+        above = min(width, rows.start)
+        around = mask[rows.start - above : rows.stop + width]
+        part[outline(around, width)[above : above + len(part)]] = 255
     return mixed
 
 
 def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Picture (H, W, 3) uint8 -> (H, W, 4): things as they are, the rest transparent."""
     thing = ((mask != 0) & (mask != VOID))[..., None]
-    return np.concatenate([image * thing, np.uint8(255) * thing], -1)
+    cut = np.empty((*mask.shape, 4), np.uint8)
+    np.multiply(image, thing, out=cut[..., :3])
+    cut[..., 3:] = 255 * thing.view(np.uint8)
+    return cut
 
 
 def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Picture (H, W, 3) uint8, greyed, under the colours of scores (H, W) in 0..1: uint8 (H, W, 3)."""
-    colours = colormaps["inferno"](scores)[..., :3] * 255
-    grey = image.mean(-1, keepdims=True)
-    return (0.35 * grey + 0.65 * colours).round().astype(np.uint8)
+    heat = np.empty_like(image)
+    for rows in bands(*scores.shape):
+        colours = colormaps["inferno"](scores[rows])[..., :3] * 255
+        grey = image[rows].mean(-1, keepdims=True)
+        heat[rows] = (0.35 * grey + 0.65 * colours).round()
+    return heat
 
 
 def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
@@ -47,18 +59,20 @@ def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
 
 def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> np.ndarray:
     """A picture with its clicks as dots: green on the thing (1), red on the rest (0), with a white rim."""
-    canvas = Image.fromarray(image)
-    draw = ImageDraw.Draw(canvas)
-    radius = max(3, min(canvas.size) // 50)
+    image, radius = image.copy(), max(3, min(image.shape[:2]) // 50)
     for (x, y), label in zip(points, labels, strict=True):
-        fill, width = ((0, 200, 0) if label else (220, 0, 0)), max(1, radius // 3)
-        draw.circle((x, y), radius, fill=fill, outline=(255, 255, 255), width=width)
-    return np.array(canvas)
+        left, top = (max(0, int(place) - radius - 2) for place in (x, y))
+        part = image[top : int(y) + radius + 3, left : int(x) + radius + 3]  # all that the dot covers
+        canvas, fill = Image.fromarray(part), (0, 200, 0) if label else (220, 0, 0)
+        dot = {"fill": fill, "outline": (255, 255, 255), "width": max(1, radius // 3)}
+        ImageDraw.Draw(canvas).circle((x - left, y - top), radius, **dot)
+        part[:] = canvas
+    return image
 
 
 def save_mask(mask: np.ndarray, path: Path, classes: Classes) -> None:
     """Write class ids (H, W) as an index PNG; its palette shows them in colour."""
-    image = Image.fromarray(mask.astype(np.uint8)).convert("L")
+    image = Image.fromarray(mask.astype(np.uint8, copy=False))
     image.putpalette(classes.palette.flatten().tolist())
     save_picture(image, path)
 

@@ -14,7 +14,7 @@ from utils.distributed import say_once
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import WORKERS, read_mask, read_sample, resize_image
+from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -48,7 +48,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
             small = Image.fromarray(mask).resize((self.size, self.size), Image.Resampling.NEAREST)
             return resize_image(image, self.size), np.array(small)
 
-        with ThreadPoolExecutor(WORKERS) as pool:  # Pillow decodes and resizes outside of Python's lock
+        threads = threads_for([sample.image for sample in self.samples[start:stop]])
+        with ThreadPoolExecutor(threads) as pool:  # Pillow decodes and resizes outside of Python's lock
             images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
         return {"images": np.stack(images), "masks": np.stack(masks)}
 

@@ -18,6 +18,8 @@ from utils.errors import UserError
 warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; in one place, as threads share the filters
 
 WORKERS = os.cpu_count() or 1
+PIXELS = 30_000_000  # of the pictures in flight, if these are several: a pixel takes 12 bytes while it is written
+BAND = 1 << 20  # pixels of a picture that are computed at once
 _GREY = {38: 1, 75: 2}  # what the colours of cat and dog are in the course's grey label files
 
 
@@ -45,7 +47,11 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     with open_picture(path) as image:
         deep = _has_deep_colours(image)  # to be asked before it is decoded
-        rgb = np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _to_rgb(image)
+        rgb = np.empty((image.height, image.width, 3), np.uint8)
+        for rows in bands(image.height, image.width):  # np.array() holds it three times meanwhile
+            rgb[rows] = image.crop((0, rows.start, image.width, rows.stop))
     if deep and rgb.max() < 16:
         raise UserError(f"{path}: the 16 bits of its colours hold values below 4096, which look black: save it with 8")
     return rgb
@@ -104,7 +110,7 @@ def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
             return str(error)
         return ""
 
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:
         reasons = list(pool.map(reason, samples))
     return {sample.name: why for sample, why in zip(samples, reasons, strict=True) if why}
 
@@ -112,6 +118,41 @@ def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """(H, W, 3) -> (size, size, 3), squashed, with antialiasing."""
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, so many at once that they have about BAND pixels: all of a small one."""
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
+def pixels_of(path: str | Path) -> int:
+    """From the file's header; 0 if it cannot be read."""
+    try:
+        with open_picture(path) as image:
+            return image.width * image.height
+    except UserError:
+        return 0
+
+
+def threads_for(pictures: Sequence[Path]) -> int:
+    """How many of these pictures may be read at once."""
+    return min(WORKERS, max(1, PIXELS // max(1, *map(pixels_of, pictures))))
+
+
+def batches_of(pictures: Sequence[Path], count: int) -> Iterator[tuple[list[Path], int]]:
+    """Up to `count` pictures and a third of PIXELS at once, but one at least; and their pixels."""
+    batch, total = [], 0
+    for picture in pictures:
+        pixels = pixels_of(picture)
+        if batch and (len(batch) == count or total + pixels > PIXELS // 3):
+            yield batch, total
+            batch, total = [], 0
+        batch.append(picture)
+        total += pixels
+    if batch:
+        yield batch, total
 
 
 @contextmanager
@@ -128,7 +169,7 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode[0] in "IF":  # 16 or 32 bits: convert() would clip at 255
         image = Image.fromarray(_to_bytes(np.asarray(image)))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _has_deep_colours(image: Image.Image) -> bool:

@@ -93,7 +93,7 @@ class ByText(Row):
             logits = self._logits(small, [[text]] if text else self.prompts, flip)[0]
             if not text:
                 ids = to_size(add_background(logits[None], self.threshold)[0], image.shape[:2])
-                return Segmentation(ids.byte().cpu().numpy(), self.classes)
+                return Segmentation(ids.cpu().numpy(), self.classes)
             logits = F.interpolate(logits[None], size=image.shape[:2], mode="bilinear", align_corners=False)
             heat = logits[0, 0].sigmoid().cpu().numpy()
             ids = (heat > self.threshold).astype(np.uint8)

@@ -13,6 +13,7 @@ from utils.inputs.windows import Window, window_around
 # squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 Names = Callable[[torch.Tensor], torch.Tensor]  # likewise -> the logits (N, C - 1) alone
+Probabilities = Callable[[slice], torch.Tensor]  # rows of a picture -> float32 (C, rows, W)
 SMALLEST = 0.002  # of the picture; smaller parts are not looked at
 PARTS = 4  # in one picture, the largest ones
 WEIGHT = 2.0  # of a window's probabilities, those of the whole picture having 1
@@ -21,8 +22,8 @@ NEARLY_ALL = 0.8  # of the picture: such a window would show nothing new
 
 def look_closer(
     look: Look, names_of_mirror: Names | None, images: Sequence[np.ndarray], image_size: int, device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Pictures uint8 (H, W, 3) of any sizes -> each picture's probabilities (C, H, W), at its own size.
+) -> Iterator[Probabilities]:
+    """Pictures uint8 (H, W, 3) of any sizes -> each picture's probabilities, at its own size.
 
     Inside of a window the probabilities are the weighted mean of the window's and the whole picture's (zoom-in of
     Sofiiuk et al., f-BRS, CVPR 2020). If look() classifies windows, a whole part gets the class of its window and that
@@ -76,31 +77,39 @@ def _merge(
     windows: Sequence[Window],
     closer: Sequence[tuple[torch.Tensor, int] | None],
     size: tuple[int, int],
-) -> torch.Tensor:
-    """Combine both looks at one picture: probabilities (C, H, W).
+) -> Probabilities:
+    """Combine both looks at one picture.
 
     closer: of every part the probabilities in its window and the class of the whole part, or None where the whole
     picture shows it as well; then its class is class_of_whole. Class 0: the pixels keep their own classes.
     """
-    result, weight = _resize(whole, size), torch.ones(1, *size)
-    owner, named = torch.full(size, -1), []  # the part that a pixel belongs to, and the class of every part
-    for number, (part, window, seen) in enumerate(zip(parts, windows, closer, strict=True)):
-        left, top, right, bottom = window
-        box = slice(top, bottom), slice(left, right)
-        named.append(seen[1] if seen else class_of_whole)
-        if seen:
-            result[:, *box] += WEIGHT * _resize(seen[0], (bottom - top, right - left))
-            weight[:, *box] += WEIGHT
-        owner[box][owner[box] < 0] = number  # of what only the window shows
-        owner[_resize(torch.from_numpy(part)[None].float(), size)[0] > 0] = number
-    result /= weight
-    for number, its_class in enumerate(named):
-        if its_class:
-            here = owner == number
-            thing = result[1:, here].sum(0)
-            result[1:, here] = 0
-            result[its_class, here] = thing
-    return result
+    named = [seen[1] if seen else class_of_whole for seen in closer]  # the class of every part
+
+    def merged(rows: slice) -> torch.Tensor:
+        result = resize_rows(whole, size, rows)
+        weight = torch.ones(1, *result.shape[1:])
+        owner = torch.full(result.shape[1:], -1)  # the part that a pixel belongs to
+        for number, (part, window, seen) in enumerate(zip(parts, windows, closer, strict=True)):
+            left, top, right, bottom = window
+            first, last = max(top, rows.start), min(bottom, rows.stop)
+            if first < last:
+                box = slice(first - rows.start, last - rows.start), slice(left, right)
+                if seen:
+                    inside = slice(first - top, last - top)
+                    result[:, *box] += WEIGHT * resize_rows(seen[0], (bottom - top, right - left), inside)
+                    weight[:, *box] += WEIGHT
+                owner[box][owner[box] < 0] = number  # of what only the window shows
+            owner[resize_rows(torch.from_numpy(part)[None].float(), size, rows)[0] > 0] = number
+        result /= weight
+        for number, its_class in enumerate(named):
+            if its_class:
+                here = owner == number
+                thing = result[1:, here].sum(0)
+                result[1:, here] = 0
+                result[its_class, here] = thing
+        return result
+
+    return merged
 
 
 def parts_of(found: np.ndarray) -> list[np.ndarray]:
@@ -115,5 +124,19 @@ def nearly_all(window: Window, size: tuple[int, int]) -> bool:
     return (right - left) * (bottom - top) > NEARLY_ALL * size[0] * size[1]
 
 
-def _resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+def resize_rows(maps: torch.Tensor, size: tuple[int, int], rows: slice) -> torch.Tensor:
+    """Some rows of maps (C, h, w) as they are at size (H, W), bilinear: float32 (C, rows, W).
+
+    Of a picture that is no larger than a band these are all rows.
+    """
+    maps, (height, width) = maps.float(), size
+    if (rows.start, rows.stop) == (0, height):
+        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    places = (torch.arange(rows.start, rows.stop, device=maps.device) + 0.5) * (maps.shape[1] / height) - 0.5
+    places = places.clamp(min=0)
+    above = places.long()
+    below = (above + 1).clamp(max=maps.shape[1] - 1)
+    seen = maps[:, above[0] : below[-1] + 1]
+    seen = F.interpolate(seen[None], size=(seen.shape[1], width), mode="bilinear", align_corners=False)[0]
+    share = (places - above)[:, None]
+    return (1 - share) * seen[:, above - above[0]] + share * seen[:, below - above[0]]

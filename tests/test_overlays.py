@@ -1,0 +1,58 @@
+"""Pictures of masks, computed a band of rows at a time: what comes out is what the plain formulas say."""
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+
+from utils.classes import PETS, VOID
+from utils.figures.overlays import cutout, draw_points, heat_map, overlay
+from utils.inputs import pictures
+
+
+@pytest.fixture(params=[1 << 20, 1000, 1], ids=["one band", "many", "a row each"])
+def example(request, monkeypatch):
+    """A picture and its mask, of noise and of shapes."""
+    monkeypatch.setattr(pictures, "BAND", request.param)
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (410, 330, 3), np.uint8), np.zeros((410, 330), np.uint8)
+    mask[40:200, 20:300], mask[150:410, 100:200], mask[300:330] = 1, 2, VOID
+    mask[:60] = rng.integers(0, 3, (60, 330))
+    return image, mask
+
+
+def plain_overlay(image, mask, opacity):
+    tint, mixed = np.clip(PETS.palette * 1.8, 0, 255), image.copy()
+    thing, width = (mask != 0) & (mask != VOID), min(mask.shape) // 150
+    mixed[thing] = ((1 - opacity) * image[thing] + opacity * tint[mask[thing]]).round()
+    padded, edge = np.pad(mask, width, mode="edge"), np.zeros(mask.shape, bool)
+    for top, left in ((width, 2 * width), (2 * width, width), (width, 0), (0, width)):
+        edge |= padded[top : top + mask.shape[0], left : left + mask.shape[1]] != mask
+    mixed[edge & thing] = 255
+    return mixed
+
+
+@pytest.mark.parametrize("opacity", [0.5, 0.0, 0.35])
+def test_an_overlay_in_bands_is_that_of_the_plain_formula(example, opacity):
+    image, mask = example
+    assert np.array_equal(overlay(image, mask, PETS, opacity), plain_overlay(image, mask, opacity))
+
+
+def test_a_cutout_and_a_heat_map_in_bands_are_those_of_the_plain_formulas(example):
+    image, mask = example
+    thing = ((mask != 0) & (mask != VOID))[..., None]
+    assert np.array_equal(cutout(image, mask), np.concatenate([image * thing, np.uint8(255) * thing], -1))
+    scores = np.random.default_rng(1).random(mask.shape, np.float32)
+    colours = colormaps["inferno"](scores)[..., :3] * 255
+    plain = (0.35 * image.mean(-1, keepdims=True) + 0.65 * colours).round().astype(np.uint8)
+    assert np.array_equal(heat_map(image, scores), plain)
+
+
+@pytest.mark.parametrize("points", [[], [(0, 0), (329, 409), (100, 200)], [(0.4, 17.7), (328.9, 3.2)]])
+def test_dots_are_drawn_where_they_would_be_on_the_whole_picture(example, points):
+    image, labels = example[0], [1, 0, 1][: len(points)]
+    canvas, before = Image.fromarray(image), image.copy()
+    for (x, y), label in zip(points, labels, strict=True):
+        dot = {"fill": (0, 200, 0) if label else (220, 0, 0), "outline": (255, 255, 255), "width": 2}
+        ImageDraw.Draw(canvas).circle((x, y), 6, **dot)
+    assert np.array_equal(draw_points(image, points, labels), np.array(canvas)) and np.array_equal(image, before)

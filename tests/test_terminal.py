@@ -1,0 +1,138 @@
+"""Consoles that lack letters, closed pipes, and signals to end."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import script_environment
+
+from utils import terminal
+
+WORK = """
+import sys, time
+from pathlib import Path
+from utils.config import run_script
+
+def main():
+    try:
+        print("started", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(1)  # a second signal comes meanwhile
+        Path("cleaned").touch()
+
+run_script(main)
+"""
+TALK = """
+import sys
+from pathlib import Path
+from tqdm import tqdm
+from utils.config import run_script
+
+def main():
+    for number in range(3000):
+        print("b\u00e9lier \u2013 \u8a9e", number)
+        tqdm.write("and more", file=sys.stderr)
+    Path("written").touch()
+
+run_script(main)
+"""
+
+
+def start(code: str, tmp_path, *arguments: str, **options) -> subprocess.Popen:
+    (tmp_path / "script.py").write_text(code)
+    command = [sys.executable, "script.py", *arguments]
+    return subprocess.Popen(command, cwd=tmp_path, env=script_environment(), **options)
+
+
+class Closed(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp932", "cp1252", "utf-8"])
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_no_letter_is_too_much_for_a_console(monkeypatch, encoding, name):
+    screen = io.BytesIO()
+    monkeypatch.setattr(sys, name, io.TextIOWrapper(screen, encoding))
+    terminal.forgive_output()
+    text = "photo \u2013 b\u00e9lier \u8a9e \udcff"  # the last is a byte that could not be decoded
+    print(text, file=getattr(sys, name), flush=True)
+    assert screen.getvalue().startswith(b"photo ")
+
+
+@pytest.mark.parametrize("make", [io.BufferedWriter, lambda raw: raw])  # the latter as with python -u
+def test_what_nobody_reads_any_more_is_dropped(monkeypatch, make):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(make(Closed()), "utf-8"))
+    terminal.forgive_output()
+    threads = [threading.Thread(target=print, args=("x" * 100_000,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print("more", flush=True)
+    sys.stdout.close()
+
+
+def test_a_script_without_a_console_may_print(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # pythonw
+    terminal.forgive_output()
+    print("nobody sees it", flush=True, file=sys.stdout)
+
+
+def test_a_closed_pipe_ends_the_output_and_not_the_work(tmp_path):
+    process = start(TALK, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(60) == 0 and (tmp_path / "written").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such signals")
+def test_signals_to_end_clean_up_as_ctrl_c_does_and_twice_is_once(tmp_path):
+    process = start(WORK, tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=60)[1] == "stopped\n"
+    assert process.returncode == 128 + signal.SIGTERM and (tmp_path / "cleaned").exists()
+
+
+@pytest.fixture
+def handlers():
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in names}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such signals")
+def test_what_nohup_ignores_stays_ignored(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminal.stop_on_signals()
+    os.kill(os.getpid(), signal.SIGHUP)
+    with pytest.raises(terminal.Stopped) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert stop.value.signal == signal.SIGTERM
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such signals")
+def test_a_forked_worker_ends_at_once_and_without_a_word(handlers):
+    terminal.stop_on_signals()
+    worker = os.fork()
+    if not worker:
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.2)
+    os.kill(worker, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 128 + signal.SIGTERM
