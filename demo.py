@@ -35,7 +35,7 @@ from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_pictures
 from utils.inputs.pictures import read_image
 from utils.rows import Declared, best_row, find_rows, load_row
-from utils.scoring.row import Row, Segment, Segmentation
+from utils.rows.row import Row, Segment, Segmentation
 
 # models
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
@@ -155,7 +155,8 @@ def find_mask(
             return None, "Click on the thing to cut out."
         if model not in session.opened:
             session.opened[model] = row.open(session.image)
-        found = session.opened[model](clicks, text)
+        asked = {"click": (clicks, ""), "text": ((), text)}.get(row.prompt, ((), ""))
+        found = session.opened[model](*asked)
         return found, found.describe()
     except UserError as error:
         return None, hint(model, str(error))

@@ -46,11 +46,11 @@ from utils.errors import UserError
 from utils.files import replacing
 from utils.inputs.layouts import data_name, list_samples
 from utils.inputs.pictures import read_sample
+from utils.metrics import confusion_matrix, scores
 from utils.rows import find_rows, load_row, row_named
-from utils.scoring.metrics import confusion_matrix, scores
-from utils.scoring.onnx_graphs import class_graph, click_graphs, to_int8, to_onnx
+from utils.rows.onnx_graphs import class_graph, click_graphs, to_int8, to_onnx
+from utils.rows.row import Row
 from utils.scoring.results import merge_lines
-from utils.scoring.row import Row
 from utils.tables import markdown_table, write_between_markers
 
 MODEL = "unet"  # any row of the table by class or by click, e.g. "unet", "autoencoder", "clip", "pointclip"

@@ -32,8 +32,8 @@ from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import contents, list_pictures, skipped
 from utils.inputs.pictures import PIXELS, WORKERS, batches_of, read_image
-from utils.rows import ZOOM_OPTIONS, best_row, find_rows, load_row, row_named
-from utils.scoring.row import Row, Segmentation
+from utils.rows import best_row, find_rows, load_row, row_named
+from utils.rows.row import Row, Segmentation
 
 # what
 MODEL = ""  # any row of the table, e.g. "unet", "clip", "clipseg", or one of your own; empty: the best on validation
@@ -42,7 +42,7 @@ TEXT = ""  # any text, e.g. "a cat", for a row that takes one (CLIPSeg)
 CLIPSEG = HUB_ID  # hub id or folder of its weights
 THRESHOLD = 0.3  # of the text's score, 0 to 1
 FLIP = False  # average over the picture and its mirror image
-ZOOM = "own"  # "on", "off": whether the row looks closer at what it finds, and gives every part one class
+ZOOM = True  # False: the row does not look closer at what it finds
 CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
@@ -53,14 +53,13 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 
 def main(arguments: list[str]) -> int:
-    require_choice("ZOOM", ZOOM, tuple(ZOOM_OPTIONS))
     require_choice("PRECISION", PRECISION, PRECISIONS)
     require_positive(globals(), "BATCH_SIZE")
     names = find_pictures(arguments)
     if POINT and TEXT:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
     clicks = [parse_click(text) for text in POINT]
-    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM_OPTIONS[ZOOM], "precision": PRECISION}
+    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM, "precision": PRECISION}
     row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), **options)
     failures = segment_files(row, names, Path(OUT), clicks)
     for failure in failures:

@@ -40,9 +40,9 @@ python train_clip.py $small $clip --ZOOM=False --EPOCHS=24
 finish U-Net
 python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=6 --EPOCHS=24 &> $log &
 echo "--- PointCLIP (the autoencoder's training runs beside it)"
-python train_clip.py $small $clip --PROMPT=point --EPOCHS=9
+python train_pointclip.py $small $clip --EPOCHS=9
 finish Autoencoder
 unset OMP_NUM_THREADS
 pictures=images/synthetic
-python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures \
-    --CLICKS="PointCLIP,CLIP look-up,disk,everything" --PICTURES=20
+python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures
+python -m experiments.clicks $here --RESULTS=results/synthetic --IMAGES=$pictures --PICTURES=20

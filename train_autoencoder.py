@@ -5,7 +5,7 @@
     python train_autoencoder.py --SPARSE=False         # stage 1 with ordinary convolutions: hidden patches are grey
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
     python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
-    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SKIPS=False --SPARSE=False     # the classic one
+    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SPARSE=False    # the classic one
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
 Stage 1 writes checkpoints/autoencoder/pretrained.safetensors, and in pretraining/ beside it its log and pictures of
@@ -15,6 +15,7 @@ README.md says how long it takes and which number to expect.
 
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from utils.config import (
@@ -37,13 +38,14 @@ from utils.checkpoint import load, load_state, save, weights_file
 from utils.device import pick_device
 from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
-from utils.figures.grids import draw_progress
+from utils.figures.grids import training_report
 from utils.figures.plots import plot_curves, plot_examples
-from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.scoring.by_class import predictor, validate
-from utils.training.fit import fit, one_value_explained, parts
+from utils.metrics import validation_scores
+from utils.rows.by_class import ByClass
+from utils.training.fit import Settings, fit, one_value_explained, parts
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
 
@@ -68,16 +70,12 @@ DEPTH = 5  # levels; the coarsest should see the whole animal
 MAX_WIDTH = 512  # channels are doubled per level up to this
 BLOCKS = 1  # residual blocks per encoder level
 STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
-SKIPS = True  # False: all passes the coarsest level, as in the classic autoencoder
 DROPOUT = 0.1  # of channels at the coarsest level, in stage 2
 # augmentation
 SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
 COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle, in stage 2
-EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
-PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
-ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
 # optimisation, of both stages
 PRETRAIN_EPOCHS = 5
 EPOCHS = 65
@@ -106,23 +104,19 @@ def main() -> None:
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     sizes = ("IMAGE_SIZE", "SMALL_SIZE", "PATCH", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
     require_positive(constants, *sizes, "ENCODER_RATE", "PICTURE_EVERY", "LABELS_PERCENT")
-    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "ROUGH")
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
     require_between(constants, 0, 0.95, "MASK_RATIO")
     require_between(constants, 0, 100, "LABELS_PERCENT")
     require_range("SCALE", SCALE)
-    require_choice("EDGE", EDGE, EDGES)
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
-    if SPARSE and not (MASK_RATIO and SKIPS):
-        raise UserError(
-            "SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SKIPS = True, or SPARSE = False"
-        )
+    if SPARSE and not MASK_RATIO:
+        raise UserError("SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, or SPARSE = False")
     if FINETUNE == "scratch" and STAGE == 1:
         raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
     device = pick_device(DEVICE)
     folder = Path(CHECKPOINTS) / "autoencoder"
-    network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS}
-    network |= {"stem_stride": STEM_STRIDE, "skips": SKIPS}
+    network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS, "stem_stride": STEM_STRIDE}
     with distributed(device):
         if STAGE != 2 and FINETUNE != "scratch":
             pretrain(folder, network, constants, device)
@@ -145,7 +139,7 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         return random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(device)
 
     def compute_loss(model, batch, generator, progress):
-        images, _ = augment(*batch, generator, SMALL_SIZE, SCALE, ROTATION, COLOUR)
+        images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
         images = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
         hidden = hide(images, generator)
         return reconstruction_loss(model(images, hidden), images, hidden)
@@ -166,11 +160,11 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
 
     latest = []  # the first pictures of the last validation
 
-    def draw(log, path):
-        plot_curves(log, path)
+    def report(log, model, folder):
+        plot_curves(log, folder / "curves.png")
         epoch = log[-1]["epoch"]
         if epoch % PICTURE_EVERY == 0 or epoch == PRETRAIN_EPOCHS:
-            draw_reconstructions(*latest, path.with_name(f"epoch_{epoch:03d}.png"))
+            draw_reconstructions(*latest, folder / f"epoch_{epoch:03d}.png")
 
     # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
     about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
@@ -182,9 +176,9 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         folder=folder / "pretraining",
         about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
         classes=train.classes,
-        constants={**constants, "EPOCHS": PRETRAIN_EPOCHS},
+        settings=Settings.of(constants, epochs=PRETRAIN_EPOCHS),
         device=device,
-        draw=draw,
+        report=report,
     )
     if is_main():
         save(load(best), folder / "pretrained.safetensors")
@@ -206,11 +200,11 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     torch.manual_seed(SEED)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
-    digest, groups, budget = "", None, {**constants, "EPOCHS": EPOCHS + PRETRAIN_EPOCHS}
+    digest, groups, settings = "", None, Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS)
     if FINETUNE != "scratch":
         path = Path(PRETRAINED) if PRETRAINED else weights_file(folder, "pretrained")
         load_pretrained(model, network, path)
-        digest, budget = hashlib.sha256(path.read_bytes()).hexdigest(), constants
+        digest, settings = hashlib.sha256(path.read_bytes()).hexdigest(), Settings.of(constants)
         rest = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
         encoder = [p for p in model.encoder.parameters() if p.requires_grad]
         groups = [{"params": encoder, "lr": ENCODER_RATE}, {"params": rest}]
@@ -220,26 +214,33 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):
         size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
-        images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH)
+        images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Train, validated exactly as evaluate.py does it; a run that was interrupted in stage 1 begins stage 2 anew.
+    # 4. Validation: one view of every picture; the table's row has two.
+    def validate(model):
+        row = ByClass("validation", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, val.classes)
+        return validation_scores(row.score(val), val.classes.names)
+
+    def predict(model, images):
+        return model(normalise(images, IMAGENET_MEAN, IMAGENET_STD))
+
+    # 5. Train; a run that was interrupted in stage 1 begins stage 2 anew.
     about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": digest}
     if RESUME and STAGE == 0 and digest:
         last = folder / "last.pt"
-        budget = {**budget, "RESUME": last.exists() and load(last).get("pretrained") == digest}
+        settings = replace(settings, resume=last.exists() and load(last).get("pretrained") == digest)
     fit(
         model,
         labelled,
         compute_loss,
-        lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
+        validate,
         folder=folder,
         about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
         classes=train.classes,
-        constants=budget,
+        settings=settings,
         device=device,
-        draw=plot_curves,
-        show=lambda model, path: draw_progress(predictor(model, IMAGENET_MEAN, IMAGENET_STD), val, device, path),
+        report=training_report(val, device, predict),
         parameter_groups=groups,
     )
 

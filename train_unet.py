@@ -26,12 +26,12 @@ from models.unet import UNet
 from utils.checkpoint import load, load_state
 from utils.device import pick_device
 from utils.distributed import distributed
-from utils.figures.grids import draw_progress
-from utils.figures.plots import plot_curves
-from utils.inputs.augment import EDGES, IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from utils.figures.grids import training_report
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
-from utils.scoring.by_class import predictor, validate
-from utils.training.fit import fit
+from utils.metrics import validation_scores
+from utils.rows.by_class import ByClass
+from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 
 # data
@@ -53,9 +53,6 @@ SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
 COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
-EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
-PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
-ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
 # optimisation
 EPOCHS = 70
 BATCH_SIZE = 16  # of all processes together
@@ -63,7 +60,6 @@ MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-LABEL_SMOOTHING = 0.0
 EMA_DECAY = 0.998  # reached step by step; the averaged weights are the ones that are kept
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
@@ -78,10 +74,10 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 
 def main() -> None:
     constants = script_constants(main)
+    settings = Settings.of(constants)
     require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
-    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "LABEL_SMOOTHING", "COLOUR", "ERASE", "PASTE", "ROUGH")
+    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
     require_range("SCALE", SCALE)
-    require_choice("EDGE", EDGE, EDGES)
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     device = pick_device(DEVICE)
     torch.manual_seed(SEED)
@@ -109,25 +105,37 @@ def main() -> None:
         # 3. Loss on augmented batches; small pictures first.
         def compute_loss(model, batch, generator, progress):
             size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
-            images, masks = augment(*batch, generator, size, SCALE, ROTATION, COLOUR, ERASE, EDGE, PASTE, ROUGH)
-            return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks, LABEL_SMOOTHING)
+            images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
+            return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-        # 4. Train; validation is exactly as evaluate.py does it.
-        about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
+        # 4. Validation: one view of every picture; the table's row has two.
+        def validate(model):
+            row = ByClass("validation", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, val.classes)
+            return validation_scores(row.score(val), val.classes.names)
+
+        def predict(model, images):
+            return model(normalise(images, IMAGENET_MEAN, IMAGENET_STD))
+
+        # 5. Train.
         fit(
             model,
             train,
             compute_loss,
-            lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
+            validate,
             folder=Path(CHECKPOINTS) / "unet",
-            about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+            about={
+                "model": "unet",
+                "arguments": arguments,
+                "image_size": IMAGE_SIZE,
+                "mean": IMAGENET_MEAN,
+                "std": IMAGENET_STD,
+            },
             classes=train.classes,
-            constants=constants,
+            settings=settings,
             device=device,
-            draw=plot_curves,
-            show=lambda model, path: draw_progress(predictor(model, IMAGENET_MEAN, IMAGENET_STD), val, device, path),
+            report=training_report(val, device, predict),
         )
 
 
 if __name__ == "__main__":
-    run_script(main, reads=("DATA_ROOT",))  # CHECKPOINTS is written
+    run_script(main)

@@ -15,7 +15,7 @@ class Autoencoder(UNet):
     """Stage 1. images (N, 3, H, W), normalised -> pictures (N, 3, H, W).
 
     hidden: bool (N, h, w), True: hide this patch; it is filled with 0, the mean colour. Patches are H / h x W / w
-    pixels; None hides nothing. skips = False makes it the classic autoencoder: all passes the coarsest level.
+    pixels; None hides nothing.
     sparse: the encoder computes nothing at hidden places, and the decoder finds a learned vector there.
     Other arguments: as in models.unet.
     """

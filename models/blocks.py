@@ -74,16 +74,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The U-Net's way up: a list of feature maps, finest first -> (N, widths[0], h, w) at the finest one's size.
 
-    Upsampling is bilinear after a 1 x 1 convolution: no checkerboard, and it meets odd sizes exactly. Without
-    skips only the coarsest map is used; of the others it takes the size.
+    Upsampling is bilinear after a 1 x 1 convolution: no checkerboard, and it meets odd sizes exactly.
     """
 
-    def __init__(self, widths: tuple[int, ...], skips: bool = True):
+    def __init__(self, widths: tuple[int, ...]):
         super().__init__()
-        self.skips = skips
         pairs = list(zip(widths[:-1], widths[1:], strict=True))[::-1]  # coarsest first: (fine, coarse)
         self.reduce = nn.ModuleList(nn.Conv2d(coarse, fine, 1, bias=False) for fine, coarse in pairs)
-        self.merge = nn.ModuleList(ResidualBlock((1 + skips) * fine, fine) for fine, _ in pairs)
+        self.merge = nn.ModuleList(ResidualBlock(2 * fine, fine) for fine, _ in pairs)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         x = features[-1]
@@ -91,5 +89,5 @@ class Decoder(nn.Module):
             x = reduce(x)
             with torch.autocast(x.device.type, enabled=False):  # which, on a CPU, would go to fp32 and back
                 x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = merge(torch.cat([x, skip], dim=1) if self.skips else x)
+            x = merge(torch.cat([x, skip], dim=1))
         return x

@@ -150,8 +150,8 @@ class CLIPCNN(nn.Module):
     """images (N, 3, H, W), normalised with the encoder's mean and std -> logits (N, classes, H / 2, W / 2).
 
     encoder: hub id or folder, or "tiny" (ImageEncoder.tiny). widths: channels at 1/2, 1/4, 1/8 and at the tokens.
-    tokens: what the encoder returned for these pictures, if it is already known. encoder_config: see load_encoder().
-    name_parts: a linear layer on the embedding classifies a picture of one thing (utils/training/naming.py fits it).
+    encoder_config: see load_encoder(). name_parts: a linear layer on the embedding classifies object crops
+    (utils/training/naming.py fits it).
     """
 
     def __init__(
@@ -176,11 +176,10 @@ class CLIPCNN(nn.Module):
         self.name_layer = nn.Linear(self.encoder.vit.config.hidden_size, self.head.out_channels - 1)
 
     def forward(
-        self, images: torch.Tensor, tokens: torch.Tensor | None = None, with_embedding: bool = False
+        self, images: torch.Tensor, with_embedding: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """with_embedding: return the encoder's embedding of the picture (N, D) too; not with tokens."""
-        if tokens is None:
-            tokens, embedding = self.encoder.encode(images)
+        """with_embedding: return the encoder's embedding of the picture (N, D) too."""
+        tokens, embedding = self.encoder.encode(images)
         logits = self.head(self.decoder(images, tokens))
         return (logits, embedding) if with_embedding else logits
 
@@ -188,10 +187,6 @@ class CLIPCNN(nn.Module):
         """The logits per pixel, and logits (N, classes - 1) of the picture as a whole, without the background."""
         logits, embedding = self(images, with_embedding=True)
         return logits, self.name_layer(embedding)
-
-    def names(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes - 1) of the picture as a whole, without those of the pixels."""
-        return self.name_layer(self.encoder.encode(images)[1])
 
 
 def _read(name: str, local_files_only: bool) -> tuple:

@@ -13,7 +13,7 @@ class UNet(nn.Module):
     width: channels of the finest level; each level down halves the size and doubles the channels, up to
     max_width. depth: number of levels. blocks: residual blocks per level of the encoder. stem_stride: the
     finest level works at 1 / stem_stride of the picture's size; 2 costs a third of 1.
-    dropout: chance that a channel of the coarsest level is dropped. skips: False cuts the skip connections.
+    dropout: chance that a channel of the coarsest level is dropped.
     """
 
     def __init__(
@@ -25,13 +25,12 @@ class UNet(nn.Module):
         blocks: int = 1,
         stem_stride: int = 2,
         dropout: float = 0.0,
-        skips: bool = True,
     ):
         super().__init__()
         widths = tuple(min(width * 2**level, max_width) for level in range(depth))
         self.encoder = Encoder(widths, blocks, stem_stride)
         self.dropout = nn.Dropout2d(dropout)
-        self.decoder = Decoder(widths, skips)
+        self.decoder = Decoder(widths)
         self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ import pytest
 import torch
 import warm
 from conftest import REPOSITORY, run_here, script_environment
+from experiments.click_baselines import baselines, disks_of, everything
+from experiments.click_curves import binary_iou, click_curves, number_of_clicks
 from PIL import Image
 from scipy import ndimage
 
@@ -19,12 +21,10 @@ from utils.inputs.clicks import next_click, random_click, thing_mask, to_tensor
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask, read_sample, rng_of
-from utils.scoring.by_class import squash
-from utils.scoring.by_click import CLICKED, ByClick
-from utils.scoring.click_baselines import baselines, disks_of, everything
-from utils.scoring.click_curves import binary_iou, click_curves, number_of_clicks
-from utils.scoring.click_predictor import PointPredictor
-from utils.scoring.row import Row, Segmentation
+from utils.rows.by_class import squash
+from utils.rows.by_click import CLICKED, ByClick
+from utils.rows.click_predictor import PointPredictor
+from utils.rows.row import Row, Segmentation
 from utils.training.simulated_clicks import edit_thing, simulate_clicks
 
 CPU = torch.device("cpu")

@@ -5,14 +5,14 @@ import pytest
 import torch
 import transformers
 from conftest import TOWER
+from utils.inputs.features import FeatureDataset, encoder_key
+from utils.training.rates import parameter_groups
 
 import train_clip
 from models.blocks import SelfAttention
 from models.clip import CLIPCNN, ImageEncoder
 from utils.errors import UserError
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.features import FeatureDataset, encoder_key
-from utils.training.rates import parameter_groups
 
 CPU = torch.device("cpu")
 

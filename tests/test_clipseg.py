@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.clipseg import CLIPSeg, mean_score_logits
-from utils.scoring.by_text import add_background, class_scores_to_ids
+from utils.rows.by_text import add_background, class_scores_to_ids
 
 FOLDER = Path(os.environ.get("CLIPSEG_FOLDER", Path(__file__).parents[2] / "shared" / "clipseg-rd64-refined"))
 PROMPTS = [["a cat"], ["a photo of a dog"], ["grass"]]

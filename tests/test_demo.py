@@ -15,9 +15,9 @@ from PIL import Image
 import demo
 from utils.classes import PETS
 from utils.errors import UserError
-from utils.scoring.by_class import ByClass
-from utils.scoring.by_click import ByClick
-from utils.scoring.by_text import ByText
+from utils.rows.by_class import ByClass
+from utils.rows.by_click import ByClick
+from utils.rows.by_text import ByText
 
 pytestmark = pytest.mark.filterwarnings("ignore:::gradio.queueing")  # its use of pandas
 

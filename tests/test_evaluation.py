@@ -8,8 +8,8 @@ from torch import nn
 from utils.classes import PETS, VOID
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
-from utils.scoring.by_class import ByClass, count_pixels, evaluate, predict_split, predictor, to_size
-from utils.scoring.metrics import scores
+from utils.metrics import scores
+from utils.rows.by_class import ByClass, count_pixels, evaluate, predict_split, predictor, to_size
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -21,11 +21,11 @@ from utils.classes import PETS
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
+from utils.metrics import scores
 from utils.rows import load_row
+from utils.rows.by_class import ByClass
+from utils.rows.onnx_graphs import resample
 from utils.scoring import onnx_graphs
-from utils.scoring.by_class import ByClass
-from utils.scoring.metrics import scores
-from utils.scoring.onnx_graphs import resample
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import run_here
 from PIL import Image
+from utils.inputs.features import FeatureDataset
 
 import evaluate
 import train_unet
@@ -28,7 +29,6 @@ from utils.classes import VOID
 from utils.errors import UserError
 from utils.files import read_csv, write_csv
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.features import FeatureDataset
 from utils.inputs.layouts import Sample, list_samples
 from utils.inputs.pictures import read_image, read_mask
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.diagrams import DIAGRAMS, clip_boxes, u_net
 from models.unet import UNet
-from utils.figures.diagrams import DIAGRAMS, clip_boxes, u_net
 
 
 def test_the_shapes_in_the_boxes_are_those_of_the_modules():
@@ -35,7 +35,7 @@ def test_no_two_boxes_of_a_diagram_overlap(name, monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_figures_are_drawn_from_what_is_there(run_script, oxford_root, tmp_path):
     def run(*options: str) -> str:
-        done = run_script("utils/figures/__main__.py", f"--DATA_ROOT={oxford_root}", *options)
+        done = run_script("experiments/figures.py", f"--DATA_ROOT={oxford_root}", *options)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -16,7 +16,7 @@ from utils.files import write_text
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import to_tensor
 from utils.inputs.pictures import read_image
-from utils.scoring.by_class import squash
+from utils.rows.by_class import squash
 
 FILE = Path(__file__).with_name("golden.json")
 NAMES = ("UNET", "Autoencoder", "CLIP", "CLIP fine-tuned", "PointCLIP")

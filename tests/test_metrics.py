@@ -9,9 +9,9 @@ import torch
 from sklearn.metrics import f1_score, jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from utils import metrics
 from utils.classes import PETS, VOID
-from utils.scoring import metrics
-from utils.scoring.metrics import (
+from utils.metrics import (
     clearly_worse,
     dice_per_class,
     iou_per_class,

@@ -7,7 +7,7 @@ import torch
 
 from utils.classes import PETS
 from utils.inputs.layouts import Sample
-from utils.scoring.error_analysis import confusions_of, error_table, miou_by_share, per_image_lines
+from utils.scoring.per_image import confusions_of, error_table, miou_by_share, per_image_lines
 
 
 def test_shares_of_a_picture_by_hand():

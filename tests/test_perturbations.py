@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
-
-from utils.inputs.perturbations import (
+from experiments.perturbations import (
     PERTURBATIONS,
     black_square,
     blur,
@@ -13,6 +11,8 @@ from utils.inputs.perturbations import (
     gaussian_noise,
     salt_and_pepper,
 )
+from scipy import ndimage
+
 from utils.inputs.pictures import rng_of
 
 

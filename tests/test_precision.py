@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, run_here
+from experiments.click_baselines import Baseline, everything
+from experiments.click_curves import score_clicks
+from experiments.timing import against_fp32
 from torch import nn
 
 import evaluate
@@ -19,11 +22,8 @@ from utils.classes import PETS
 from utils.errors import UserError
 from utils.inputs.dataset import SegmentationDataset
 from utils.rows import load_row
-from utils.scoring.by_class import ByClass
-from utils.scoring.by_text import ByText
-from utils.scoring.click_baselines import Baseline, everything
-from utils.scoring.click_curves import score_clicks
-from utils.timing import against_fp32
+from utils.rows.by_class import ByClass
+from utils.rows.by_text import ByText
 
 CPU = torch.device("cpu")
 HALF = (0.5, 0.5, 0.5)

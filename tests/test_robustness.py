@@ -6,12 +6,12 @@ import os
 import numpy as np
 import pytest
 import torch
+from experiments.perturbations import brightness
 
+from experiments.robustness import PerturbedDataset
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
-from utils.inputs.perturbations import brightness
 from utils.inputs.pictures import read_image, resize_image, rng_of
-from utils.scoring.robustness import PerturbedDataset
 
 
 def test_a_perturbed_split_is_the_plain_one_at_level_zero_and_spoiled_before_resizing_else(oxford_root):

@@ -15,7 +15,7 @@ from utils.classes import PETS
 from utils.errors import UserError
 from utils.inputs.pictures import read_image
 from utils.rows import load_row
-from utils.scoring.row import Row
+from utils.rows.row import Row
 
 CPU = torch.device("cpu")
 FOLDER = REPOSITORY / "checkpoints"

@@ -28,9 +28,9 @@ from utils.errors import UserError
 from utils.figures.plots import plot_curves
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
+from utils.metrics import scores
 from utils.rows import load_model
-from utils.scoring.by_class import evaluate, predictor
-from utils.scoring.metrics import scores
+from utils.rows.by_class import evaluate, predictor
 from utils.training import fit as training
 
 CPU = torch.device("cpu")
@@ -694,7 +694,7 @@ from utils.rows import load_model
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
 from utils.distributed import distributed, rank
-from utils.scoring.by_class import evaluate, predictor
+from utils.rows.by_class import evaluate, predictor
 
 checkpoint, out, *roots = map(Path, sys.argv[1:])
 cpu = torch.device("cpu")

@@ -19,9 +19,9 @@ from utils.files import read_csv
 from utils.inputs.pictures import read_image, resize_image
 from utils.inputs.windows import window_around
 from utils.rows import load_row
-from utils.scoring.by_class import ByClass, predictor
-from utils.scoring.naming import cut_out, fit_layer, random_part
-from utils.scoring.zoom import WEIGHT, look_closer, parts_of
+from utils.rows.by_class import ByClass, predictor
+from utils.rows.closer_look import WEIGHT, look_closer, parts_of
+from utils.training.naming import cut_out, fit_layer, random_part
 
 CPU = torch.device("cpu")
 

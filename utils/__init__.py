@@ -38,7 +38,7 @@ scoring/          from weights to numbers
     by_class, by_text, by_click   its three kinds
     zoom          a closer look at what was found
     naming        the layer that classifies a picture of one thing, for that look
-    averaging     the mean of several trainings (python -m utils.scoring.averaging)
+    averaging     the mean of several trainings (python -m experiments.averaging)
     click_predictor   one picture and many clicks, with a closer look at what is small
     click_baselines   what the same clicks are worth without a model of clicks
     click_curves  IoU against the number of clicks, NoC
@@ -48,9 +48,9 @@ scoring/          from weights to numbers
     robustness    rows on corrupted pictures
     onnx_graphs   what export.py writes
     speed         how fast a row is scored
-    old_metric    why old numbers look so low (python -m utils.scoring.old_metric)
+    old_metric    why old numbers look so low (python -m experiments.old_metric)
 
-figures/          from numbers to pictures (python -m utils.figures draws those of the README)
+figures/          from numbers to pictures (python -m experiments.figures draws those of the README)
     plots         figures drawn from numbers, grids of pictures
     grids         pictures with what every row makes of them
     overlays      one picture with its mask, its clicks; index PNGs

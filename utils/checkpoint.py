@@ -161,3 +161,11 @@ def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = ""
 def classes_of(content: dict) -> Classes:
     """The classes that a checkpoint was trained on; files from before colours were kept have the usual ones."""
     return named(content.get("classes", PETS.names), content.get("colours", ()))
+
+
+def encoder_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of the encoder that a row fine-tuned, by their names in a model. Raises UserError if it has none."""
+    content = load(path)
+    if "encoder_config" not in content["arguments"]:
+        raise UserError(f"{path} holds no pretrained encoder that was fine-tuned (FREEZE_ENCODER = False)")
+    return {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}

@@ -1,22 +1,25 @@
 """Grids of pictures with what every row makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from utils.classes import VOID
 from utils.figures.overlays import draw_points, overlay, save_picture
-from utils.figures.plots import plot_examples
+from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.clicks import next_click, thing_mask, to_tensor
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.inputs.perturbations import PERTURBATIONS
-from utils.inputs.pictures import read_sample, rng_of
-from utils.scoring.by_class import Predict
-from utils.scoring.row import Row
+from utils.inputs.pictures import read_sample
+from utils.rows.row import Row
+
+# (log, a line per validation; averaged model; folder of the run)
+Report = Callable[[list[dict], nn.Module, Path], None]
 
 
 def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, count: int = 4) -> None:
@@ -32,37 +35,37 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
     plot_examples(columns, path)
 
 
-def draw_corrupted(
-    rows: Sequence[Row], image: np.ndarray, click: tuple[int, int], thing: int, names: Sequence[str], path: Path
-) -> None:
-    """A picture as it is and at the last level of every perturbation in `names`, and every row's prediction below.
+def training_report(
+    dataset: SegmentationDataset, device: torch.device, predict: Callable[..., torch.Tensor], clicked: bool = False
+) -> Report:
+    """What fit() calls after a validation: draws curves.png and progress.png.
 
-    click: (x, y) for rows by click, on a thing of this class.
+    predict(model, uint8 pictures (N, 3, S, S)) -> logits; with clicked it takes clicks (N, 1, 3) too, in the middle of
+    the animal.
     """
-    corrupted = {"as it is": image}
-    for name in names:
-        _, levels, perturb = PERTURBATIONS[name]
-        corrupted[f"{name}\n{levels[-1]}"] = perturb(image, levels[-1], rng_of(name))
-    columns = {
-        title: [picture, *(draw_prediction(row, picture, click, thing) for row in rows)]
-        for title, picture in corrupted.items()
-    }
-    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
+
+    def report(log: list[dict], model: nn.Module, folder: Path) -> None:
+        plot_curves(log, folder / "curves.png")
+        draw_progress(partial(predict, model), dataset, device, folder / "progress.png", clicked)
+
+    return report
 
 
 @torch.inference_mode()
 def draw_progress(
-    predict: Predict, dataset: SegmentationDataset, device: torch.device, path: Path, clicked: bool = False
+    predict: Callable[..., torch.Tensor],
+    dataset: SegmentationDataset,
+    device: torch.device,
+    path: Path,
+    clicked: bool = False,
 ) -> None:
-    """Four pictures of a split as a training sees them, squashed; beside each its mask and what is predicted now.
-
-    clicked: predict() takes a click after the pictures, (4, 1, 3), which is in the middle of the animal.
-    """
-    images, masks, *features = dataset[[len(dataset) * part // 4 for part in range(4)]]
+    """Four squashed pictures of a split; beside each its mask and what is predicted now."""
+    images, masks = dataset[[len(dataset) * part // 4 for part in range(4)]]
+    inputs = [images]
     if clicked:
         points = (centre_of_thing(mask)[0] for mask in masks.numpy())
-        features.insert(0, torch.stack([to_tensor([(*point, 1)], masks.shape[-2:]) for point in points]))
-    logits = predict(*(x.to(device) for x in (images, *features)))
+        inputs.append(torch.stack([to_tensor([(*point, 1)], masks.shape[-2:]) for point in points]))
+    logits = predict(*(x.to(device) for x in inputs)).float()
     ids = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear").argmax(1).byte().cpu()
     lines = []
     for image, mask, found in zip(images.movedim(1, -1).numpy(), masks.numpy(), ids.numpy(), strict=True):
@@ -72,10 +75,10 @@ def draw_progress(
 
 def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: int) -> np.ndarray:
     """The picture (H, W, 3) under a row's prediction; by click, that of a click on a thing of this class."""
+    if row.prompt != "click":
+        return overlay(image, row.segment(image).ids, row.classes)
     ids = row.segment(image, clicks=[(*click, 1)]).ids
-    if row.prompt == "click":
-        return draw_points(overlay(image, ids * thing, row.classes), [click], [1])
-    return overlay(image, ids, row.classes)
+    return draw_points(overlay(image, ids * thing, row.classes), [click], [1])
 
 
 def centre_of_thing(mask: np.ndarray) -> tuple[tuple[int, int], int]:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -118,6 +118,14 @@ def data_name(root: str | Path) -> str:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{record}: cannot be read as the record of a data set ({error!r})") from error
     return "Oxford-IIIT Pet" if _layout(root) is _oxford else root.resolve().name
+
+
+def subset(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
+    """A random subset of so many, always the same, in their order; 0: all."""
+    if not 0 < count < len(samples):
+        return samples
+    chosen = np.random.default_rng(0).choice(len(samples), count, replace=False)
+    return [samples[index] for index in sorted(chosen)]
 
 
 def take_split(trainval: list, split: str) -> list:

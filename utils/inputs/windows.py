@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from utils.inputs.clicks import Click
+
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture as given
 MARGIN = 0.15  # on every side of a part, of its own side
 
@@ -38,6 +40,12 @@ def similar_window(part: np.ndarray, enlarge: float, least: float, most: float) 
     top = min(max((top + bottom - tall) // 2, 0), height - tall)
     left = min(max((left + right - wide) // 2, 0), width - wide)
     return left, top, left + wide, top + tall
+
+
+def contains(window: Window, click: Click) -> bool:
+    """Whether a click is in a window."""
+    left, top, right, bottom = window
+    return left <= click[0] < right and top <= click[1] < bottom
 
 
 def box_of(part: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from utils.files import read_csv, write_csv
-from utils.scoring.metrics import miou_interval, scores
-from utils.scoring.row import Row
+from utils.metrics import miou_interval, scores
+from utils.rows.row import Row
 from utils.tables import markdown_table, row_place
 
 _LAST = ("miou_per_image", "params_m", "images_per_second", "scales")  # columns behind those of the classes

@@ -6,7 +6,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +33,35 @@ FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "pro
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How to train: the constants of a script that fit() reads, under their names."""
+
+    constants: dict  # all of the script, saved in the checkpoints
+    epochs: int
+    batch_size: int  # of all processes together
+    micro_batch: int  # the most pictures that one process takes at once, 0: no limit
+    learning_rate: float
+    weight_decay: float
+    warmup: float  # share of the steps
+    ema_decay: float
+    clip_norm: float
+    validate_every: int  # epochs
+    precision: str
+    seed: int
+    resume: bool
+
+    @classmethod
+    def of(cls, constants: dict, **other: int) -> "Settings":
+        """Those of a script; other: instead of its own, e.g. epochs=5. Raises UserError for a value out of range."""
+        constants = constants | {name.upper(): value for name, value in other.items()}
+        require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
+        require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
+        require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
+        require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
+        return cls(constants, *(constants[field.name.upper()] for field in fields(cls)[1:]))
+
+
 def fit(
     model: nn.Module,
     dataset: Dataset,
@@ -42,10 +71,9 @@ def fit(
     folder: str | Path,
     about: dict,
     classes: Classes,
-    constants: dict,
+    settings: Settings,
     device: torch.device,
-    draw: Callable[[list[dict], Path], None],
-    show: Callable[[nn.Module, Path], None] | None = None,
+    report: Callable[[list[dict], nn.Module, Path], None],
     parameter_groups: list[dict] | None = None,
 ) -> Path:
     """Train `model` and return the path of its best weights, folder/best.safetensors.
@@ -54,23 +82,15 @@ def fit(
     validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; of its "score", higher is better.
     about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
         weights of model.encoder do not. classes: so do their names and colours.
-    constants: of the script, saved in the checkpoints; read here are EPOCHS, BATCH_SIZE (of all processes
-        together), MICRO_BATCH (the most pictures that one process takes at once, 0 = no limit), LEARNING_RATE,
-        WEIGHT_DECAY, WARMUP, EMA_DECAY, CLIP_NORM, VALIDATE_EVERY (epochs), PRECISION, SEED, RESUME.
-    draw: called in the main process after every validation, with the log, a line each, and folder/curves.png.
-    show: likewise, with the averaged model and folder/progress.png.
+    report: called in the main process after every validation, with the log, a line each, the averaged model and folder.
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
     A run resumes at its last validation: order, augmentation and every other random number follow from SEED and
     the epoch, so interrupted epochs are run again with the same losses. A non-finite loss or score raises UserError
     and leaves the checkpoints of the epochs before.
     """
-    require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
-    require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
-    require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
-    require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
-    if min(constants["BATCH_SIZE"], len(dataset)) < world_size():
-        few = f"BATCH_SIZE = {constants['BATCH_SIZE']} and {len(dataset)} training pictures"
+    if min(settings.batch_size, len(dataset)) < world_size():
+        few = f"BATCH_SIZE = {settings.batch_size} and {len(dataset)} training pictures"
         raise UserError(f"{few} leave nothing for some of {world_size()} processes: start fewer, or raise BATCH_SIZE")
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
@@ -79,34 +99,32 @@ def fit(
             stack.enter_context(_only_run_in(folder))
             for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
                 file.unlink()
-        run = _start(model, len(dataset), constants, device, parameter_groups)
-        if constants["RESUME"]:
-            _resume(run, folder / "last.pt", about, classes, constants)
+        run = _start(model, len(dataset), settings, device, parameter_groups)
+        if settings.resume:
+            _resume(run, folder / "last.pt", about, classes, settings)
         elif is_main():
             _set_aside(folder)
         if is_main():
-            _announce(model, len(dataset), constants, device)
+            _announce(model, len(dataset), settings, device)
         run.first = run.epoch
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
-        while run.epoch < constants["EPOCHS"]:
+        while run.epoch < settings.epochs:
             started = time.perf_counter()
-            loss = _train_epoch(run, wrapped, dataset, compute_loss, constants, device)
+            loss = _train_epoch(run, wrapped, dataset, compute_loss, settings, device)
             seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
             run.epoch += 1
-            if run.epoch % constants["VALIDATE_EVERY"] and run.epoch < constants["EPOCHS"]:
+            if run.epoch % settings.validate_every and run.epoch < settings.epochs:
                 continue
             copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
             run.ema.eval()
             metrics = validate(run.ema.module)
             if not math.isfinite(metrics["score"]):
-                _diverged("validation score", metrics["score"], run.epoch, constants)
+                _diverged("validation score", metrics["score"], run.epoch, settings)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             if is_main():
-                _save(run, folder, {**about, "constants": constants, "epoch": run.epoch}, metrics["score"])
-                draw(run.log, folder / "curves.png")
-                if show:
-                    show(run.ema.module, folder / "progress.png")
+                _save(run, folder, {**about, "constants": settings.constants, "epoch": run.epoch}, metrics["score"])
+                report(run.log, run.ema.module, folder)
         wait_for_all()  # the main process may still be writing
         best = checkpoint.weights_file(folder)
         if is_main():
@@ -128,34 +146,36 @@ class _Run:
     log: list[dict] = field(default_factory=list)  # a line per validation
 
 
-def _start(model: nn.Module, pictures: int, constants: dict, device: torch.device, groups: list[dict] | None) -> _Run:
+def _start(
+    model: nn.Module, pictures: int, settings: Settings, device: torch.device, groups: list[dict] | None
+) -> _Run:
     model.to(device, memory_format=torch.channels_last)
-    ema = _averaged(model, constants["EMA_DECAY"])
-    optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], constants)
-    steps = constants["EPOCHS"] * max(pictures // constants["BATCH_SIZE"], 1)
-    return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, constants["WARMUP"]))
+    ema = _averaged(model, settings.ema_decay)
+    optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], settings)
+    steps = settings.epochs * max(pictures // settings.batch_size, 1)
+    return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, settings.warmup))
 
 
 def _train_epoch(
-    run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, constants: dict, device: torch.device
+    run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, settings: Settings, device: torch.device
 ) -> float:
     """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
-    seed, epochs = constants["SEED"], constants["EPOCHS"]
+    seed, epochs = settings.seed, settings.epochs
     torch.manual_seed(_mix(seed, run.epoch, rank()))
-    precision = autocast(device, constants["PRECISION"])
-    loader = _batches(dataset, constants["BATCH_SIZE"], _mix(seed, run.epoch), device)
+    precision = autocast(device, settings.precision)
+    loader = _batches(dataset, settings.batch_size, _mix(seed, run.epoch), device)
     title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
-    bar = tqdm(loader, title, unit_scale=constants["BATCH_SIZE"], unit="img", leave=False, disable=hidden)
+    bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=hidden)
     model.train()
     losses, started = torch.zeros((), device=device), time.perf_counter()
     for step, batch in enumerate(bar):
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
-        at_once = constants["MICRO_BATCH"] or len(batch[0])
+        at_once = settings.micro_batch or len(batch[0])
         with one_value_explained():
             losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
-        nn.utils.clip_grad_norm_(model.parameters(), constants["CLIP_NORM"])
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.schedule.step()
@@ -164,7 +184,7 @@ def _train_epoch(
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
             if not math.isfinite(mean):
-                _diverged("loss", mean, run.epoch + 1, constants)
+                _diverged("loss", mean, run.epoch + 1, settings)
         if step == 20 and run.epoch == run.first and is_main():
             minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
             tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
@@ -172,17 +192,17 @@ def _train_epoch(
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
 
 
-def _diverged(what: str, value: float, epoch: int, constants: dict) -> NoReturn:
+def _diverged(what: str, value: float, epoch: int, settings: Settings) -> NoReturn:
     raise UserError(
-        f"the {what} became {value} in epoch {epoch}: lower LEARNING_RATE (now {constants['LEARNING_RATE']}); "
+        f"the {what} became {value} in epoch {epoch}: lower LEARNING_RATE (now {settings.learning_rate}); "
         "the checkpoints of the epochs before are untouched"
     )
 
 
-def _announce(model: nn.Module, pictures: int, constants: dict, device: torch.device) -> None:
+def _announce(model: nn.Module, pictures: int, settings: Settings, device: torch.device) -> None:
     """The first lines of a log: with which constants, how many parameters, on how many pictures."""
-    settings = "  ".join(f"{key}={value!r}" for key, value in constants.items())
-    print(textwrap.fill(settings, 118, break_long_words=False, break_on_hyphens=False))
+    constants = "  ".join(f"{key}={value!r}" for key, value in settings.constants.items())
+    print(textwrap.fill(constants, 118, break_long_words=False, break_on_hyphens=False))
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"{count:,} parameters to train, {pictures:,} pictures, on {device}", flush=True)
 
@@ -257,14 +277,14 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel:
     return ema
 
 
-def _adamw(groups: list[dict], constants: dict) -> torch.optim.AdamW:
+def _adamw(groups: list[dict], settings: Settings) -> torch.optim.AdamW:
     """AdamW; biases and norms (one-dimensional parameters) do not decay."""
     split = []
     for group in groups:
-        rate = group.get("lr", 1.0) * constants["LEARNING_RATE"]
+        rate = group.get("lr", 1.0) * settings.learning_rate
         for decays in (True, False):
             chosen = [p for p in group["params"] if (p.ndim > 1) == decays]
-            decay = constants["WEIGHT_DECAY"] if decays else 0.0
+            decay = settings.weight_decay if decays else 0.0
             split.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(split, fused=True)  # one pass over the weights
 
@@ -333,14 +353,14 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
     print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
 
 
-def _resume(run: _Run, path: Path, about: dict, classes: Classes, constants: dict) -> None:
+def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Settings) -> None:
     """Restore everything from last.pt. Raises UserError if it is of another run."""
     if not path.exists():
         raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
     saved = checkpoint.load(path)
-    require_same(checkpoint.classes_of(saved), classes, path, constants.get("DATA_ROOT", "data"))
+    require_same(checkpoint.classes_of(saved), classes, path, settings.constants.get("DATA_ROOT", "data"))
     then = {"EPOCHS": saved["constants"]["EPOCHS"], **saved["arguments"]}
-    now = {"EPOCHS": constants["EPOCHS"], **about["arguments"], "encoder_config": then.get("encoder_config")}
+    now = {"EPOCHS": settings.epochs, **about["arguments"], "encoder_config": then.get("encoder_config")}
     if odd := [f"{key} = {then[key]}, now it is {now[key]}" for key in now if key in then and then[key] != now[key]]:
         raise UserError(f"{path} belongs to a run of {odd[0]}: change that, or start with RESUME = False")
     try:

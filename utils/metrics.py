@@ -71,6 +71,12 @@ def scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in result.items()}
 
 
+def validation_scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
+    """The mIoU ("score") and the IoU of every class behind the background, from int64 (N, C, C)."""
+    result = scores(confusions, names)
+    return {"score": result["miou"], **{name: result[f"iou_{name}"] for name in names[1:]}}
+
+
 def miou_interval(confusions: torch.Tensor, draws: int = 1000, share: float = 0.95) -> tuple[float, float]:
     """Bootstrap interval of the mIoU over pictures, low and high (Efron, Annals of Statistics 1979).
 
@@ -79,12 +85,6 @@ def miou_interval(confusions: torch.Tensor, draws: int = 1000, share: float = 0.
     """
     low, high = np.nanquantile(_resampled_mious(confusions, draws), [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
-
-
-def clearly_worse(confusions: torch.Tensor, others: torch.Tensor, draws: int = 1000) -> bool:
-    """Whether the mIoU is below another of the same pictures in 97.5 % of the resamples; matrices as above."""
-    difference = _resampled_mious(confusions, draws) - _resampled_mious(others, draws)  # of the same resamples
-    return bool(np.nanquantile(difference, 0.975) < 0)
 
 
 def _resampled_mious(confusions: torch.Tensor, draws: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Train and score the variants of a comparison, all with the same budget; writes results/NAME.csv.
 
-    python compare.py clip --ENCODER=facebook/deit-tiny-patch16-224     # what is the encoder's pretraining worth?
-    python compare.py autoencoder                                       # what is pretraining by reconstruction worth?
-    python compare.py seeds --ENCODER=facebook/deit-tiny-patch16-224    # how much is luck?
+    python -m experiments.compare clip --ENCODER=facebook/deit-tiny-patch16-224
+    python -m experiments.compare autoencoder
+    python -m experiments.compare seeds --ENCODER=facebook/deit-tiny-patch16-224
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
 autoencoder: pretrained, then trained on; likewise with sparse convolutions in stage 1; the same network from scratch
@@ -23,15 +23,16 @@ from statistics import mean, stdev
 from utils.config import DATA, require_between, run_main, run_script
 
 import torch
+from matplotlib import pyplot as plt
 
 from utils.checkpoint import load
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.plots import plot_label_efficiency
+from utils.figures.plots import save_figure
 from utils.files import read_csv, write_csv
 from utils.inputs.dataset import SegmentationDataset
+from utils.metrics import scores
 from utils.rows import find_rows, load_row
-from utils.scoring.metrics import scores
 from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = DATA  # any layout of data/README.md
@@ -100,11 +101,11 @@ def main(arguments: list[str]) -> None:
     if "seed" in run.about:
         same = [column for column in (*run.about, "epochs") if column != "seed"]
         tables[f"{name} spread"] = spread_table(lines, same)
+    print("\n\n".join(tables.values()) + f"\nwrote {path}")
     if comparison.draw:
         comparison.draw(lines, Path(IMAGES) / "labels.png")
     if README:
         write_between_markers(README, tables)
-    print("\n\n".join(tables.values()) + f"\nwrote {path}")
 
 
 def merged(line: dict[str, str], lines: list[dict[str, str]], key: list[str]) -> list[dict[str, str]]:
@@ -140,7 +141,7 @@ def clip_runs(root: Path, size: int, epochs: int) -> list[Run]:
         "fine-tuned": [f"--ENCODER={ENCODER}", "--FREEZE_ENCODER=False"],
         "random": [f"--ENCODER={random}"],
     }
-    same = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--AUGMENT_FEATURES=False", "--ZOOM=False"]
+    same = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--ZOOM=False"]
     return [
         Run("CLIP", name, {"variant": name, "encoder": ENCODER}, epochs, [*own, *same])
         for name, own in variants.items()
@@ -155,7 +156,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
     )
     rate, plain = f"--ENCODER_RATE={ENCODER_RATE}", "--SPARSE=False"
     one_stage = ["--FINETUNE=scratch", "--PRETRAIN_EPOCHS=0", f"--EPOCHS={epochs}"]
-    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SKIPS=False", plain]
+    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", plain]
     few = [percent for percent in LABELS if percent < 100]
     runs = []
 
@@ -236,11 +237,38 @@ def train(run: Run, root: Path) -> None:
 
 def score(row_name: str, folder: Path) -> tuple[dict[str, str], int]:
     """Scores on the test split, ready for the CSV, and the number of pictures."""
-    row = load_row(row_name, folder, pick_device(DEVICE), scales=(1.0,), zoom=False)
+    row = load_row(row_name, folder, pick_device(DEVICE), zoom=False)
+    row.scales = (1.0,)
     dataset = SegmentationDataset(DATA_ROOT, "test", row.image_size)
     result = scores(row.score(dataset), row.counted)
     columns = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in row.counted))
     return {column: f"{result[column]:.4f}" for column in columns}, len(dataset)
+
+
+def plot_label_efficiency(lines: list[dict], path: Path) -> None:
+    """mIoU against the share of masks used, a dot per run, a panel per budget: lines of results/autoencoder.csv."""
+    looks = {"full": ("o", "#E69F00", 0.94), "sparse": ("D", "#D55E00", 1.0), "scratch": ("s", "#0072B2", 1.06)}
+    looks |= {"frozen": ("^", "#999999", 1.0), "frozen_plain": ("v", "#555555", 1.0)}
+    panels = defaultdict(list)
+    for line in lines:
+        panels[f"{line['size']} px, width {line['width']}, {line['epochs']} epochs"].append(line)
+    size = (2.4 + 4 * len(panels), 3.4)
+    figure, row = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+    shares = sorted({float(line["labels_percent"]) for line in lines})
+    for axes, (title, panel) in zip(row[0], panels.items(), strict=True):
+        for variant, (marker, colour, shift) in looks.items():
+            runs = [line for line in panel if line["variant"] == variant]
+            percents = [float(line["labels_percent"]) * shift for line in runs]  # side by side
+            values = [float(line["miou"]) for line in runs]
+            axes.scatter(percents, values, 20, marker=marker, color=colour, label=variant.replace("_", ", "))
+            means = {x: [v for p, v in zip(percents, values, strict=True) if p == x] for x in sorted(set(percents))}
+            axes.plot(list(means), [sum(group) / len(group) for group in means.values()], color=colour, linewidth=1)
+        axes.set(xscale="log", xlabel="masks used, % of the training split", title=title)
+        axes.set_xticks(shares, [f"{share:g}" for share in shares])
+        axes.minorticks_off()
+    row[0, 0].set_ylabel("test mIoU")
+    figure.legend(*row[0, 0].get_legend_handles_labels(), loc="outside right center")
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

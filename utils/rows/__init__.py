@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from models.clipseg import HUB_ID
-from utils.checkpoint import classes_of, digest, load, load_state, weights_file
-from utils.classes import PETS, Classes
+from utils.checkpoint import classes_of, digest, encoder_weights, load, load_state, weights_file
+from utils.classes import PETS, Classes, require_same
 from utils.errors import UserError
-from utils.scoring.by_class import ByClass
-from utils.scoring.by_click import ByClick
-from utils.scoring.by_text import ByText
-from utils.scoring.row import Row
+from utils.rows.by_class import ByClass
+from utils.rows.by_click import ByClick
+from utils.rows.by_text import ByText
+from utils.rows.row import Row
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,8 @@ class Declared:
         return getattr(importlib.import_module(f"models.{self.file}"), self.model_class)
 
 
-ZOOM_OPTIONS = {"own": None, "on": True, "off": False}  # the scripts' constant -> load_row()'s option
 TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
-TUNE = 'train_clip.py --ROW="CLIP fine-tuned" --AUGMENT_FEATURES=False --FREEZE_ENCODER=False --START=checkpoints/clip'
+TUNE = 'train_clip.py --ROW="CLIP fine-tuned" --FREEZE_ENCODER=False --START=checkpoints/clip'
 
 ROWS = (
     Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),
@@ -60,7 +59,7 @@ ROWS = (
     Declared("CLIP", "clip", "CLIPCNN", ByClass, "train_clip.py", "#009E73"),
     Declared("CLIP fine-tuned", "clip", "CLIPCNN", ByClass, TUNE, "#D55E00", own_folder="clip_finetuned"),
     Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "evaluate.py --ROWS=CLIPSeg", "#999999", hub_id=HUB_ID),
-    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "train_clip.py --PROMPT=point", "#CC79A7", zoom=True),
+    Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "train_pointclip.py", "#CC79A7", zoom=True),
 )
 
 
@@ -118,9 +117,9 @@ def load_row(
 ) -> Row:
     """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
 
-    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `scales` and
-    `zoom` instead of the row's own; `precision`, as the constant PRECISION, instead of fp32; of a row by text `hub_id`,
-    its weights by id or folder, instead of its own, and the `threshold` of its scores.
+    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `zoom`, False for
+    no closer look; `precision`, like the constant PRECISION, instead of fp32; of a row by text `hub_id`, its weights by
+    id or folder, and the `threshold` of its scores.
     """
     rows = find_rows(checkpoints)
     if name not in rows:
@@ -134,8 +133,7 @@ def _load(
     device: torch.device,
     classes: Classes | None,
     *,
-    scales: Collection[float] = (),
-    zoom: bool | None = None,
+    zoom: bool = True,
     precision: str = "fp32",
     hub_id: str = "",
     threshold: float = 0.3,
@@ -154,8 +152,8 @@ def _load(
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
-    zoom = row.zoom or content.get("zoom", False) if zoom is None else zoom
-    made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom, precision)
+    zoom = zoom and (row.zoom or content.get("zoom", False))
+    made = row.kind(row.name, model, device, *about, str(path), row.scales, zoom, precision)
     if row.kind is ByClick and zoom and "encoder_from" in content:
         rows = (x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
         source = next((x for x in rows if x.kind is ByClass), None)
@@ -167,18 +165,26 @@ def _load(
 
 
 def load_rows(
-    names: Collection[str], checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options
+    names: Collection[str],
+    checkpoints: str | Path,
+    device: torch.device,
+    classes: Classes | None = None,
+    root: str | Path = "the data",
+    **options,
 ) -> tuple[list[Row], dict[str, str]]:
     """The rows whose weights are here, in the order of the table, and why the others are not.
 
-    options: as of load_row().
+    classes: of the data in root, None: any. options: those of load_row().
     """
     rows, missing = [], {}
-    for name, row in find_rows(checkpoints).items():
+    for name, declared in find_rows(checkpoints).items():
         if name not in names:
             continue
         try:
-            rows.append(_load(row, checkpoints, device, classes, **options))
+            row = _load(declared, checkpoints, device, classes, **options)
+            if classes:
+                require_same(row.classes, classes, row.checkpoint, root)
+            rows.append(row)
         except UserError as error:
             missing[name] = str(error)
     return rows, missing
@@ -192,6 +198,7 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
     path, content = Path(path), load(path)
     if content.get("model") != name:
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
+    content["arguments"].pop("skips", None)  # True in files from before the U-Net always had skip connections
     try:
         model = next(row.model for row in ROWS if row.file == name)(**content["arguments"])
     except OSError as error:  # its pretrained encoder is not here
@@ -207,11 +214,3 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
         weights = weights | encoder
     load_state(model, weights, path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
     return model.to(device, memory_format=torch.channels_last).eval(), content
-
-
-def encoder_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Those of the encoder that a row fine-tuned, with their names in a model. Raises UserError if it has none."""
-    content = load(path)
-    if "encoder_config" not in content["arguments"]:
-        raise UserError(f"{path} holds no pretrained encoder that was fine-tuned (FREEZE_ENCODER = False)")
-    return {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}

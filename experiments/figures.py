@@ -1,8 +1,8 @@
 """The figures that belong to no single script: the data, the models' diagrams, training curves, IoU per breed.
 
-    python -m utils.figures                  # all that can be drawn from what is here, into images/
-    python -m utils.figures --ROW=CLIP       # the best, median and worst test pictures of another row
-    python -m utils.figures --ONLY=data_sets,cat   # some of them
+    python -m experiments.figures                  # all that can be drawn from what is here, into images/
+    python -m experiments.figures --ROW=CLIP       # the best, median and worst test pictures of another row
+    python -m experiments.figures --ONLY=data_sets,cat   # some of them
 
 What is missing (the data, the logs of a training, results/per_image.csv) is reported, and its figure left as it is.
 The pictures of a row's best and worst go to predictions/, for they show photos.
@@ -17,21 +17,20 @@ from utils.config import DATA, require_choice, run_script
 import numpy as np
 from matplotlib import pyplot as plt
 
+from experiments.diagrams import DIAGRAMS
+from experiments.robustness import draw_corrupted
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.diagrams import DIAGRAMS
-from utils.figures.grids import centre_of_thing, draw_corrupted, draw_prediction
+from utils.figures.grids import centre_of_thing, draw_prediction
 from utils.figures.looks import class_colours, looks
-from utils.figures.plots import plot_data_sets, plot_examples, save_figure
+from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import data_name, list_samples
-from utils.inputs.perturbations import PERTURBATIONS
 from utils.inputs.pictures import read_image, read_sample
 from utils.rows import find_rows, load_row, load_rows
-from utils.scoring.error_analysis import miou_by_share
-from utils.scoring.row import Row
+from utils.rows.row import Row
 
 ONLY = ()  # names of figures; empty: all
 DATA_ROOT = DATA  # any layout of data/README.md
@@ -42,7 +41,7 @@ ROW = "UNET"  # whose best, median and worst test pictures are drawn
 EXAMPLES = "predictions"  # folder for them
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
-CAT, NOSE = Path(__file__).parents[2] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
+CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
 
 
 def main() -> None:
@@ -50,8 +49,6 @@ def main() -> None:
     figures: dict[str, Callable[[Path], None]] = {f"{IMAGES}/{name}.png": draw for name, draw in DIAGRAMS.items()}
     figures[f"{IMAGES}/data.png"] = draw_data
     figures[f"{IMAGES}/curves.png"] = draw_curves
-    figures[f"{IMAGES}/breeds.png"] = draw_breeds
-    figures[f"{IMAGES}/data_sets.png"] = draw_data_sets
     figures[f"{IMAGES}/cat.png"] = draw_cat
     figures[f"{IMAGES}/cat_corrupted.png"] = draw_corrupted_cat
     figures[f"{EXAMPLES}/extremes_{ROW.lower()}.png"] = draw_extremes
@@ -147,35 +144,6 @@ def per_image() -> list[dict[str, str]]:
     return lines
 
 
-def draw_breeds(path: Path) -> None:
-    """Mean of the test pictures' mIoU, a line of dots per breed, the hardest for the first row on the left."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for line in per_image():
-        if line["breed"]:
-            values.setdefault(line["model"], {}).setdefault(line["breed"], []).append(float(line["miou"]))
-    if not values:
-        raise UserError(f"{DATA_ROOT} has no breeds: they belong to the Oxford layout")
-    means = {model: {breed: float(np.nanmean(x)) for breed, x in of.items()} for model, of in values.items()}
-    first = next(iter(means.values()))
-    breeds = sorted(first, key=first.get)
-    figure, axes = plt.subplots(figsize=(11, 4))
-    for model, look in looks(means).items():
-        heights = [means[model].get(breed, np.nan) for breed in breeds]
-        axes.plot(range(len(breeds)), heights, look.marker, color=look.colour, label=model, markersize=5)
-    axes.set_xticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds], rotation=90, fontsize=8)
-    axes.set(ylabel="mIoU, mean over pictures", xlim=(-0.6, len(breeds) - 0.4))
-    figure.legend(loc="outside right upper")
-    save_figure(figure, path)
-
-
-def draw_data_sets(path: Path) -> None:
-    """mIoU of every row on every data set of results.csv, and the pictures' mIoU against the share of things."""
-    lines = [line for line in read_csv(Path(RESULTS) / "results.csv") if (line["split"], line["flip"]) == ("test", "0")]
-    if not lines:
-        raise UserError(f"{RESULTS}/results.csv has no line of a test split; `python evaluate.py` makes them")
-    plot_data_sets(lines, miou_by_share(read_csv(Path(RESULTS) / "per_image.csv")), path)
-
-
 def draw_cat(path: Path) -> None:
     """A free photo of a cat, and what every row makes of it."""
     image, rows = read_image(CAT), rows_that_know_cats(path)
@@ -191,7 +159,7 @@ def draw_cat(path: Path) -> None:
 
 def draw_corrupted_cat(path: Path) -> None:
     """The same photo corrupted in eight ways."""
-    draw_corrupted(rows_that_know_cats(path), read_image(CAT), NOSE, 1, tuple(PERTURBATIONS), path)
+    draw_corrupted(rows_that_know_cats(path), read_image(CAT), NOSE, 1, path)
 
 
 def rows_that_know_cats(path: Path) -> list[Row]:

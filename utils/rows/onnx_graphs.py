@@ -15,8 +15,8 @@ from torch import nn
 
 from utils.errors import UserError
 from utils.inputs.augment import normalise
-from utils.scoring.by_class import predictor
-from utils.scoring.row import Row
+from utils.rows.by_class import predictor
+from utils.rows.row import Row
 
 
 @dataclass

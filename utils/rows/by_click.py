@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -15,10 +14,11 @@ from utils.distributed import is_main, rank, sum_over_processes, world_size
 from utils.inputs.clicks import Click, next_click, random_click, thing_mask
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_image, read_mask, rng_of
-from utils.scoring.by_class import ByClass
-from utils.scoring.click_predictor import PointPredictor
-from utils.scoring.metrics import confusion_matrix, scores
-from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
+from utils.metrics import confusion_matrix, scores
+from utils.rows.by_class import ByClass
+from utils.rows.class_prior import ClassPrior
+from utils.rows.click_predictor import PointPredictor
+from utils.rows.row import OnPrediction, Row, Segment, Segmentation
 
 CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 
@@ -56,7 +56,11 @@ class ByClick(Row):
         confusions = torch.zeros(len(dataset), 2, 2, dtype=torch.int64)
         for index in my_pictures(len(dataset), self.name):
             mask, rng = read_mask(dataset.samples[index]), rng_of(dataset.samples[index].name)
-            segment = self._open_sample(dataset, index, mask.shape, flip)
+            if self.zoom:
+                segment = self.open(read_image(dataset.samples[index].image), flip)
+            else:
+                squashed = dataset[[index]][0][0].movedim(0, -1).cpu().numpy()
+                segment = self.open(squashed, flip, mask.shape)
             for part in ("animal", "background"):
                 found = random_click(mask, part == "animal", rng)
                 if not found:
@@ -71,34 +75,19 @@ class ByClick(Row):
                     on_prediction(index, predicted, part)
         return sum_over_processes(confusions)
 
-    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
-        predictor = self._predictor(flip, self.zoom)
-        predictor.set_image(image)
-        return answers_of(predictor)
+    def open(self, image: np.ndarray, flip: bool = False, size: tuple[int, int] = ()) -> Segment:
+        """size: (H, W) of the masks and of the coordinates, if the picture is squashed; not with zoom."""
+        adjust = ClassPrior(self.class_row, image, flip).adjust if self.class_row and self.zoom else None
+        about = (self.model, self.image_size, self.mean, self.std, self.device)
+        predictor = PointPredictor(*about, self.precision, flip, self.zoom, adjust)
+        predictor.set_image(image, size)
 
-    def _open_sample(self, dataset: SegmentationDataset, index: int, size: tuple[int, int], flip: bool) -> Segment:
-        """A picture of a split, whose mask is of size (H, W), as score() looks at it."""
-        if self.zoom:
-            return self.open(read_image(dataset.samples[index].image), flip)
-        predictor = self._predictor(flip, zoom=False)
-        image, _, *tokens = dataset[[index]]
-        predictor.set_tensors(image, size, *tokens)
-        return answers_of(predictor)
+        def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
+            self.refuse_other_prompts((), text)
+            mask, expected_iou = predictor.predict([click[:2] for click in clicks], [click[2] for click in clicks])
+            return Segmentation(mask.astype(np.uint8), CLICKED, expected_iou)
 
-    def _predictor(self, flip: bool, zoom: bool) -> PointPredictor:
-        class_map = partial(self.class_row.class_map, flip=flip) if self.class_row else None
-        about = (self.image_size, self.mean, self.std, self.device)
-        return PointPredictor(self.model, *about, flip, zoom, class_map, self.precision)
-
-
-def answers_of(predictor: PointPredictor) -> Segment:
-    """The function that open() returns, for the picture that the predictor has encoded."""
-
-    def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
-        mask, expected_iou = predictor.predict([click[:2] for click in clicks], [click[2] for click in clicks])
-        return Segmentation(mask.astype(np.uint8), CLICKED, expected_iou)
-
-    return segment
+        return segment
 
 
 def validate_clicks(row: ByClick, dataset: SegmentationDataset) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A row of the table: one face for models by class, by text and by click."""
+"""A row of the table: the common interface for models by class, by text and by click."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from utils.classes import Classes
+from utils.errors import UserError
 from utils.inputs.clicks import Click
 from utils.inputs.dataset import SegmentationDataset
 
@@ -53,8 +54,8 @@ class Row:
     encoder: str = ""  # its title; "" for a model without a pretrained encoder
     checkpoint: str = ""
     scales: tuple[float, ...] = (1.0,)  # by class: it sees a picture at these multiples of image_size
-    zoom: bool = False  # it looks a second time, closer, at what it found (zoom.py by class, click_predictor.py)
-    precision: str = "fp32"  # as the constant PRECISION; fp32 gives the same numbers on every machine
+    zoom: bool = False  # it looks closer at what it found (closer_look.py by class, click_predictor.py)
+    precision: str = "fp32"  # like the constant PRECISION; fp32 gives the same numbers on every machine
 
     prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
 
@@ -113,8 +114,14 @@ class Row:
     def segment(
         self, image: np.ndarray, clicks: Sequence[Click] = (), text: str = "", flip: bool = False
     ) -> Segmentation:
-        """One picture uint8 (H, W, 3). clicks and text: for a row with that prompt; the others disregard them."""
+        """One picture uint8 (H, W, 3). Raises UserError for a prompt that the row does not take."""
         return self.open(image, flip)(clicks, text)
+
+    def refuse_other_prompts(self, clicks: Sequence[Click], text: str) -> None:
+        """Raise UserError for clicks or a text that the row does not take."""
+        for given, prompt in ((clicks, "click"), (text, "text")):
+            if given and self.prompt != prompt:
+                raise UserError(f"{self.name} takes no {prompt}")
 
     def segment_all(
         self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False

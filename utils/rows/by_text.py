@@ -18,9 +18,9 @@ from utils.files import write_csv, write_text
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
 from utils.inputs.dataset import SegmentationDataset
-from utils.scoring.by_class import predict_split, squash, to_size
-from utils.scoring.metrics import confusion_matrix, scores
-from utils.scoring.row import OnPrediction, Row, Segment, Segmentation
+from utils.metrics import confusion_matrix, scores
+from utils.rows.by_class import predict_split, squash, to_size
+from utils.rows.row import OnPrediction, Row, Segment, Segmentation
 
 # Every class behind background in every template; a class's embeddings are averaged.
 TEMPLATES = ("a photo of a {}.", "a photograph of a {}.", "an image of a {}.", "{}.")
@@ -89,6 +89,7 @@ class ByText(Row):
         small = squash(image, self.image_size, self.device)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
+            self.refuse_other_prompts(clicks, "")
             text = text.strip()
             logits = self._logits(small, [[text]] if text else self.prompts, flip)[0]
             if not text:

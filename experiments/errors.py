@@ -1,0 +1,167 @@
+"""Where the errors are: tables and figures from results/per_image.csv, which evaluate.py writes.
+
+    python -m experiments.errors --README=results/README.md      # seconds
+
+Draws images/breeds.png (Oxford-IIIT Pet) and images/data_sets.png (all data sets of results.csv).
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from utils.config import run_script
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from utils.errors import UserError
+from utils.figures.looks import looks
+from utils.figures.plots import save_figure
+from utils.files import read_csv
+from utils.metrics import iou_per_class, mean_over_present
+from utils.scoring.per_image import confusions_of
+from utils.tables import markdown_table, write_between_markers
+
+RESULTS = "results"  # folder of per_image.csv and results.csv
+IMAGES = "images"
+README = ()  # files whose tables between markers are written anew
+
+
+def main() -> None:
+    lines = [line for line in read_csv(Path(RESULTS) / "per_image.csv") if line["split"] == "test"]
+    if not lines:
+        raise UserError(f"{RESULTS}/per_image.csv has no line of a test split: run evaluate.py first")
+    data_sets = dict.fromkeys(line["data"] for line in lines)
+    tables = {f"errors {data}": error_table([line for line in lines if line["data"] == data]) for data in data_sets}
+    if any(line["breed"] for line in lines):
+        draw_breeds(lines, Path(IMAGES) / "breeds.png")
+    results = [line for line in read_csv(Path(RESULTS) / "results.csv") if line["split"] == "test"]
+    plot_data_sets([x for x in results if x["flip"] == "0"], miou_by_share(lines), Path(IMAGES) / "data_sets.png")
+    if README:
+        write_between_markers(README, tables)
+    print("\n\n".join(tables.values()) + f"\nwrote {IMAGES}/data_sets.png")
+
+
+# Of Oxford-IIIT Pet's test split: seven masks without an animal, three with animal and background exchanged.
+WRONG_MASKS: tuple[str, ...] = (
+    *("Egyptian_Mau_20", "japanese_chin_199", "keeshond_7", "Persian_259", "saint_bernard_60", "saint_bernard_78"),
+    *("wheaten_terrier_195", "Maine_Coon_268", "Persian_268", "Persian_273"),
+)
+
+
+def error_table(lines: Sequence[dict[str, str]]) -> str:
+    """A table: per row the pictures' mean shares, and how many pictures are below .75.
+
+    lines: of results/per_image.csv, of one split. Where it has pictures of WRONG_MASKS, a last column is the mIoU
+    without them.
+    """
+    titles = {
+        "model": "model",
+        "miou": "mIoU per image",
+        "confused": "another class",
+        "missed": "missed",
+        "false_positive": "false positive",
+        "bad": "pictures below .75",
+        "swapped": "of these, class swapped",
+    }
+    right = [line for line in lines if line["image"] not in WRONG_MASKS]
+    totals = confusions_of(right, ()) if len(right) < len(lines) else {}
+    if totals:
+        titles["right"] = "mIoU without wrong masks"
+    table = []
+    for model in dict.fromkeys(line["model"] for line in lines):
+        mine = [line for line in lines if line["model"] == model]
+        row = {"model": model}
+        for key in ("miou", "confused", "missed", "false_positive"):
+            values = np.array([float(line[key] or "nan") for line in mine])
+            if not np.isnan(values).all():
+                row[key] = f"{np.nanmean(values):.4f}" if key == "miou" else f"{np.nanmean(values):.2%}"
+        bad = [line for line in mine if float(line["miou"]) < 0.75]
+        row["bad"] = str(len(bad))
+        if any(line["confused"] for line in mine):
+            row["swapped"] = str(sum(float(line["confused"] or 0) > 0.5 for line in bad))
+        if model in totals:
+            row["right"] = f"{mean_over_present(iou_per_class(totals[model][1])):.4f}"
+        table.append(row)
+    return markdown_table(titles, table)
+
+
+SHARES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)  # of a picture that its things cover: the bounds of five bins
+
+
+def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list[float]]:
+    """(data, row) -> mean mIoU of the test pictures in each of five bins, by the share that their things cover.
+
+    lines: of results/per_image.csv. The bins are those of SHARES; NaN where a bin is empty.
+    """
+    lines = [line for line in lines if line["confusion"]]
+    counts = [np.array(line["confusion"].split(), float) for line in lines]
+    most = max(map(len, counts), default=0)  # a row by click counts the clicked thing against the rest, twice
+    shares = {}
+    for line, matrix in zip(lines, counts, strict=True):
+        if len(matrix) == most:
+            truth = matrix.reshape(math.isqrt(most), -1).sum(1)
+            shares[line["data"], line["image"]] = truth[1:].sum() / truth.sum()
+    bins: dict[tuple[str, str], list[list[float]]] = {}
+    for line in lines:
+        share = shares.get((line["data"], line["image"]), 0)
+        if share:
+            of_row = bins.setdefault((line["data"], line["model"]), [[] for _ in range(len(SHARES) + 1)])
+            of_row[int(np.digitize(share, SHARES))].append(float(line["miou"]))
+    return {key: [float(np.mean(group)) if group else math.nan for group in of_row] for key, of_row in bins.items()}
+
+
+def draw_breeds(lines: Sequence[dict[str, str]], path: Path) -> None:
+    """Mean of the test pictures' mIoU, a line of dots per breed, the hardest for the first row on the left."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for line in lines:
+        if line["breed"]:
+            values.setdefault(line["model"], {}).setdefault(line["breed"], []).append(float(line["miou"]))
+    means = {model: {breed: float(np.nanmean(x)) for breed, x in of.items()} for model, of in values.items()}
+    first = next(iter(means.values()))
+    breeds = sorted(first, key=first.get)
+    figure, axes = plt.subplots(figsize=(11, 4))
+    for model, look in looks(means).items():
+        heights = [means[model].get(breed, np.nan) for breed in breeds]
+        axes.plot(range(len(breeds)), heights, look.marker, color=look.colour, label=model, markersize=5)
+    axes.set_xticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds], rotation=90, fontsize=8)
+    axes.set(ylabel="mIoU, mean over pictures", xlim=(-0.6, len(breeds) - 0.4))
+    figure.legend(loc="outside right upper")
+    save_figure(figure, path)
+
+
+def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, str], list[float]], path: Path) -> None:
+    """Left: mIoU of every row, a group of bars per data set. Then for each the pictures' mIoU, by share of the things.
+
+    lines: of results/results.csv, one per row and data set; by_share: miou_by_share().
+    """
+    sets = list(dict.fromkeys(line["data"] for line in lines))
+    styles = looks(line["model"] for line in lines)
+    figure, panels = plt.subplots(1, 1 + len(sets), figsize=(4.4 + 3.6 * len(sets), 3.6))
+    width = 0.9 / len(styles)
+    for place, (model, look) in enumerate(styles.items()):
+        values = {line["data"]: float(line["miou"]) for line in lines if line["model"] == model}
+        places = [sets.index(data) + (place - (len(styles) - 1) / 2) * width for data in values]
+        bars = panels[0].bar(places, list(values.values()), width * 0.92, color=look.colour, label=model, zorder=2)
+        labels = [f"{value:.2f}".removeprefix("0") for value in values.values()]
+        panels[0].bar_label(bars, labels, fontsize=7, padding=1)
+    panels[0].set(ylabel="mIoU", ylim=(0, 1.05))
+    panels[0].set_xticks(range(len(sets)), sets)
+    panels[0].grid(axis="x", visible=False)
+    bounds = [f"{share:.0%}".removesuffix("%") for share in SHARES]
+    bins = [f"< {bounds[0]} %", *map("–".join, pairwise(bounds)), f"> {bounds[-1]} %"]
+    panels[1].set_ylabel("mIoU, mean over pictures")
+    for axes, data in zip(panels[1:], sets, strict=True):
+        for model, look in styles.items():
+            if (data, model) in by_share:
+                style = look.dashes + look.marker
+                axes.plot(range(len(bins)), by_share[data, model], style, color=look.colour)
+        axes.set(title=data, xlabel="share of the picture that is an animal", ylim=(0.2, 1))
+        axes.set_xticks(range(len(bins)), bins)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(styles))
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,163 @@
+"""Segmenting a picture by clicks with a trained PointCLIP; the calls are those of Segment Anything's predictor."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from utils.device import autocast
+from utils.errors import UserError
+from utils.inputs.augment import normalise
+from utils.inputs.clicks import Click, next_click, to_tensor
+from utils.inputs.windows import Window, contains, similar_window
+from utils.rows.by_class import squash
+
+# Sides are fractions of the picture's side.
+_MARGIN = 1.4  # a window's side, as a multiple of the side of what it is around
+_THING = 0.2  # minimum side of the window around the thing
+_CHANGE = 0.5  # minimum side of the window around what a further click changes
+_WORTH = 0.7  # skip windows larger than this fraction of the region already encoded
+
+# answer to the first click (H, W), the click -> a better answer (H, W)
+Adjust = Callable[[torch.Tensor, Click], torch.Tensor]
+
+
+class PointPredictor:
+    """A trained PointCLIP on one picture at a time: set_image() once, then predict() for any number of clicks.
+
+    The first click is answered on the whole picture and, if what it finds is small, once more in a window around that
+    (zoom-in of Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: in the connected
+    region of changes that the click is in, then in a window around that region (progressive merge and local refinement
+    of Chen et al., FocalClick, CVPR 2022).
+
+    mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: False leaves out the
+    windows; adjust: applied to the answer to the first click.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        precision: str = "fp32",
+        flip: bool = False,
+        zoom: bool = False,
+        adjust: Adjust | None = None,
+    ):
+        self.model, self.image_size, self.device, self.flip, self.zoom = model, image_size, device, flip, zoom
+        self.mean, self.std, self.precision, self.adjust = mean, std, precision, adjust
+        self.size = None
+
+    def set_image(self, image: np.ndarray, size: tuple[int, int] = ()) -> None:
+        """Encode a picture, uint8 (H, W, 3); size: of the masks and of the coordinates, if it is not the picture's."""
+        self.image, self.size = image, tuple(size or image.shape[:2])
+        if self.zoom and self.size != image.shape[:2]:
+            raise ValueError("zoom needs the picture at its own size")
+        self._whole = (0, 0, self.size[1], self.size[0])
+        self._features = {}  # window -> feature maps
+        self._answers = {}  # clicks -> probabilities (H, W) and the window around the thing: undoing a click is free
+        self._encode(self._whole)
+
+    @torch.inference_mode()
+    def predict(self, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> tuple[np.ndarray, float]:
+        """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
+
+        points: (x, y) in pixels of the picture, in the order of the clicks; labels: 1 on the thing, 0 on the rest.
+        Raises UserError for a point outside of the picture, and without a point on the thing.
+        """
+        if self.size is None:
+            raise UserError("set_image() comes first: there is no picture to click on")
+        height, width = self.size
+        clicks = tuple((int(x), int(y), int(label)) for (x, y), label in zip(points, labels, strict=True))
+        for x, y, label in clicks:
+            if not (0 <= x < width and 0 <= y < height):
+                raise UserError(f"the click at {x},{y} is outside of the picture of {width} x {height} pixels")
+            if label not in (0, 1):
+                raise UserError(f"the click at {x},{y} has label {label}: 1 is on the thing, 0 on the rest")
+        if not any(label for *_, label in clicks):
+            raise UserError("at least one click must be on the thing (label 1)")
+        probability, _ = self._answer(clicks)
+        mask = probability > 0.5
+        inside = probability[mask].sum(dtype=torch.float32)
+        score = inside / (mask.sum() + probability[~mask].sum(dtype=torch.float32)).clamp(min=1e-6)
+        return mask.cpu().numpy(), float(score)
+
+    def _answer(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
+        """Probabilities (H, W) after the last of the clicks, and the window around the thing under the first one."""
+        if clicks not in self._answers:
+            answer, window = self._first(clicks[0]) if len(clicks) == 1 else self._correct(clicks)
+            self._answers[clicks] = answer.half(), window  # a photo of 12 megapixels has 24 MB
+        answer, window = self._answers[clicks]
+        return answer.float(), window
+
+    def _first(self, click: Click) -> tuple[torch.Tensor, Window]:
+        answer, window = self._look(torch.zeros(self.size, device=self.device), (click,), self._whole), self._whole
+        if self.zoom and click[2]:
+            closer = similar_window((answer > 0.5).cpu().numpy(), _MARGIN, _THING, _WORTH)
+            if closer and contains(closer, click):
+                answer, window = self._look(torch.zeros_like(answer), (click,), closer), closer
+        return (self.adjust(answer, click) if self.adjust else answer), window
+
+    def _correct(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
+        """The answer before the last click, corrected by it."""
+        before, window = self._answer(clicks[:-1])
+        around = window if all(contains(window, click) for click in clicks) else self._whole
+        answer = self._look(before, clicks, around)
+        regions, _ = ndimage.label(((answer > 0.5) != (before > 0.5)).cpu().numpy())
+        x, y, _ = clicks[-1]
+        changed = regions == regions[y, x]
+        if regions[y, x]:
+            answer = torch.where(torch.from_numpy(changed).to(self.device), answer, before)
+        else:  # the model changes nothing under the click
+            answer, changed = before, np.zeros_like(changed)
+            changed[y, x] = True
+        if self.zoom:
+            closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * (around[2] - around[0]) / self.size[1])
+            answer = self._look(answer, clicks, closer) if closer else answer
+        return answer, window
+
+    def _look(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
+        """The answer (H, W) with what the model says in a window, given that answer and the clicks."""
+        left, top, right, bottom = window
+        part = answer[top:bottom, left:right]
+        inside = [(x - left, y - top, label) for x, y, label in clicks if contains(window, (x, y, label))]
+        previous = None
+        if len(clicks) > 1:
+            if not any(label for *_, label in inside):  # the model needs to know what the thing is
+                on_thing = next_click((part > 0.5).cpu().numpy().astype(np.uint8), np.zeros(part.shape, bool))
+                if not on_thing:
+                    return answer
+                inside.insert(0, (*on_thing[:2], 1))
+            size = self._encode(window)[0].shape[-2:]
+            previous = F.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)
+        logits = self._decode(window, inside, previous)
+        logits = F.interpolate(logits, size=part.shape, mode="bilinear", align_corners=False)[0, 0]
+        answer = answer.clone()
+        answer[top:bottom, left:right] = logits.sigmoid()
+        return answer
+
+    def _decode(self, window: Window, clicks: Sequence[Click], previous: torch.Tensor | None) -> torch.Tensor:
+        """Logits (1, 1, h, w) of a window; clicks in its own pixels; previous as in models.pointclip."""
+        left, top, right, bottom = window
+        given = to_tensor(clicks, (bottom - top, right - left))[None].to(self.device)
+        if self.flip:
+            given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
+            previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
+        with autocast(self.device, self.precision):
+            logits = self.model.decode(self._encode(window), given, previous).float()
+        return (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
+
+    @torch.inference_mode()
+    def _encode(self, window: Window) -> list[torch.Tensor]:
+        """Feature maps of a window, and of its mirror image with flip; computed once."""
+        if window not in self._features:
+            left, top, right, bottom = window
+            crop = self.image if window == self._whole else self.image[top:bottom, left:right]
+            image = normalise(squash(crop, self.image_size, self.device), self.mean, self.std)
+            with autocast(self.device, self.precision):
+                self._features[window] = self.model.encode(torch.cat([image, image.flip(-1)]) if self.flip else image)
+        return self._features[window]
