@@ -194,12 +194,12 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
 
 @pytest.mark.parametrize(("function", "call"), [("segmentation_loss", 3), ("segmentation_loss", 6), ("validate", 2)])
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, function, call):
-    whole = train("whole")
+    whole = train("whole", "--PRECISION=auto")
     with monkeypatch.context() as patch:
         stop_at(patch, function, call, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            train("stopped")
-    assert_same_run(train("stopped", "--RESUME=True"), whole)
+            train("stopped", "--PRECISION=auto")
+    assert_same_run(train("stopped", "--PRECISION=auto", "--RESUME=True"), whole)
 
 
 KILLED = """
