@@ -204,12 +204,12 @@ MOMENTS += [(os, "fsync", call) for call in (6, 8, 12)]
 
 @pytest.mark.parametrize(("module", "function", "call"), MOMENTS)
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, module, function, call):
-    whole = train("whole")
+    whole = train("whole", "--PRECISION=auto")
     with monkeypatch.context() as patch:
         stop_at(patch, function, call, KeyboardInterrupt(), module)
         with pytest.raises(KeyboardInterrupt):
-            train("stopped")
-    assert_same_run(train("stopped", "--RESUME=True"), whole)
+            train("stopped", "--PRECISION=auto")
+    assert_same_run(train("stopped", "--PRECISION=auto", "--RESUME=True"), whole)
 
 
 KILLED = """
