@@ -220,7 +220,7 @@ save, calls = torch.save, []
 
 def die_half_way(content, file):
     calls.append(1)
-    if len(calls) < 4 or "optimizer" not in content:  # best.safetensors, last.pt of the first epoch
+    if len(calls) < 2:  # last.pt of the first epoch
         return save(content, file)
     buffer = io.BytesIO()
     save(content, buffer)
@@ -241,7 +241,7 @@ def test_a_run_killed_while_it_writes_its_checkpoint_is_resumed_exactly(train, o
     folder = tmp_path / "killed" / "unet"
     assert list(folder.glob("last.pt.*.tmp"))  # it died where it should
     resumed_from = checkpoint.load(folder / "last.pt")["epoch"]
-    assert resumed_from in (1, 2)
+    assert resumed_from == 1
     assert_same_run(train("killed", "--RESUME=True"), train("whole"))
 
 
