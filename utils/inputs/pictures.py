@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,10 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             yield image
     # What Pillow's decoders raise on damaged files.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, RuntimeError, AssertionError),
+        *(struct.error, Image.DecompressionBombError),
+    ) as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
 
 
@@ -143,7 +147,8 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     with negative values are stretched from their smallest to their largest one.
     """
     floating = values.dtype.kind == "f"
-    values = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # damaged files hold all kinds of NaN
+        values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = min(finite.min(initial=0), 0), finite.max(initial=0)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
@@ -171,7 +176,8 @@ def mask_values(path: Path, classes: Classes) -> tuple[np.ndarray, int]:
             raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
         if image.mode[0] not in "IF":
             return _class_values(image, path, classes), 255
-        values = np.asarray(image).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            values = np.asarray(image).astype(np.float64)
     fits = (values >= 0) & (values <= 255) & (values == np.floor(values))
     if fits.all():
         return values.astype(np.uint8), 255
