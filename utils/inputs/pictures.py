@@ -19,6 +19,8 @@ from utils.errors import UserError
 warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; in one place, as threads share the filters
 
 WORKERS = os.cpu_count() or 1
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, RuntimeError, AssertionError, struct.error)
+_DAMAGE += (Image.DecompressionBombError,)  # all that Pillow's decoders raise on damaged files
 _GREY = {38: 1, 75: 2}  # what the colours of cat and dog are in the course's grey label files
 
 
@@ -121,11 +123,7 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
-    # What Pillow's decoders raise on damaged files.
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, RuntimeError, AssertionError),
-        *(struct.error, Image.DecompressionBombError),
-    ) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
 
 
