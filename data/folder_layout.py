@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import repeat
@@ -126,22 +126,24 @@ def _run(job: Job, root: Path, tasks: dict[str, Sequence]) -> Iterator[tuple[str
             for split, own in tasks.items():
                 for kind in ("images", "masks"):
                     (root / split / kind).mkdir(parents=True)
-                results = pool.map(job, repeat(root / split), own, chunksize=8)
+                with ThreadPoolExecutor(1) as helper:  # a Ctrl-C in the midst of map could leave a lock taken for ever
+                    results = helper.submit(pool.map, job, repeat(root / split), own).result()
                 for written, faults in tqdm(results, split, len(own), leave=False, unit="img", disable=None):
                     yield split, written, faults
         except BrokenProcessPool as error:
+            for process in multiprocessing.active_children():  # they ignore the executor's SIGTERM
+                process.kill()
             raise UserError("a process that drew masks was ended from outside: is the memory too small?") from error
-        except BaseException:  # also a Ctrl-C: what is unfinished is removed, so nothing is worth waiting for
-            for process in multiprocessing.active_children():
-                process.terminate()
+        except BaseException:  # also Ctrl-C
+            pool.shutdown(cancel_futures=True)
             raise
 
 
 def _attend() -> None:
-    """In a worker: ends with the process that waits for it, to which Ctrl-C and a closed terminal are left."""
-    for name, handler in {"SIGINT": signal.SIG_IGN, "SIGHUP": signal.SIG_IGN, "SIGTERM": signal.SIG_DFL}.items():
+    """In a worker: leave Ctrl-C and the like to the process that waits, and end when it is no more."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), handler)
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     def follow() -> None:
         multiprocessing.parent_process().join()

@@ -25,7 +25,7 @@ from utils.config import DATA, require_between, run_main, run_script
 import torch
 from matplotlib import pyplot as plt
 
-from utils.checkpoint import load
+from utils.checkpoint import load, weights_file
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import save_figure
@@ -168,7 +168,7 @@ def autoencoder_runs(root: Path, size: int, epochs: int) -> list[Run]:
         runs.append(Run("Autoencoder", f"{variant}_{percent}_{seed}", {**about, "seed": str(seed)}, epochs, options))
 
     def stage_1_of(variant: str, seed: int) -> list[str]:  # it sees no mask: the longer one is the same for all
-        pretrained = root / f"{variant}_{few[0]}_{seed}" / "autoencoder" / "pretrained.pt"
+        pretrained = weights_file(root / f"{variant}_{few[0]}_{seed}" / "autoencoder", "pretrained")
         return ["--STAGE=2", f"--PRETRAINED={pretrained}"]
 
     for percent in LABELS:

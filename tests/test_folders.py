@@ -311,6 +311,22 @@ def test_pixels_that_are_no_number_are_black_and_do_not_darken_the_others(tmp_pa
     assert (read_image(tmp_path / "a.tif") == 0).all()
 
 
+@pytest.mark.parametrize("suffix", ["avif", "jp2", "blp", "dds", "webp"])
+def test_damaged_pictures_of_any_format_are_named(tmp_path, suffix):
+    file, rng = tmp_path / f"a.{suffix}", np.random.default_rng(0)
+    Image.fromarray(IDS * 255).convert("P" if suffix == "blp" else "RGB").save(file)
+    whole = file.read_bytes()
+    for index in range(60):
+        damaged = bytearray(whole[: rng.integers(1, len(whole))] if index % 2 else whole)
+        for _ in range(rng.integers(1, 6)):
+            damaged[rng.integers(len(damaged))] = rng.integers(256)
+        file.write_bytes(damaged)
+        try:
+            assert read_image(file).ndim == 3
+        except UserError as error:
+            assert str(file) in str(error)
+
+
 # ------------------------------------------------------------------------------------------- names
 
 

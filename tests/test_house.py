@@ -59,3 +59,10 @@ def test_the_map_names_every_room():
     text = (REPOSITORY / "utils" / "__init__.py").read_text()
     rooms = [path.stem for path in (REPOSITORY / "utils").rglob("*.py") if not path.stem.startswith("__")]
     assert [room for room in rooms if not re.search(rf"\b{room}\b", text)] == []
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("requirements*.txt")), ids=lambda path: path.stem)
+def test_every_requirement_has_a_lower_bound(path):
+    """.ci/run finds the bounds with sed and runs tests with these versions: one that it misses is not tested."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert re.match(r"#|-r |[A-Za-z0-9_-]+>=[0-9.]+(,<[0-9.]+)?(  # |$)", line), f"{path.name}: {line}"

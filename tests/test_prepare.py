@@ -23,6 +23,7 @@ from PIL import Image
 
 from data.drawing import dataset
 from data.drawing.animals import ANIMALS
+from data.folder_layout import write_data_set
 from utils.errors import UserError
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_sample
@@ -337,11 +338,12 @@ FOLDER = ""
 
 def job(folder, number):
     print("begun", flush=True)
-    time.sleep(600)
+    time.sleep(0.2)
+    return False, []
 
 
 def main():
-    write_data_set(Path(FOLDER), "{}", ["background", "cat"], {"train": range(100)}, job)
+    write_data_set(Path(FOLDER), "{}", ["background", "cat"], {"train": range(1000)}, job)
 
 
 if __name__ == "__main__":
@@ -368,3 +370,14 @@ def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_pa
     assert process.returncode == (-signal.SIGKILL if name == "SIGKILL" else 1)
     assert name == "SIGKILL" or not list((tmp_path / "out").iterdir())
     assert "Traceback" not in messages
+
+
+def end_itself(folder: Path, task: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_worker_that_the_system_ends_is_an_error_and_nothing_is_left(tmp_path):
+    with pytest.raises(UserError, match="ended from outside"):
+        write_data_set(tmp_path / "mine", "{}", ["background", "cat"], {"train": range(100)}, end_itself)
+    assert not list(tmp_path.iterdir())

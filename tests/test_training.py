@@ -204,12 +204,12 @@ MOMENTS += [(os, "fsync", call) for call in (6, 8, 12)]
 
 @pytest.mark.parametrize(("module", "function", "call"), MOMENTS)
 def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monkeypatch, module, function, call):
-    whole = train("whole")
+    whole = train("whole", "--PRECISION=auto")
     with monkeypatch.context() as patch:
         stop_at(patch, function, call, KeyboardInterrupt(), module)
         with pytest.raises(KeyboardInterrupt):
-            train("stopped")
-    assert_same_run(train("stopped", "--RESUME=True"), whole)
+            train("stopped", "--PRECISION=auto")
+    assert_same_run(train("stopped", "--PRECISION=auto", "--RESUME=True"), whole)
 
 
 KILLED = """
@@ -220,7 +220,7 @@ save, calls = torch.save, []
 
 def die_half_way(content, file):
     calls.append(1)
-    if len(calls) < 4 or "optimizer" not in content:  # best.safetensors, last.pt of the first epoch
+    if len(calls) < 2:  # last.pt of the first epoch
         return save(content, file)
     buffer = io.BytesIO()
     save(content, buffer)
@@ -241,7 +241,7 @@ def test_a_run_killed_while_it_writes_its_checkpoint_is_resumed_exactly(train, o
     folder = tmp_path / "killed" / "unet"
     assert list(folder.glob("last.pt.*.tmp"))  # it died where it should
     resumed_from = checkpoint.load(folder / "last.pt")["epoch"]
-    assert resumed_from in (1, 2)
+    assert resumed_from == 1
     assert_same_run(train("killed", "--RESUME=True"), train("whole"))
 
 

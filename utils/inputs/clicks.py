@@ -60,9 +60,15 @@ def distance_to_edge(region: np.ndarray) -> np.ndarray:
 
     The region has a pixel at least; only the box around it is looked at.
     """
-    box = ndimage.find_objects(region.astype(np.uint8))[0]
+    box = ndimage.find_objects(region.view(np.uint8))[0]
+    # From the nearest pixel of the edge: SciPy's own distances of a photo take a gigabyte meanwhile.
+    offset = ndimage.distance_transform_edt(np.pad(region[box], 1), return_distances=False, return_indices=True)
+    for axis, place in enumerate(np.ogrid[tuple(map(slice, offset.shape[1:]))]):
+        offset[axis] -= place
+        offset[axis] *= offset[axis]
+    offset[0] += offset[1]
     distance = np.zeros(region.shape)
-    distance[box] = ndimage.distance_transform_edt(np.pad(region[box], 1))[1:-1, 1:-1]
+    np.sqrt(offset[0, 1:-1, 1:-1], out=distance[box])
     return distance
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; in one pl
 WORKERS = os.cpu_count() or 1
 PIXELS = 30_000_000  # of the pictures in flight, if these are several: a pixel takes 12 bytes while it is written
 BAND = 1 << 20  # pixels of a picture that are computed at once
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, RuntimeError, AssertionError, struct.error)
+_DAMAGE += (Image.DecompressionBombError,)  # all that Pillow's decoders raise on damaged files
 _GREY = {38: 1, 75: 2}  # what the colours of cat and dog are in the course's grey label files
 
 
@@ -161,8 +164,7 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
-    # What Pillow's decoders raise on damaged files.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
 
 
@@ -184,7 +186,8 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     with negative values are stretched from their smallest to their largest one.
     """
     floating = values.dtype.kind == "f"
-    values = values.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # damaged files hold all kinds of NaN
+        values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = min(finite.min(initial=0), 0), finite.max(initial=0)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
@@ -212,7 +215,8 @@ def mask_values(path: Path, classes: Classes) -> tuple[np.ndarray, int]:
             raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
         if image.mode[0] not in "IF":
             return _class_values(image, path, classes), 255
-        values = np.asarray(image).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            values = np.asarray(image).astype(np.float64)
     fits = (values >= 0) & (values <= 255) & (values == np.floor(values))
     if fits.all():
         return values.astype(np.uint8), 255
