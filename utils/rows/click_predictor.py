@@ -82,8 +82,8 @@ class PointPredictor:
             raise UserError("at least one click must be on the thing (label 1)")
         probability, _ = self._answer(clicks)
         mask = probability > 0.5
-        inside = probability[mask].sum(dtype=torch.float32)
-        score = inside / (mask.sum() + probability[~mask].sum(dtype=torch.float32)).clamp(min=1e-6)
+        inside, outside = ((probability * part).sum() for part in (mask, ~mask))  # an index takes 16 bytes a pixel
+        score = inside / (mask.sum() + outside).clamp(min=1e-6)
         return mask.cpu().numpy(), float(score)
 
     def _answer(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
@@ -111,7 +111,7 @@ class PointPredictor:
         x, y, _ = clicks[-1]
         changed = regions == regions[y, x]
         if regions[y, x]:
-            answer = torch.where(torch.from_numpy(changed).to(self.device), answer, before)
+            torch.where(torch.from_numpy(changed).to(self.device), answer, before, out=answer)
         else:  # the model changes nothing under the click
             answer, changed = before, np.zeros_like(changed)
             changed[y, x] = True
