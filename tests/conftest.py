@@ -69,7 +69,7 @@ def tiny_clip_folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("tiny-clip")
     config = transformers.CLIPConfig(vision_config=TOWER, text_config=SIZES, projection_dim=8)
-    torch.manual_seed(1)  # compare.py draws its random encoder with 0
+    torch.manual_seed(1)  # experiments/compare.py draws its random encoder with 0
     transformers.CLIPModel(config).save_pretrained(folder)
     transformers.CLIPImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25]).save_pretrained(folder)
     return folder
@@ -113,9 +113,23 @@ def readme_code(title: str) -> list[str]:
     return re.findall(r"```\w*\n(.*?)```", body, re.DOTALL)
 
 
-def run_here(script: ModuleType, *arguments: str) -> None:
-    """Run a script in this process, which saves the start of another."""
-    config.run_main(script.main, arguments, positional="any")
+def run_here(script: ModuleType, *arguments: object) -> int | None:
+    """Run a script in this process, which saves the start of another; returns its exit status."""
+    return config.run_main(script.main, list(map(str, arguments)), positional="any")
+
+
+@pytest.fixture(scope="session")
+def trained(oxford_root, tmp_path_factory) -> Path:
+    """A folder of checkpoints, to be read only: a tiny U-Net that has learned something, and a tiny PointCLIP."""
+    import train_pointclip
+    import train_unet
+
+    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
+    same = (f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", "--IMAGE_SIZE=32", "--EMA_DECAY=0.9")
+    unet = ("--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7", "--VALIDATE_EVERY=5")
+    run_here(train_unet, *same, *unet)
+    run_here(train_pointclip, *same, "--ENCODER=tiny", "--WIDTHS=8,8,8,16", "--EPOCHS=2", "--BATCH_SIZE=8")
+    return folder
 
 
 @pytest.fixture

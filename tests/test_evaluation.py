@@ -9,56 +9,38 @@ from utils.classes import PETS, VOID
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
 from utils.metrics import scores
-from utils.rows.by_class import ByClass, count_pixels, evaluate, predict_split, predictor, to_size
+from utils.rows.by_class import ByClass, predictor, to_size
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-@pytest.fixture
-def dataset(oxford_root) -> SegmentationDataset:
-    return SegmentationDataset(oxford_root, "test", 32)
-
-
-def by_colour(images: torch.Tensor) -> torch.Tensor:
+class ByColour(nn.Module):
     """Logits from the colours that the pictures were drawn in: reddish is a cat, greenish a dog."""
-    redness = (images[:, 0].float() - images[:, 1].float()) / 255
-    return torch.stack([torch.full_like(redness, 0.2), redness, -redness], 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        redness = (images[:, 0] - images[:, 1]) * STD[0]
+        return torch.stack([torch.full_like(redness, 0.2), redness, -redness], 1)
 
 
-def test_every_pixel_that_is_not_void_is_counted_at_the_size_of_the_mask(dataset):
-    confusions = evaluate(by_colour, dataset, CPU, 3)
-    assert confusions.shape == (8, 3, 3) and confusions.dtype == torch.int64
-    masks = [read_mask(sample) for sample in dataset.samples]
-    assert len({mask.shape for mask in masks}) > 1
-    truth = [[int((mask == c).sum()) for c in range(3)] for mask in masks]
-    assert confusions.sum(2).tolist() == truth
-
-
-def test_a_model_that_knows_the_colours_is_nearly_perfect(dataset):
-    result = scores(evaluate(by_colour, dataset, CPU, 3), dataset.classes.names)
-    assert result["miou"] > 0.9 and result["pixel_accuracy"] > 0.95
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_the_batch_size_changes_no_count(dataset, batch_size):
-    assert torch.equal(evaluate(by_colour, dataset, CPU, 3, batch_size), evaluate(by_colour, dataset, CPU, 3, 4))
-
-
-def test_every_prediction_is_handed_over_once_at_the_size_of_its_mask(dataset):
-    predictions = {}
+def test_every_pixel_that_is_not_void_is_counted_once_at_the_size_of_its_mask(oxford_root):
+    dataset, predictions = SegmentationDataset(oxford_root, "test", 32), {}
+    row = ByClass("by colour", ByColour(), CPU, 32, MEAN, STD, PETS)
 
     def keep(index, ids, part):
-        assert part == ""
+        assert part == "" and index not in predictions
         predictions[index] = ids
 
-    confusions = count_pixels(predict_split(by_colour, dataset, CPU, "fp32", 3), len(dataset), 3, keep)
-    assert sorted(predictions) == list(range(8))
-    for index, sample in enumerate(dataset.samples):
-        mask = read_mask(sample)
+    confusions = row.score(dataset, on_prediction=keep, batch_size=3)
+    assert confusions.shape == (8, 3, 3) and confusions.dtype == torch.int64
+    assert torch.equal(confusions, row.score(dataset, batch_size=100))
+    masks = [read_mask(sample) for sample in dataset.samples]
+    assert len({mask.shape for mask in masks}) > 1
+    assert confusions.sum(2).tolist() == [[int((mask == c).sum()) for c in range(3)] for mask in masks]
+    for index, mask in enumerate(masks):
         assert predictions[index].shape == mask.shape and predictions[index].dtype == np.uint8
-        right = ((predictions[index] == mask) & (mask != VOID)).sum()
-        assert right == confusions[index].trace()
+        assert ((predictions[index] == mask) & (mask != VOID)).sum() == confusions[index].trace()
+    assert scores(confusions, PETS.names)["miou"] > 0.9  # it knows the colours
 
 
 def test_logits_are_resized_before_the_decision():
