@@ -194,7 +194,8 @@ def plot_labels(lines: list[dict[str, str]], path: Path) -> None:
                 groups[int(line["labels_percent"])].append(float(line["miou"]))
         for percent, values in groups.items():
             axes.plot([percent] * len(values), values, "o", color=colour, alpha=0.6)
-        axes.plot(sorted(groups), [mean(groups[x]) for x in sorted(groups)], "-s", color=colour, label=variant)
+        if groups:
+            axes.plot(sorted(groups), [mean(groups[x]) for x in sorted(groups)], "-s", color=colour, label=variant)
     axes.set(xscale="log", xlabel="masks used, % of the training split", ylabel="test mIoU")
     axes.set_xticks(shares := sorted({int(line["labels_percent"]) for line in lines}), shares)
     axes.minorticks_off()
