@@ -196,7 +196,7 @@ CLIP = ("--ENCODER=tiny", "--IMAGE_SIZE=64", "--WIDTHS=8,8,8,16", "--EPOCHS=2")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("things", [("bird",), ("cat", "dog"), ("cat", "dog", "rabbit", "bird")])
+@pytest.mark.parametrize("things", [("bird",), ("cat", "dog", "rabbit", "bird")])
 def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, capsys, things):
     root, names = tmp_path / "drawn", ("background", *things)
     monkeypatch.chdir(tmp_path)
@@ -240,8 +240,7 @@ def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, c
     content = checkpoint.load(tmp_path / "checkpoints" / "unet" / "best.safetensors")
     assert content["classes"] == names and content["colours"] == tuple(map(voc_colour, range(len(names))))
 
-    if names != PETS.names:
-        with pytest.raises(UserError, match="no row could be scored"):
-            run_here(evaluate, f"--DATA_ROOT={oxford_root}", "--ROWS=UNET")
-        printed = capsys.readouterr().out
-        assert str(named(names)) in printed and str(PETS) in printed
+    with pytest.raises(UserError, match="no row could be scored"):
+        run_here(evaluate, f"--DATA_ROOT={oxford_root}", "--ROWS=UNET")
+    printed = capsys.readouterr().out
+    assert str(named(names)) in printed and str(PETS) in printed
