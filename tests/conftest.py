@@ -5,17 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-import warm
 from PIL import Image
 
-from utils import config
+from utils import config, device
 
 REPOSITORY = Path(__file__).parent.parent
 if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anything imports the hub's library
@@ -23,7 +22,9 @@ if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anyt
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 8}  # of a tiny vision transformer
 
-warm.force_precision()
+# AUTO_PRECISION in the environment, "bf16" or "fp32": what "auto" means in the tests, whatever the CPU multiplies
+if wanted := os.environ.get("AUTO_PRECISION"):
+    device._cpu_multiplies_bf16 = lambda: wanted == "bf16"
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of scripts
 
@@ -132,6 +133,14 @@ def trained(oxford_root, tmp_path_factory) -> Path:
     return folder
 
 
+def start(
+    script: str | Path, arguments: Iterable[object], cwd: Path, env: dict[str, str], timeout: float = 600
+) -> subprocess.CompletedProcess:
+    """`python script arguments`; a script without .py is a module, `python -m script`."""
+    command = [sys.executable, *(() if str(script).endswith(".py") else ("-m",)), *map(str, (script, *arguments))]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+
+
 @pytest.fixture
 def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     """run_script(name, *arguments, cwd, env, timeout): a script of the repository, in a process of its own."""
@@ -139,7 +148,7 @@ def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     def run(
         name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess:
-        return warm.run(REPOSITORY / name, arguments, cwd, script_environment(**(env or {})), timeout)
+        return start(REPOSITORY / name, arguments, cwd, script_environment(**(env or {})), timeout)
 
     return run
 

@@ -33,11 +33,8 @@ from utils.inputs.layouts import Sample, data_name, list_samples
 from utils.inputs.pictures import read_mask
 
 
-def test_without_a_file_the_classes_are_those_of_the_pets(tmp_path):
+def test_names_may_have_spaces_colours_are_optional_and_without_a_file_it_is_the_pets(tmp_path):
     assert read_classes(tmp_path) == PETS == named(("background", "cat", "dog"), ((0, 0, 0), (128, 0, 0), (0, 128, 0)))
-
-
-def test_names_may_have_spaces_and_colours_are_optional(tmp_path):
     (tmp_path / "classes.txt").write_text("background\n\npotted plant 10, 20,30 \nhare\n")
     classes = read_classes(tmp_path)
     assert classes.names == ("background", "potted plant", "hare") and classes.things == ("potted plant", "hare")

@@ -1,4 +1,4 @@
-"""The metric: a case counted by hand, independent implementations, and what must not change a number."""
+"""The metric: a case counted by hand, an independent implementation, and what must not change a number."""
 
 import math
 from functools import partial
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score, jaccard_score
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from utils import metrics
 from utils.classes import PETS, VOID
@@ -72,13 +71,6 @@ def test_iou_and_dice_agree_with_scikit_learn(random_masks):
     np.testing.assert_allclose(iou_per_class(confusion), jaccard_score(*flat, average=None))
     np.testing.assert_allclose(dice_per_class(confusion), f1_score(*flat, average=None))
     assert pixel_accuracy(confusion) == pytest.approx((flat[0] == flat[1]).mean())
-
-
-def test_miou_agrees_with_torchmetrics(random_masks):
-    truth, prediction = random_masks
-    other = MulticlassJaccardIndex(num_classes=3, ignore_index=VOID, average="macro")(prediction, truth)
-    ours = mean_over_present(iou_per_class(confusion_matrix(truth, prediction)))
-    assert ours == pytest.approx(other.item(), abs=1e-6)
 
 
 def test_neither_batches_nor_the_order_of_pictures_change_a_count(random_masks):

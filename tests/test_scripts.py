@@ -115,11 +115,6 @@ def test_a_picture_that_cannot_be_read_is_an_error_or_stands_in_the_table(score,
     assert "left out of test: " in stdout and "pug_test_01.jpg" in stdout
 
 
-def test_no_row_at_all_is_an_error(score, oxford_root):
-    with pytest.raises(UserError, match="no row could be scored"):
-        score(oxford_root, "--CHECKPOINTS=nowhere")
-
-
 def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_past_a_bad_file(segment, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

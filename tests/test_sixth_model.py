@@ -7,8 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-import warm
-from conftest import REPOSITORY, readme_code, script_environment
+from conftest import REPOSITORY, readme_code, script_environment, start
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ def copy(tmp_path_factory):
 def run(copy, oxford_root):
     def run(script: str, *options: str) -> str:
         environment = script_environment(PYTHONPATH=str(copy), HF_HUB_OFFLINE="1", PETS_ROOT=str(oxford_root))
-        done = warm.run(script, options, copy, environment, 300)
+        done = start(script, options, copy, environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
