@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from utils import metrics
 from utils.classes import PETS, VOID
-from utils.metrics import dice_per_class, iou_per_class, mean_over_present, miou_interval, pixel_accuracy
+from utils.metrics import dice_per_class, iou_per_class, miou_interval, pixel_accuracy
 
 confusion_matrix = partial(metrics.confusion_matrix, classes=3)
 scores = partial(metrics.scores, names=PETS.names)
