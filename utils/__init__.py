@@ -1,4 +1,6 @@
-"""The map of this folder. Imports run one way: figures -> scoring -> rows -> inputs, training -> inputs; all use the top.
+"""The map of this folder. Imports run one way: figures -> scoring -> rows -> inputs, training -> inputs.
+
+All use what is on top, which is listed at the end.
 
 inputs/           files -> batches
     layouts       which picture and which mask belong together, and to which split
