@@ -3,7 +3,6 @@
     pip install -r requirements-export.txt
     python export.py --MODEL=clip --OUT=clip.onnx               # half a minute; unet and autoencoder likewise
     python export.py --MODEL=pointclip --OUT=pointclip.onnx     # pointclip_encoder.onnx and pointclip_decoder.onnx
-    python export.py --MODEL=clip --INT8=True --SCORE=test   # a quarter of the size; its mIoU: results/export.csv
 
 The file takes a picture as it is and gives the ids of predict.py at the picture's size:
 
@@ -34,34 +33,31 @@ files: the encoder runs once per picture, the decoder once per click:
     Image.fromarray(mask[0]).save("mask.png")
 """
 
+import json
+import math
+import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import DATA, run_script
+from utils.config import run_script
 
+import numpy as np
 import torch
-from tqdm import tqdm
+import torch.nn.functional as F
+from torch import nn
 
 from utils.errors import UserError
 from utils.files import replacing
-from utils.inputs.layouts import data_name, list_samples
-from utils.inputs.pictures import read_sample
-from utils.metrics import confusion_matrix, scores
+from utils.inputs.augment import normalise
 from utils.rows import find_rows, load_row, row_named
-from utils.rows.onnx_graphs import class_graph, click_graphs, to_int8, to_onnx
+from utils.rows.by_class import predictor
 from utils.rows.row import Row
-from utils.scoring.results import merge_lines
-from utils.tables import markdown_table, write_between_markers
 
 MODEL = "unet"  # any row of the table by class or by click, e.g. "unet", "autoencoder", "clip", "pointclip"
 OUT = ""  # file; empty: MODEL.onnx
-INT8 = False  # weights of convolutions and matrix products in 8 bits: a quarter of the size
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
-# what the file is worth
-SCORE = ""  # a split, e.g. "test": run the file of a row by class on it and write results/export.csv
-DATA_ROOT = DATA  # any layout of data/README.md
-RESULTS = "results"
-README = ""  # file whose table between the export markers is written anew
 
 
 def main() -> None:
@@ -76,44 +72,198 @@ def main() -> None:
             f"{name} cannot be exported: its classes are texts, and a tokenizer is no part of an ONNX graph"
         )
     row = load_row(name, CHECKPOINTS, torch.device("cpu"))
-    if SCORE and row.prompt:
-        raise UserError(f"SCORE = {SCORE!r}: {row.name} needs a {row.prompt}; only rows by class are scored")
     graphs = click_graphs(row) if row.prompt else {"": class_graph(row)}
     metadata = {"row": row.name, "image_size": row.image_size, "classes": row.counted}
     if row.counted == row.classes.names:
         metadata["colours"] = row.classes.colours
     out = Path(OUT or f"{MODEL}.onnx")
     files = {out.with_stem(out.stem + part): to_onnx(graph, metadata) for part, graph in graphs.items()}
-    if INT8:
-        files = {path: to_int8(data) for path, data in files.items()}
     with ExitStack() as stack:  # all are written before the first takes its place
         for path, data in files.items():
             stack.enter_context(replacing(path)).write_bytes(data)
     sizes = " and ".join(f"{path} ({len(data) / 1e6:.1f} MB)" for path, data in files.items())
     print(f"wrote {sizes}: {', '.join(metadata['classes'])}; `python export.py --help` says how to use it")
-    if SCORE:
-        score(out, row)
 
 
-def score(path: Path, row: Row) -> None:
-    """A line of results/export.csv: the mIoU of a file on the split SCORE, with onnxruntime."""
+# ------------------------------------------------------------------------------------------------- files
+
+
+@dataclass
+class Graph:
+    """A module to be written as one file."""
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic_shapes: tuple  # the inputs' axes of any length, as torch.export takes them
+    draw: Callable[[int, int, int], tuple[torch.Tensor, ...]]  # batch, height, width -> random inputs
+
+
+def class_graph(row: Row) -> Graph:
+    axes = {0: "batch", 1: "height", 2: "width"}
+    return Graph(ClassGraph(row), ("picture",), ("ids", "probabilities"), (axes,), draw_picture)
+
+
+def click_graphs(row: Row) -> dict[str, Graph]:
+    """The two files of a row by click: suffix of the file's name -> graph."""
+    model, side = row.model, row.image_size
+
+    def draw_clicks(batch: int, height: int, width: int) -> tuple[torch.Tensor, ...]:
+        features = model.encode(torch.randn(batch, 3, side, side))
+        clicks = torch.rand(batch, batch + 1, 3) * torch.tensor([width, height, 2])
+        return clicks.floor(), torch.tensor([height, width]), torch.rand_like(features[0][:, :1]), *features
+
+    count = len(draw_clicks(1, 1, 1)) - 3
+    names = tuple(f"features_{level}" for level in range(count))
+    picture, any_number = {0: "batch", 1: "height", 2: "width"}, {0: "batch"}
+    shapes = ({0: "batch", 1: "clicks"}, {}, any_number, (any_number,) * count)
+    inputs, outputs = ("clicks", "size", "previous", *names), ("mask", "probabilities", "low_resolution")
+    return {
+        "_encoder": Graph(ClickEncoder(row), ("picture",), names, (picture,), draw_picture),
+        "_decoder": Graph(ClickDecoder(model), inputs, outputs, shapes, draw_clicks),
+    }
+
+
+def draw_picture(batch: int, height: int, width: int) -> tuple[torch.Tensor]:
+    return (torch.randint(256, (batch, height, width, 3), dtype=torch.uint8),)
+
+
+@torch.no_grad()
+def to_onnx(graph: Graph, metadata: dict) -> bytes:
+    """The ONNX file of a graph, checked. Raises UserError if it cannot be one, or does not give what PyTorch gives."""
+    import onnx
+
+    graph.module.eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # one name for equal axes is intended
+        try:
+            program = torch.onnx.export(
+                graph.module,
+                graph.draw(2, 50, 60),
+                dynamo=True,
+                dynamic_shapes=graph.dynamic_shapes,
+                input_names=graph.inputs,
+                output_names=graph.outputs,
+                opset_version=20,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"{metadata['row']} cannot be exported: {reason}") from error
+    model = program.model_proto
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # paths of this machine
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        for axis in output.type.tensor_type.shape.dim:
+            if axis.dim_param.startswith("u"):  # torch.export's own name of a length that was in a tensor
+                axis.dim_param = {"u0": "height", "u1": "width"}[axis.dim_param]
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+    data = model.SerializeToString()
+    check(data, graph)
+    return data
+
+
+def check(data: bytes, graph: Graph) -> None:
+    """Raise UserError unless the file is valid and gives what PyTorch gives, on a batch of another size."""
+    import onnx
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    samples = list_samples(DATA_ROOT, SCORE)
-    confusions = torch.zeros(len(samples), len(row.classes), len(row.classes), dtype=torch.int64)
-    for index, sample in enumerate(tqdm(samples, str(path), unit="img", leave=False, disable=None)):
-        image, mask = read_sample(sample)
-        (ids,) = session.run(["ids"], {"picture": image[None]})
-        confusions[index] = confusion_matrix(torch.from_numpy(mask), torch.from_numpy(ids[0]), len(row.classes))
-    miou = f"{scores(confusions, row.counted)['miou']:.4f}"
-    line = {"model": row.name, "weights": "int8" if INT8 else "fp32", "data": data_name(DATA_ROOT), "split": SCORE}
-    line |= {"images": str(len(samples)), "miou": miou, "megabytes": f"{path.stat().st_size / 1e6:.1f}"}
-    table = Path(RESULTS) / "export.csv"
-    lines = merge_lines([line], table, list(find_rows(CHECKPOINTS)), ("model", "weights", "data", "split"))
-    if README:
-        write_between_markers(README, {"export": markdown_table({key: key for key in lines[0]}, lines, 4)})
-    print(f"{path}: mIoU {miou} on {SCORE}; wrote {table}")
+    onnx.checker.check_model(data, full_check=True)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    inputs = graph.draw(3, 75, 41)
+    given = {name: value.numpy() for name, value in zip(graph.inputs, inputs, strict=True)}
+    expected = graph.module(*inputs)
+    for name, values, reference in zip(graph.outputs, session.run(None, given), expected, strict=True):
+        off = np.abs(values.astype(np.float32) - reference.float().numpy()) > 0.01
+        if off.mean() > 0.001:
+            raise UserError(f"{off.mean():.1%} of {name} differ between onnxruntime and PyTorch: nothing was written")
+
+
+# ------------------------------------------------------------------------------------------------ modules
+
+
+class Squash(nn.Module):
+    """Picture uint8 (N, H, W, 3) -> uint8 (N, 3, S, S), squashed as Pillow does it."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        count, height = picture.shape[:2]
+        columns = resample(picture.movedim(2, 0).flatten(1), self.size)  # (S, N * H * 3)
+        columns = columns.unflatten(1, (count, height, 3))
+        rows = resample(columns.movedim(2, 0).flatten(1), self.size)  # (S, S * N * 3)
+        return rows.unflatten(1, (self.size, count, 3)).permute(2, 3, 0, 1)
+
+
+class ClassGraph(nn.Module):
+    """A row by class: picture uint8 (N, H, W, 3) -> ids uint8 (N, H, W) and probabilities (N, classes, H, W)."""
+
+    def __init__(self, row: Row):
+        super().__init__()
+        self.model, self.squash = row.model, Squash(row.view_size)
+        self.predict = predictor(row.model, row.mean, row.std, sizes=row.sizes)
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.predict(self.squash(picture))
+        logits = F.interpolate(logits, size=picture.shape[1:3], mode="bilinear", align_corners=False)
+        return logits.argmax(1).to(torch.uint8), logits.softmax(1)
+
+
+class ClickEncoder(nn.Module):
+    """A row by click: picture uint8 (N, H, W, 3) -> feature maps of the model's encode(), finest first."""
+
+    def __init__(self, row: Row):
+        super().__init__()
+        self.row, self.model, self.squash = row, row.model, Squash(row.image_size)
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.model.encode(normalise(self.squash(picture), self.row.mean, self.row.std)))
+
+
+class ClickDecoder(nn.Module):
+    """Clicks, size, previous and the encoder's feature maps -> mask, probabilities and the next `previous`.
+
+    clicks: (N, K, 3), x and y in pixels of the picture as given; 1 on the thing, 0 on the rest, -1 for no click.
+    size: int64 (2,), height and width of the picture. previous: probabilities (N, 1, S / 2, S / 2) without the last
+    click, 0 before the first. mask: bool (N, H, W); probabilities: (N, H, W).
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, clicks: torch.Tensor, size: torch.Tensor, previous: torch.Tensor, *features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        height, width = size.tolist()
+        torch._check(height > 0)  # what torch.export cannot know of a number that is in a tensor
+        torch._check(width > 0)
+        places = (clicks[..., :2] + 0.5) / size.flip(0)
+        logits = self.model.decode(list(features), torch.cat([places, clicks[..., 2:]], 2), previous)
+        full = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+        return full.sigmoid() > 0.5, full.sigmoid(), logits.sigmoid()
+
+
+def resample(values: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (n, C) -> (size, C) along the first axis, to the last bit what Pillow's BILINEAR gives.
+
+    A triangle filter with support max(n / size, 1), weights rounded to 22 bits, the sum rounded half up. (ONNX's own
+    Resize with antialias=1 rounds otherwise in one of twenty pixels where n / size is a fraction like 4 / 5.)
+    """
+    count, tile = values.shape[0], math.gcd(size, 16)  # pixels of the result that share a window: few weights are 0
+    scale = torch.scalar_tensor(count, dtype=torch.float64) / size
+    support = scale.clamp(min=1)
+    centres = ((torch.arange(size, dtype=torch.float64) + 0.5) * scale).view(-1, tile, 1)  # (windows, tile, 1)
+    first = (centres[:, :1] - support).floor().clamp(min=0)
+    window = first + torch.arange((tile + 1) * count // size + 4)  # (windows, 1, L): at least all within the support
+    weights = (1 - (window + 0.5 - centres).abs() / support).clamp(min=0) * (window < count)  # (windows, tile, L)
+    weights = (weights / weights.sum(2, keepdim=True) * 2**22 + 0.5).floor()
+    inside = values[window[:, 0].long().clamp(max=count - 1)]  # (windows, L, C)
+    total = (weights @ inside.double()).flatten(0, 1)  # whole numbers below 2**53: exact
+    return (total / 2**22 + 0.5).floor().to(torch.uint8)
 
 
 if __name__ == "__main__":

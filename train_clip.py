@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from models.clip import CLIPCNN, encoder_title
-from utils.checkpoint import halve, load, load_state, save
+from utils.checkpoint import halve, save
 from utils.device import pick_device
 from utils.distributed import distributed, is_main
 from utils.figures.grids import training_report
@@ -36,7 +36,7 @@ from utils.inputs.dataset import SegmentationDataset
 from utils.metrics import validation_scores
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import ByClass
-from utils.training.encoders import build_model, describe_encoder, parameter_groups, require_multiple
+from utils.training.encoders import build_model, describe_encoder, load_start, parameter_groups, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.naming import fit_names
@@ -97,6 +97,7 @@ def main() -> None:
     require_between(constants, 0, 1, "DROPOUT", "COLOUR", "PASTE", "ROUGH", "RATE_DECAY")
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
+    folder = Path(CHECKPOINTS) / folder_of(ROW, "clip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -111,7 +112,7 @@ def main() -> None:
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
         if START:
-            load_state(model, load(START)["weights"], START, ignore="encoder.")
+            load_start(model, arguments["freeze_encoder"], START)
 
         # 3. Loss on augmented batches; with KEEP also the distance of the class token from the pretrained encoder's.
         teacher = copy.deepcopy(model.encoder).to(device).eval() if KEEP and not arguments["freeze_encoder"] else None
@@ -140,7 +141,7 @@ def main() -> None:
             train,
             compute_loss,
             validate,
-            folder=Path(CHECKPOINTS) / folder_of(ROW, "clip"),
+            folder=folder,
             about={
                 "model": "clip",
                 "arguments": arguments,

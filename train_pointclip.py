@@ -25,7 +25,7 @@ import torch
 
 from models.clip import encoder_title
 from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import load, load_state, weights_file
+from utils.checkpoint import weights_file
 from utils.device import pick_device
 from utils.distributed import distributed
 from utils.figures.grids import training_report
@@ -38,6 +38,7 @@ from utils.training.encoders import (
     build_model,
     describe_encoder,
     load_decoder,
+    load_start,
     parameter_groups,
     require_multiple,
 )
@@ -102,6 +103,7 @@ def main() -> None:
     require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED", "PASTE")
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
+    folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -117,7 +119,7 @@ def main() -> None:
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
         warm = False
         if START:
-            load_state(model, load(START)["weights"], START, ignore="encoder.")
+            load_start(model, arguments["freeze_encoder"], START)
         elif ENCODER.endswith(WEIGHTS):
             warm = load_decoder(model, arguments, Path(ENCODER))
         elif WARM_START:
@@ -157,7 +159,7 @@ def main() -> None:
             train,
             compute_loss,
             validate,
-            folder=Path(CHECKPOINTS) / folder_of(ROW, "pointclip"),
+            folder=folder,
             about={
                 "model": "pointclip",
                 "arguments": arguments,

@@ -1,7 +1,5 @@
 """The autoencoder: what it hides, what its loss counts, what stage 2 takes over, and the script as it is run."""
 
-import csv
-
 import pytest
 import torch
 from conftest import REPOSITORY, run_here, torchrun
@@ -9,19 +7,17 @@ from PIL import Image
 
 import train_autoencoder
 from models.autoencoder import Autoencoder, AutoencoderSegmenter, SparseBatchNorm2d, fit_to, shown_at
-from train_autoencoder import choose_labelled, load_pretrained, show_whole_pictures
-from utils import checkpoint, config
+from train_autoencoder import choose_labelled, show_whole_pictures
+from utils import checkpoint
 from utils.errors import UserError
-from utils.figures.plots import plot_curves
-from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD
+from utils.files import read_csv
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.rows import load_model
-from utils.training.fit import fit
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss
 
 CPU = torch.device("cpu")
-NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2, "skips": True}
+NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2}
 TINY = (
     "--IMAGE_SIZE=32 --SMALL_SIZE=32 --PATCH=8 --WIDTH=4 --DEPTH=3 --PRETRAIN_EPOCHS=2 --EPOCHS=2 --BATCH_SIZE=8 "
     "--EMA_DECAY=0.5 --PICTURE_EVERY=1 --PRECISION=fp32 --DEVICE=cpu"
@@ -31,8 +27,7 @@ TINY = (
 # ------------------------------------------------------------------------------------------------ models
 
 
-@pytest.mark.parametrize("size", [(33, 47), (64, 64), (1, 5)])
-@pytest.mark.parametrize("stem_stride", [1, 2, 4])
+@pytest.mark.parametrize(("size", "stem_stride"), [((33, 47), 2), ((64, 64), 1), ((1, 5), 4)])
 def test_a_rebuilt_picture_has_the_size_of_the_picture(size, stem_stride):
     model = Autoencoder(width=4, depth=3, stem_stride=stem_stride).eval()
     with torch.inference_mode():
@@ -52,15 +47,6 @@ def test_nothing_of_a_hidden_patch_reaches_the_model():
         assert torch.equal(model(images, hidden), model(inside, hidden))
         assert not torch.equal(model(images), model(inside))
         assert not torch.equal(model(images, hidden), model(outside, hidden))
-
-
-def test_without_skips_all_passes_the_coarsest_level():
-    torch.manual_seed(0)
-    for skips in (True, False):
-        model = Autoencoder(**{**NETWORK, "skips": skips}).eval()
-        features = [f.detach().requires_grad_() for f in model.encoder(torch.randn(1, 3, 32, 32))]
-        model.head(model.decoder(features)).square().sum().backward()
-        assert [f.grad is not None for f in features] == [skips, skips, True]
 
 
 def test_a_sparse_encoder_is_the_plain_one_where_nothing_is_hidden():
@@ -161,39 +147,14 @@ def test_labels_are_taken_from_every_breed_alike_and_follow_from_the_seed():
     assert choose_labelled(samples, 100, seed=0) == list(range(121))
 
 
-def test_a_frozen_encoder_keeps_its_weights_and_statistics_and_is_in_the_checkpoint(oxford_root, tmp_path):
-    torch.manual_seed(0)
-    arguments = {"frozen": True, **NETWORK}
-    model = AutoencoderSegmenter(**arguments)
-    dataset = SegmentationDataset(oxford_root, "train", 32)
-    show_whole_pictures(model.encoder, dataset, CPU)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    values = config.script_constants(train_autoencoder.main) | {"EPOCHS": 1, "BATCH_SIZE": 8, "PRECISION": "fp32"}
-    about = {"model": "autoencoder", "arguments": arguments}
-
-    def compute_loss(model, batch, generator, progress):
-        return model(batch[0].float() / 255).square().mean()
-
-    settings = {"folder": tmp_path, "about": about, "classes": dataset.classes, "constants": values, "device": CPU}
-    best = fit(model, dataset, compute_loss, lambda model: {"score": 1.0}, **settings, draw=plot_curves)
-    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"decoder", "head"}
-    rebuilt, _ = load_model(best, "autoencoder", CPU)
-    weight = rebuilt.encoder.levels[1][0].conv1[0].weight
-    torch.testing.assert_close(weight, before["encoder.levels.1.0.conv1.0.weight"], atol=1e-3, rtol=0)
-
-
 def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
     torch.manual_seed(0)
     model = AutoencoderSegmenter(frozen=True, **NETWORK)
     dataset = SegmentationDataset(oxford_root, "train", 32)
     show_whole_pictures(model.encoder, dataset, CPU)
-    norm, seen = model.encoder.stem[0][1], []
-    model.encoder.stem[0][0].register_forward_hook(lambda module, inputs, output: seen.append(output))
-    images = train_autoencoder.normalise(dataset[list(range(len(dataset)))][0], IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        model.encoder(images)
-    torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)))
+        seen = model.encoder.stem[0][0](normalise(dataset[list(range(len(dataset)))][0], IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close(model.encoder.stem[0][1].running_mean, seen.mean((0, 2, 3)))
 
 
 def test_whole_pictures_as_small_as_one_value_per_channel_are_shown_in_groups_or_refused():
@@ -202,31 +163,6 @@ def test_whole_pictures_as_small_as_one_value_per_channel_are_shown_in_groups_or
     show_whole_pictures(encoder, pictures(range(65)), CPU)  # not 64 and 1
     with pytest.raises(UserError, match="single value per channel"):
         show_whole_pictures(encoder, pictures(range(1)), CPU)
-
-
-@pytest.mark.parametrize("sparse", [False, True])
-def test_stage_2_takes_over_all_but_the_last_layer(tmp_path, sparse):
-    torch.manual_seed(0)
-    teacher, model = Autoencoder(sparse=sparse, **NETWORK), AutoencoderSegmenter(**NETWORK)
-    path = tmp_path / "pretrained.safetensors"
-    checkpoint.save(
-        {"model": "autoencoder stage 1", "arguments": NETWORK, "weights": teacher.state_dict(), "epoch": 1}, path
-    )
-    head = model.head.weight.clone()
-    load_pretrained(model, NETWORK, path)
-    images = torch.randn(1, 3, 32, 32)
-    encode = (lambda images: teacher.encode_sparsely(images, None)) if sparse else teacher.encoder
-    teacher.eval()
-    for ours, theirs in zip(model.eval().encoder(images), encode(images), strict=True):
-        assert torch.equal(ours, theirs)
-    assert torch.equal(model.head.weight, head)
-    with pytest.raises(UserError, match=r"pretrained.safetensors is of another network: there DEPTH = 3, here 4"):
-        load_pretrained(model, {**NETWORK, "depth": 4}, path)
-    with pytest.raises(UserError, match=r"gone.pt is missing; `python train_autoencoder.py --STAGE=1` makes it"):
-        load_pretrained(model, NETWORK, tmp_path / "gone.pt")
-    checkpoint.save({"model": "unet", "arguments": {}, "weights": {}}, path)
-    with pytest.raises(UserError, match="holds a model 'unet'"):
-        load_pretrained(model, NETWORK, path)
 
 
 # ------------------------------------------------------------------------------------------------- script
@@ -267,21 +203,37 @@ def test_stages_one_by_one_and_after_an_interruption_give_what_both_at_once_give
 def test_the_variants_differ_as_they_say(train):
     full, scratch = train("full"), train("scratch", "--FINETUNE=scratch")
     assert not (scratch / "pretrained.safetensors").exists()
-    with open(scratch / "log.csv") as file:
-        assert len(list(csv.DictReader(file))) == 4  # stage 1's epochs are added: the same budget
+    assert len(read_csv(scratch / "log.csv")) == 4  # stage 1's epochs are added: the same budget
     pretrained = f"--PRETRAINED={full / 'pretrained.safetensors'}"
     frozen = train("frozen", "--STAGE=2", "--FINETUNE=frozen", pretrained)
     few = train("few", "--STAGE=2", "--LABELS_PERCENT=10", pretrained)
-    plain = train("plain", "--SPARSE=False")
-    sparse = ["tokens.0" in checkpoint.load(folder / "pretrained.safetensors")["weights"] for folder in (full, plain)]
-    assert not same_weights(plain, full) and sparse == [True, False]
-    start = checkpoint.load(full / "pretrained.safetensors")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
-    end = {folder: checkpoint.load(folder / "best.safetensors")["weights"]["encoder.levels.2.0.conv1.0.weight"].float()
-           for folder in (full, frozen, few)}  # fmt: skip
-    assert torch.equal(end[frozen], start)
-    assert not torch.equal(end[full], start) and not torch.equal(end[few], end[full])
-    for folder in (full, few):  # nearer to stage 1's than random weights would be
-        assert (end[folder] - start).norm() < 0.5 * start.norm()
+    plain = train("plain", "--SPARSE=False", "--STAGE=1")
+    classic = train("classic", "--SPARSE=False", "--STAGE=1", "--MASK_RATIO=0")
+    sparse = ["tokens.0" in checkpoint.load(x / "pretrained.safetensors")["weights"] for x in (full, plain, classic)]
+    assert sparse == [True, False, False]
+    assert not same_weights(plain / "pretraining", classic / "pretraining")
+    start = checkpoint.load(full / "pretrained.safetensors")["weights"]
+    end = {folder: checkpoint.load(folder / "best.safetensors")["weights"] for folder in (full, frozen, few)}
+    kernel = "encoder.levels.2.0.conv1.0.weight"
+    for name in start:
+        if name.startswith("encoder.") and name.endswith("weight"):  # the statistics are those of whole pictures
+            assert torch.equal(end[frozen][name], start[name])
+    assert not torch.equal(end[frozen]["decoder.reduce.0.weight"], start["decoder.reduce.0.weight"])
+    assert not torch.equal(end[full][kernel], start[kernel]) and not torch.equal(end[few][kernel], end[full][kernel])
+    for name in (kernel, "decoder.merge.0.conv1.0.weight"):  # nearer to stage 1's than random weights would be
+        for folder in (full, few):
+            assert (end[folder][name] - start[name]).float().norm() < 0.5 * start[name].float().norm()
+
+
+def test_what_is_not_stage_1_s_file_of_this_network_is_no_start(train):
+    with pytest.raises(UserError, match=r"pretrained.safetensors is missing; `python train_autoencoder.py --STAGE=1`"):
+        train("run", "--STAGE=2")
+    path = train("run", "--STAGE=1") / "pretrained.safetensors"
+    with pytest.raises(UserError, match=r"pretrained.safetensors is of another network: there DEPTH = 3, here 4"):
+        train("run", "--STAGE=2", "--DEPTH=4")
+    checkpoint.save({"model": "unet", "arguments": {}, "weights": {}}, path)
+    with pytest.raises(UserError, match="holds a model 'unet'"):
+        train("run", "--STAGE=2")
 
 
 def test_stage_1_does_not_look_at_the_masks(train, oxford_copy):
@@ -294,9 +246,8 @@ def test_stage_1_does_not_look_at_the_masks(train, oxford_copy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("finetune", ["full", "frozen"])
-def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_path, finetune):
-    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path}", f"--FINETUNE={finetune}"]
+def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_path):
+    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path}", "--FINETUNE=frozen"]
     result = torchrun(2, REPOSITORY / "train_autoencoder.py", *arguments)
     assert result.stdout.count("stage 1: ") == 1
     last = checkpoint.load(tmp_path / "autoencoder" / "last.pt")
@@ -306,14 +257,12 @@ def test_two_processes_run_both_stages_on_one_pretrained_file(oxford_root, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--STAGE=2"], r"pretrained.safetensors is missing; `python train_autoencoder.py --STAGE=1` makes it"),
         (["--STAGE=3"], "STAGE = 3: must be one of"),
         (["--FINETUNE=half"], "FINETUNE = 'half'"),
         (["--FINETUNE=scratch", "--STAGE=1"], "there is no stage 1"),
         (["--SMALL_SIZE=30"], "SMALL_SIZE = 30: must be a multiple of PATCH = 8"),
         (["--MASK_RATIO=1"], "MASK_RATIO = 1"),
-        (["--SPARSE=True", "--SKIPS=False"], "SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, and SK"),
-        (["--MASK_RATIO=0"], "set MASK_RATIO above 0, and SKIPS = True, or SPARSE = False"),
+        (["--MASK_RATIO=0"], "SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, or SPARSE = False"),
         (["--LABELS_PERCENT=0"], "LABELS_PERCENT = 0"),
     ],
 )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
 from safetensors.torch import save as to_bytes
 
 from models.unet import UNet
@@ -56,10 +55,6 @@ def test_a_model_is_rebuilt_from_the_file_alone_with_the_same_logits(model, path
     assert content["mean"] == (0.5, 0.4, 0.3) and checkpoint.classes_of(content) == PETS
 
 
-def test_saving_leaves_the_file_alone_in_its_folder(path):
-    assert list(path.parent.iterdir()) == [path]
-
-
 def refused(path: Path) -> str:
     """The message with which a checkpoint is refused; it has to name the file."""
     with pytest.raises(UserError, match=re.escape(str(path))) as error:
@@ -67,13 +62,13 @@ def refused(path: Path) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
 def test_a_file_that_was_cut_off_is_refused(path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     assert "damaged" in refused(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x80\x02garbage", bytes(5000), b"PK\x03\x04" + bytes(100)])
+@pytest.mark.parametrize("content", [b"garbage", b"\x80\x02garbage", bytes(5000), b"PK\x03\x04" + bytes(100)])
 def test_a_file_that_is_no_checkpoint_is_refused(path, content):
     path.write_bytes(content)
     assert "no checkpoint" in refused(path)
@@ -98,18 +93,22 @@ def test_a_file_of_another_program_is_refused(tmp_path, content):
     assert "no checkpoint" in refused(path)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_random_damage_within_the_structure_never_ends_in_a_traceback(path, seed):
-    generator = torch.Generator().manual_seed(seed)
-    content = bytearray(path.read_bytes())
-    for position in torch.randint(0, 3000, (30,), generator=generator).tolist():  # the pickled dictionary, the header
-        content[position] = int(torch.randint(0, 256, (1,), generator=generator))
-    path.write_bytes(content)
-    refused(path)
+def test_random_damage_within_the_structure_never_ends_in_a_traceback(path):
+    generator, whole = torch.Generator().manual_seed(0), path.read_bytes()
+    for _ in range(20):
+        content = bytearray(whole)
+        for position in torch.randint(0, 3000, (30,), generator=generator).tolist():  # pickled dictionary, header
+            content[position] = int(torch.randint(0, 256, (1,), generator=generator))
+        path.write_bytes(content)
+        refused(path)
 
 
-def test_a_missing_file_is_reported_as_missing(tmp_path):
+def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path):
     assert "missing" in refused(tmp_path / "best.pt")
+    (tmp_path / "unet" / "best.safetensors").mkdir(parents=True)
+    refused(tmp_path / "unet" / "best.safetensors")
+    with pytest.raises(UserError, match="best.safetensors"):
+        load_row("UNET", tmp_path, CPU)
 
 
 class Malicious:
@@ -137,16 +136,22 @@ def test_a_file_of_a_newer_format_is_refused_with_advice_to_update(path):
     assert "newer version" in refused(path)
 
 
-def test_the_checkpoint_of_another_model_is_refused(path):
-    rewrite(path, model="clip")
-    message = refused(path)
-    assert "'clip'" in message and "'unet'" in message
-
-
-@pytest.mark.parametrize("arguments", [{"width": 8, "depth": 3}, {"width": 4, "depth": 2}, {"width": 4, "depth": 4}])
-def test_weights_of_another_architecture_are_refused(path, arguments):
-    rewrite(path, arguments=arguments)
-    assert "another architecture" in refused(path)
+def test_the_checkpoint_of_another_model_or_architecture_is_refused(path, model):
+    weights, name = model.state_dict(), "head.weight"
+    for changes, message in (
+        ({"model": "clip"}, "holds a model 'clip', not 'unet'"),
+        ({"arguments": {"width": 8, "depth": 3}}, "another architecture"),
+        ({"arguments": {"width": 4, "depth": 2}}, "another architecture"),
+        ({"arguments": {"width": 4, "depth": 4}}, "another architecture"),
+        ({"weights": {key: value for key, value in weights.items() if key != name}}, f"it lacks {name}"),
+        ({"weights": {**weights, "surplus": torch.zeros(1)}}, "it has surplus"),
+        ({"weights": {**weights, name: weights[name][:, :2].contiguous()}}, "another architecture"),
+        ({"weights": {**weights, name: weights[name].long()}}, f"{name} is torch.int64"),
+    ):
+        whole = path.read_bytes()
+        rewrite(path, **changes)
+        assert message in refused(path)
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -176,23 +181,21 @@ def stop_half_way(monkeypatch, error: BaseException) -> None:
     monkeypatch.setattr(torch, "save", stop_torch)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("PytorchStreamWriter failed"), OSError(28, "No space left on device")])
-def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other(path, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("PytorchStreamWriter failed"), UserError),
+        (OSError(28, "No space left on device"), UserError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_a_write_that_fails_or_is_interrupted_keeps_the_old_file_and_leaves_no_other(path, monkeypatch, error, raised):
     before = path.read_bytes()
 
     stop_half_way(monkeypatch, error)
-    with pytest.raises(UserError, match=f"{re.escape(str(path))}.*untouched"):
+    with pytest.raises(raised) as stop:
         checkpoint.save(CONTENT, path)
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_an_interrupted_write_keeps_the_old_file_and_leaves_no_other(path, monkeypatch):
-    before = path.read_bytes()
-
-    stop_half_way(monkeypatch, KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(CONTENT, path)
+    assert raised is KeyboardInterrupt or re.search(f"{re.escape(str(path))}.*untouched", str(stop.value))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -220,8 +223,6 @@ def test_missing_weights_are_accepted_only_under_the_ignored_name(model, path):
     checkpoint.load_state(UNet(**ARGUMENTS), decoder, path, ignore="encoder.")
     with pytest.raises(UserError, match="it lacks encoder"):
         checkpoint.load_state(UNet(**ARGUMENTS), decoder, path)
-    with pytest.raises(UserError, match="it has surplus"):
-        checkpoint.load_state(UNet(**ARGUMENTS), {**model.state_dict(), "surplus": torch.zeros(1)}, path)
 
 
 # ------------------------------------------------------------------------------------------ weights as safetensors
@@ -239,7 +240,6 @@ EVERYTHING = {
     "classes": ("Hintergrund", "Kätzchen"),
     "colours": ((0, 0, 0), (128, 0, 0)),
     "constants": {"SCALE": (0.7, 1.8), "RESUME": False, "LEARNING_RATE": 2e-3, "ROW": ""},
-    "averaged": [{"SEED": 0, "WIDTHS": (1,)}, {}],
     "epoch": 3,
     "score": 0.8793507057421893,
     "zoom": True,
@@ -289,15 +289,6 @@ def test_the_newer_kind_is_taken_where_both_are_there_and_either_alone(model, tm
     assert Path(load_row("UNET", tmp_path, CPU).checkpoint).name == "best.safetensors"
 
 
-@pytest.mark.parametrize("name", ["unet", "autoencoder", "clip", "clip_finetuned", "pointclip"])
-def test_a_shipped_row_is_the_same_as_safetensors(name, tmp_path):
-    shipped = checkpoint.load(REPOSITORY / "checkpoints" / name)
-    checkpoint.save(shipped, tmp_path / "best.safetensors")
-    content = checkpoint.load(tmp_path / "best.safetensors")
-    assert checkpoint.digest(content.pop("weights")) == checkpoint.digest(shipped.pop("weights"))
-    assert content == shipped
-
-
 ABOUT = json.dumps({"format": 1, "model": "unet", "arguments": {}})
 TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -313,39 +304,30 @@ def about(text: object = ABOUT, **tensors: object) -> dict:
 
 
 DAMAGED = {
-    "empty": b"",
     "shorter than the length": b"\x10\x00",
     "header cut off": raw(about())[:40],
     "header larger than the file": raw(about(), length=2**20),
-    "header of gigabytes": raw(about(), length=2**33),
     "header longer than can be counted": raw(about(), length=2**64 - 1),
     "header of length 0": bytes(8),
     "no JSON": raw(b"{" * 60),
     "a list": raw([1, 2]),
     "no UTF-8": raw(b'{"\xff": 1}'),
     "nested without end": raw(about("[" * 100_000)),
-    "text": b"weights to be pasted here" * 10,
     "no metadata": raw({"a": TENSOR}),
     "metadata of another program": raw({"__metadata__": {"format": "pt"}, "a": TENSOR}),
-    "metadata that is a list": raw({"__metadata__": [1], "a": TENSOR}),
     "metadata of numbers": raw({"__metadata__": {"about": 3}, "a": TENSOR}),
     "metadata is no JSON": raw(about("{'model': 1}")),
-    "metadata is a number": raw(about("3")),
-    "metadata without a format": raw(about('{"model": "unet", "arguments": {}}')),
     "metadata without a model": raw(about('{"format": 1, "arguments": {}}')),
     "tensors outside the file": raw(about(a={**TENSOR, "data_offsets": [0, 80], "shape": [20]})),
     "fewer bytes than its shape": raw(about(a={**TENSOR, "shape": [3]})),
     "a shape without end": raw(about(a={**TENSOR, "shape": [2**40, 2**40]})),
     "backward offsets": raw(about(a={**TENSOR, "data_offsets": [8, 0]})),
-    "negative offsets": raw(about(a={**TENSOR, "data_offsets": [-8, 0]})),
     "overlapping tensors": raw(about(a=TENSOR, b={**TENSOR, "data_offsets": [4, 12]}), bytes(12)),
-    "the same bytes twice": raw(about(a=TENSOR, b=TENSOR)),
     "a hole": raw(about(a=TENSOR, b={**TENSOR, "data_offsets": [12, 20]}), bytes(20)),
     "bytes of no tensor": raw(about(), bytes(20)),
     "an unknown dtype": raw(about(a={**TENSOR, "dtype": "F31"})),
     "float64": raw(about(a={**TENSOR, "dtype": "F64", "shape": [1]})),
     "complex": raw(about(a={**TENSOR, "dtype": "C64", "shape": [1]})),
-    "bool": raw(about(a={**TENSOR, "dtype": "BOOL", "shape": [8]})),
     "NaN": raw(about(), torch.tensor([1.0, float("nan")]).numpy().tobytes()),
     "infinity": raw(about(), torch.tensor([float("-inf"), 1.0]).numpy().tobytes()),
 }
@@ -382,26 +364,6 @@ WRONG_TYPES = {
 def test_content_of_the_wrong_type_is_refused_by_its_name(path, key):
     rewrite(path, **{key: WRONG_TYPES[key]})
     assert f"damaged ({key} is " in refused(path)
-
-
-def test_a_folder_in_its_place_is_refused(tmp_path):
-    (tmp_path / "unet" / "best.safetensors").mkdir(parents=True)
-    refused(tmp_path / "unet" / "best.safetensors")
-    with pytest.raises(UserError, match="best.safetensors"):
-        load_row("UNET", tmp_path, CPU)
-
-
-def test_missing_additional_and_other_weights_are_refused(path, model):
-    weights = model.state_dict()
-    name = "head.weight"
-    for changed, message in (
-        ({key: value for key, value in weights.items() if key != name}, f"it lacks {name}"),
-        ({**weights, "surplus": torch.zeros(1)}, "it has surplus"),
-        ({**weights, name: weights[name][:, :2].contiguous()}, "another architecture"),
-        ({**weights, name: weights[name].long()}, f"{name} is torch.int64"),
-    ):
-        rewrite(path, weights=changed)
-        assert message in refused(path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -61,16 +61,13 @@ def namespace() -> dict:
         ("--ROOT=", ""),
         ("--ROOT=a=b", "a=b"),
         ("--EPOCHS=3", 3),
-        ("--EPOCHS=-3", -3),
         ("--RATE=1e-4", 1e-4),
         ("--RATE=1", 1.0),
         ("--SCALE=0.5,2", (0.5, 2.0)),
         ("--LAYERS=1,2,3", (1, 2, 3)),
-        ("--NAMES=cat, dog", ("cat", "dog")),
         ("--NAMES=a cat,a dog", ("a cat", "a dog")),
         ("--NAMES=", ()),
         ("--RESUME=True", True),
-        ("--RESUME=true", True),
         ("--RESUME=False", False),
         ("--FILES=a", ["a"]),
     ],
@@ -83,10 +80,10 @@ def test_a_value_is_read_as_the_type_of_the_default(namespace, argument, value):
     assert {name: namespace[name] for name in others} == others
 
 
-def test_a_list_takes_every_repetition_and_replaces_its_default(namespace):
+def test_a_list_takes_every_repetition_and_of_other_values_the_last_counts(namespace):
     default = namespace["PROMPTS"]
-    config.override(namespace, SOURCE, ["--PROMPTS=one", "--EPOCHS=2", "--PROMPTS=two"])
-    assert namespace["PROMPTS"] == ["one", "two"]
+    config.override(namespace, SOURCE, ["--PROMPTS=one", "--EPOCHS=2", "--PROMPTS=two", "--EPOCHS=5"])
+    assert namespace["PROMPTS"] == ["one", "two"] and namespace["EPOCHS"] == 5
     assert default == ["a cat"]
 
 
@@ -94,9 +91,7 @@ def test_a_list_takes_every_repetition_and_replaces_its_default(namespace):
     ("argument", "value"),
     [
         ("--ROOT=~/a", "{home}/a"),
-        ("--ROOT=~", "{home}"),
         ("--ROOT=./~/a", "./~/a"),
-        ("--ROOT=a~", "a~"),
         ("--ROOT=~nobody-of-this-name/a", "~nobody-of-this-name/a"),
         ("--NAMES=~/a,b,~/c", ("{home}/a", "b", "{home}/c")),
         ("--FILES=~/a", ["{home}/a"]),
@@ -164,20 +159,13 @@ def test_a_script_ends_with_one_message_and_says_both_places(monkeypatch, tmp_pa
     assert str(stop.value).startswith(message)
 
 
-def test_the_last_of_several_values_counts(namespace):
-    config.override(namespace, SOURCE, ["--EPOCHS=2", "--EPOCHS=5"])
-    assert namespace["EPOCHS"] == 5
-
-
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
         ("--EPOCHS=many", "expected int, like --EPOCHS=90"),
-        ("--EPOCHS=1.5", "expected int"),
         ("--EPOCHS=", "expected int"),
         ("--RATE=fast", "expected float, like --RATE=0.002"),
         ("--RESUME=yes", "expected True or False, like --RESUME=False"),
-        ("--RESUME=1", "expected True or False"),
         ("--SCALE=0.5;2", "expected tuple, like --SCALE=0.7,1.8"),
         ("--LAYERS=1,2.5", "expected tuple, like --LAYERS=3,6"),
     ],
@@ -194,10 +182,8 @@ def test_a_value_of_another_type_is_refused_with_an_example(namespace, argument,
     [
         ("--EPOCH=3", "did you mean --EPOCHS"),
         ("--epochs=3", "did you mean --EPOCHS"),
-        ("--LEARN_RATE=1", "did you mean --RATE"),
         ("--XYZXYZXYZ=1", "--help lists all"),
         ("--PI=3", "unknown constant --PI"),
-        ("--LETTERS=abc", "unknown constant --LETTERS"),
         ("--MEAN=1,1", "unknown constant --MEAN"),
         ("--LOCAL=2", "unknown constant --LOCAL"),
     ],
@@ -207,22 +193,23 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(namespace, argumen
         config.override(namespace, SOURCE, [argument])
 
 
-def test_a_key_without_a_value_is_refused_with_an_example(namespace):
+def test_a_key_without_a_value_and_arguments_without_dashes_are_refused(namespace):
     with pytest.raises(UserError, match="--SCALE needs a value: --SCALE=0.7,1.8"):
         config.override(namespace, SOURCE, ["--SCALE"])
-
-
-def test_arguments_without_dashes_are_refused_unless_the_script_takes_some(namespace):
     with pytest.raises(UserError, match="'cat.jpg'.*--KEY=value"):
         config.override(namespace, SOURCE, ["cat.jpg"])
     rest = config.override(namespace, SOURCE, ["cat.jpg", "--EPOCHS=1", "dog.jpg"], positional="PICTURE ...")
-    assert rest == ["cat.jpg", "dog.jpg"] and namespace["EPOCHS"] == 1
+    assert rest == ["cat.jpg", "dog.jpg"] and namespace["EPOCHS"] == 1  # where a script takes some
 
 
-def test_constants_are_the_names_assigned_at_the_top_of_the_script(namespace):
+def test_constants_are_the_names_assigned_at_the_top_of_the_script(namespace, monkeypatch):
     values = config.constants(namespace, SOURCE)
     assert list(values) == CONSTANTS
     assert values["SCALE"] == (0.7, 1.8)
+    monkeypatch.setattr(train_unet, "EPOCHS", 3)
+    values = config.script_constants(train_unet.main)
+    assert values["EPOCHS"] == 3 and values["SCALE"] == train_unet.SCALE
+    assert not {"IMAGENET_MEAN", "IMAGENET_STD"} & set(values)  # imported
 
 
 @pytest.mark.parametrize("option", ["--help", "-h"])
@@ -241,21 +228,11 @@ def test_help_prints_docstring_values_and_remarks_and_exits_with_status_0(namesp
     assert ["--RATE=0.002"] in options
 
 
-def test_the_constants_of_a_script_include_what_was_overridden(monkeypatch):
-    monkeypatch.setattr(train_unet, "EPOCHS", 3)
-    values = config.script_constants(train_unet.main)
-    assert values["EPOCHS"] == 3 and values["SCALE"] == train_unet.SCALE
-    assert not {"IMAGENET_MEAN", "IMAGENET_STD"} & set(values)
-
-
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_a_constant_that_must_be_positive_is_named_when_it_is_not(value):
+def test_a_constant_out_of_range_is_named(value):
     config.require_positive({"EPOCHS": 1}, "EPOCHS")
     with pytest.raises(UserError, match=f"EPOCHS = {value}"):
         config.require_positive({"EPOCHS": value}, "EPOCHS")
-
-
-def test_a_choice_that_does_not_exist_is_refused_with_those_that_do():
     config.require_choice("PRECISION", "fp32", ("bf16", "fp32"))
     with pytest.raises(UserError, match="PRECISION = 'fp8': must be one of 'bf16', 'fp32'"):
         config.require_choice("PRECISION", "fp8", ("bf16", "fp32"))
@@ -265,14 +242,10 @@ def shell(*command: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *command], env=script_environment(), capture_output=True, text=True)
 
 
-def test_a_script_prints_its_help_from_the_shell():
+def test_a_script_prints_its_help_and_ends_with_a_message_and_status_1_where_its_user_erred():
     result = shell(REPOSITORY / "train_unet.py", "--help")
     assert result.returncode == 0 and result.stderr == ""
-    assert result.stdout.startswith("Train a residual U-Net")
-    assert f"--EPOCHS={train_unet.EPOCHS}" in result.stdout
-
-
-def test_a_script_ends_with_a_message_and_status_1_where_its_user_erred():
+    assert result.stdout.startswith("Train a residual U-Net") and f"--EPOCHS={train_unet.EPOCHS}" in result.stdout
     result = shell(REPOSITORY / "train_unet.py", "--EPOCH=3")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "error: unknown constant --EPOCH: did you mean --EPOCHS=...?\n"
@@ -298,25 +271,19 @@ def two_gpus(monkeypatch) -> list[int]:
     return chosen
 
 
-@pytest.mark.parametrize(("name", "number"), [("cuda", 0), ("cuda:1", 1)])
-def test_a_gpu_without_a_number_is_the_first(two_gpus, name, number):
-    assert pick_device(name) == torch.device(name) and two_gpus == [number]
-
-
-def test_fp32_on_a_gpu_is_not_tf32(two_gpus, monkeypatch):
+def test_a_gpu_without_a_number_is_the_first_and_its_fp32_is_not_tf32(two_gpus):
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE does
     torch.backends.cudnn.allow_tf32 = True
     try:
-        pick_device("auto")
+        assert pick_device("cuda") == torch.device("cuda") and pick_device("cuda:1") == torch.device("cuda:1")
+        assert two_gpus == [0, 1]
         assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.parametrize(
-    "name", ["mps", "mps:0", "meta", "xpu", "cuda:9", "cuda:200", "cuda:256", "cuda:-1", "cpu:3", "tpu", ""]
-)
+@pytest.mark.parametrize("name", ["mps", "meta", "cuda:9", "cuda:256", "cuda:-1", "cpu:3", "tpu", ""])
 def test_a_device_that_cannot_be_used_is_refused_in_one_short_line(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -353,7 +320,7 @@ def test_bf16_is_only_used_where_the_hardware_multiplies_it(hardware, monkeypatc
 
 
 @real
-@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64", "arm64", "ppc64le", ""])
+@pytest.mark.parametrize("machine", ["x86_64", "arm64", ""])
 def test_where_pytorch_cannot_be_asked_for_bf16_auto_is_fp32(machine, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")

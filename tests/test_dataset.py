@@ -75,13 +75,9 @@ def assert_same_arrays(left: SegmentationDataset, right: SegmentationDataset) ->
 # ---------------------------------------------------------------------------------------------- splits
 
 
-def test_validation_is_every_tenth_line_and_training_is_all_the_others():
+def test_validation_is_every_tenth_line_and_training_is_all_the_others(oxford_root):
     assert take_split(list(range(25)), "val") == [0, 10, 20]
     assert take_split(list(range(12)), "train") == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
-    assert take_split(list(range(25)), "trainval") == list(range(25))
-
-
-def test_train_and_val_are_disjoint_and_together_trainval(oxford_root):
     train, val, trainval = (names(oxford_root, split) for split in ("train", "val", "trainval"))
     assert (len(train), len(val), len(trainval)) == (21, 3, 24)
     assert val == [trainval[0], trainval[10], trainval[20]]
@@ -94,11 +90,8 @@ def test_a_split_of_another_name_is_refused_with_the_names_there_are(oxford_root
         list_samples(oxford_root, "trian")
 
 
-def test_the_official_splits_have_their_published_sizes(pets_root):
+def test_the_official_splits_have_their_published_sizes_and_a_real_mask_fits_its_picture(pets_root):
     assert [len(list_samples(pets_root, split)) for split in ("train", "val", "test")] == [3312, 368, 3669]
-
-
-def test_a_real_picture_and_its_mask_fit_together(pets_root):
     image, mask = read_sample(list_samples(pets_root, "test")[0])
     assert image.shape[:2] == mask.shape
     assert set(np.unique(mask)) == {0, 1, VOID}  # the first of the list is an Abyssinian cat
@@ -130,18 +123,15 @@ def test_the_course_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_roo
         assert_same_arrays(SegmentationDataset(course, split, 24), SegmentationDataset(oxford_root, split, 24))
 
 
-def test_the_colours_of_a_palette_label_count_not_their_positions(tmp_path):
-    mask = np.array([[0, 1], [2, 2]], np.uint8)
-    palette_image(mask, order=(2, 0, 1)).save(tmp_path / "label.png")
-    np.testing.assert_array_equal(read_mask(Sample("label", tmp_path, tmp_path / "label.png")), mask)
-
-
-def test_the_positions_of_a_palette_label_count_where_its_colours_are_none_of_ours(tmp_path):
+def test_the_colours_of_a_palette_label_count_and_its_positions_where_the_colours_are_none_of_ours(tmp_path):
+    sample = Sample("label", tmp_path, tmp_path / "label.png")
     mask = np.array([[0, 1], [2, VOID]], np.uint8)
+    palette_image(mask, order=(2, 0, 1, VOID)).save(sample.mask)
+    np.testing.assert_array_equal(read_mask(sample), mask)
     image = Image.fromarray(mask, mode="P")
     image.putpalette([value for i in range(256) for value in (i, 255 - i, 77)])
-    image.save(tmp_path / "label.png")
-    np.testing.assert_array_equal(read_mask(Sample("label", tmp_path, tmp_path / "label.png")), mask)
+    image.save(sample.mask)
+    np.testing.assert_array_equal(read_mask(sample), mask)
 
 
 def test_the_folder_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_root, tmp_path):
@@ -149,18 +139,16 @@ def test_the_folder_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_roo
     for split in ("train", "val", "test"):
         assert_same_arrays(SegmentationDataset(folder, split, 24), SegmentationDataset(oxford_root, split, 24))
     assert names(folder, "trainval") == names(folder, "train") + names(folder, "val")
-
-
-def test_a_folder_layout_without_val_gives_every_tenth_training_picture_to_validation(oxford_root, tmp_path):
-    folder = as_folder(oxford_root, tmp_path, ("test",))
-    (folder / "test").rename(folder / "train")
-    everything = names(oxford_root, "test")
-    assert names(folder, "val") == everything[:1]
-    assert names(folder, "train") == everything[1:]
-    assert names(folder, "trainval") == everything
+    shutil.rmtree(folder / "val")  # without it every tenth training picture is for validation
+    everything = names(folder, "trainval")
+    assert names(folder, "val") == everything[::10] == [x for x in everything if x not in names(folder, "train")]
 
 
 def test_an_unknown_layout_says_what_was_looked_for_and_what_was_found(tmp_path):
+    with pytest.raises(UserError, match="found: nothing"):
+        list_samples(tmp_path, "train")
+    with pytest.raises(UserError, match="found: no such folder"):
+        list_samples(tmp_path / "nowhere", "train")
     (tmp_path / "Photos").mkdir()
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError) as error:
@@ -170,14 +158,10 @@ def test_an_unknown_layout_says_what_was_looked_for_and_what_was_found(tmp_path)
     assert "found: Photos/, notes.txt" in str(error.value)
 
 
-def test_a_data_folder_that_does_not_exist_or_is_empty_is_said_to_be_so(tmp_path):
-    with pytest.raises(UserError, match="found: nothing"):
-        list_samples(tmp_path, "train")
-    with pytest.raises(UserError, match="found: no such folder"):
-        list_samples(tmp_path / "nowhere", "train")
-
-
-def test_a_layout_that_lacks_a_part_names_it(oxford_copy, tmp_path):
+def test_a_layout_that_lacks_a_part_or_has_an_empty_list_names_it(oxford_copy, tmp_path):
+    (oxford_copy / "annotations" / "test.txt").write_text("\n")
+    with pytest.raises(UserError, match="test split of .* is empty"):
+        SegmentationDataset(oxford_copy, "test", 16)
     (oxford_copy / "annotations" / "test.txt").unlink()
     with pytest.raises(UserError, match="test.txt is missing"):
         list_samples(oxford_copy, "test")
@@ -288,19 +272,12 @@ def test_the_message_about_damaged_data_names_the_file(oxford_copy, damage):
 
 
 def test_a_colour_label_with_a_foreign_colour_names_the_file(oxford_root, tmp_path):
-    course = as_course(oxford_root, tmp_path, "colour")
-    culprit = course / "Test" / "label" / "pug_test_01.png"
+    culprit = as_course(oxford_root, tmp_path, "colour") / "Test" / "label" / "pug_test_01.png"
     label = np.array(Image.open(culprit))
     label[0, 0] = (1, 2, 3)
     Image.fromarray(label).save(culprit)
     with pytest.raises(UserError, match=re.escape(str(culprit))):
-        SegmentationDataset(course, "test", 16)
-
-
-def test_an_empty_list_of_pictures_is_reported(oxford_copy):
-    (oxford_copy / "annotations" / "test.txt").write_text("\n")
-    with pytest.raises(UserError, match="test split of .* is empty"):
-        SegmentationDataset(oxford_copy, "test", 16)
+        SegmentationDataset(tmp_path, "test", 16)
 
 
 # ------------------------------------------------------------------------------------- the tensors of a split
@@ -380,9 +357,6 @@ def resumed_build(folder: Path) -> list[int]:
 def test_a_clean_build_computes_every_chunk_once_and_a_second_opening_none(tmp_path):
     assert resumed_build(tmp_path) == [0, 2, 4, 6, 8]
     assert resumed_build(tmp_path) == []
-
-
-def test_cached_arrays_are_read_only(tmp_path):
     with pytest.raises(ValueError, match="read-only"):
         build(tmp_path)["squares"][0] = 1
 
@@ -394,30 +368,21 @@ def test_another_key_is_another_cache(tmp_path):
     assert resumed_build(tmp_path) == []  # the first one is still there
 
 
-def test_a_killed_build_goes_on_where_it_stopped(tmp_path):
-    interrupted_build(tmp_path, after=4)
-    assert resumed_build(tmp_path) == [4, 6, 8]
-
-
-def test_rows_that_were_only_half_written_are_computed_again(tmp_path):
-    partial = interrupted_build(tmp_path, after=6)
-    with open(partial / "squares.npy", "ab") as file:
-        file.write(b"\xff" * 13)  # half a row
-    assert resumed_build(tmp_path) == [6, 8]
-
-
-def test_rows_that_one_array_lacks_are_computed_again_for_all(tmp_path):
-    partial = interrupted_build(tmp_path, after=6)
-    size = (partial / "bytes.npy").stat().st_size
-    os.truncate(partial / "bytes.npy", size - 15)  # one row of ten bytes and a half
-    assert resumed_build(tmp_path) == [4, 6, 8]
-
-
-@pytest.mark.parametrize("left", [0, 5, 60])
-def test_a_build_killed_within_the_header_starts_again(tmp_path, left):
-    partial = interrupted_build(tmp_path, after=4)
-    os.truncate(partial / "bytes.npy", left)
-    assert resumed_build(tmp_path) == [0, 2, 4, 6, 8]
+# what is left of the file `bytes` of a build that died after three chunks; two rows of it are 20 bytes
+@pytest.mark.parametrize(
+    ("change", "computed"),
+    [
+        (lambda file, size: None, [6, 8]),
+        (lambda file, size: file.open("ab").write(b"\xff" * 13), [6, 8]),  # and a row and a half more
+        (lambda file, size: os.truncate(file, size - 15), [4, 6, 8]),
+        (lambda file, size: os.truncate(file, 60), [0, 2, 4, 6, 8]),  # within the header
+        (lambda file, size: os.truncate(file, 0), [0, 2, 4, 6, 8]),
+    ],
+)
+def test_a_killed_build_goes_on_where_all_arrays_are_whole(tmp_path, change, computed):
+    file = interrupted_build(tmp_path, after=6) / "bytes.npy"
+    change(file, file.stat().st_size)
+    assert resumed_build(tmp_path) == computed
 
 
 BUILDER = """
@@ -446,19 +411,16 @@ def test_of_two_processes_one_builds_and_both_read_the_same(tmp_path):
     assert filled == [f"fill {row}" for row in range(10)]
 
 
-def test_a_disk_without_space_is_reported_before_the_work_starts(tmp_path, monkeypatch):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 10, 0))
-    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}.*0.0 GB are free"):
-        build(tmp_path, lambda start, stop: pytest.fail("the work started"))
-
-
-def test_a_disk_that_fills_up_during_the_work_is_reported(tmp_path):
+def test_a_disk_without_space_is_reported_before_the_work_or_when_it_fills_up(tmp_path, monkeypatch):
     def full(start: int, stop: int) -> dict[str, np.ndarray]:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="No space left.*free some space"):
         build(tmp_path, full)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10, 10, 0))
+    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}.*0.0 GB are free"):
+        build(tmp_path, lambda start, stop: pytest.fail("the work started"), key="other")
 
 
 def test_opening_a_data_set_a_second_time_reads_no_picture(oxford_copy, monkeypatch):
@@ -468,18 +430,13 @@ def test_opening_a_data_set_a_second_time_reads_no_picture(oxford_copy, monkeypa
     assert_same_arrays(SegmentationDataset(oxford_copy, "train", 16), first)
 
 
-def test_a_changed_source_file_is_read_again(oxford_copy):
+def test_a_changed_source_file_is_read_again_even_if_only_its_date_is_new(oxford_copy, monkeypatch):
     before = SegmentationDataset(oxford_copy, "test", 16)
     sample = before.samples[2]
     Image.fromarray(np.full_like(read_mask(sample), 2)).save(sample.mask)  # trimap value 2: background everywhere
     after = SegmentationDataset(oxford_copy, "test", 16)
-    assert (before[2][1] == 1).any()
-    assert (after[2][1] == 0).all()
+    assert (before[2][1] == 1).any() and (after[2][1] == 0).all()
     assert torch.equal(after[3][1], before[3][1])
-
-
-def test_a_source_file_of_the_same_size_but_a_new_date_is_read_again(oxford_copy, monkeypatch):
-    sample = SegmentationDataset(oxford_copy, "test", 16).samples[2]
     seconds = sample.image.stat().st_mtime + 1
     os.utime(sample.image, (seconds, seconds))
     reads = []

@@ -19,11 +19,9 @@ import pytest
 import torch
 from conftest import run_here
 from PIL import Image
-from utils.inputs.features import FeatureDataset
 
 import evaluate
 import train_unet
-from models.clip import ImageEncoder
 from utils import checkpoint
 from utils.classes import VOID
 from utils.errors import UserError
@@ -31,9 +29,6 @@ from utils.files import read_csv, write_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample, list_samples
 from utils.inputs.pictures import read_image, read_mask
-
-CPU = torch.device("cpu")
-
 
 # ------------------------------------------------------------------------------------------ damaged files
 
@@ -106,10 +101,8 @@ def test_2000_damaged_pictures_give_a_picture_or_an_error_that_names_the_file(tm
 
 
 def test_a_header_that_promises_20000_by_20000_pixels_is_refused_at_once(tmp_path):
-    buffer = io.BytesIO()
-    Image.new("1", (20000, 20000)).save(buffer, "PNG")
     path = tmp_path / "huge.png"
-    path.write_bytes(buffer.getvalue())
+    Image.new("1", (20000, 20000)).save(path)
     started = time.perf_counter()
     with pytest.raises(UserError, match="huge.png"):
         read_image(path)
@@ -119,11 +112,9 @@ def test_a_header_that_promises_20000_by_20000_pixels_is_refused_at_once(tmp_pat
 @pytest.mark.parametrize("species", [0, 1])
 def test_damaged_masks_give_known_classes_or_an_error_that_names_the_file(tmp_path, species):
     values = np.random.default_rng(0).integers(1, 4, (20, 30)) if species else np.tile([0, 1, 2, 255], (20, 8))
-    buffer = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG")
-    path = tmp_path / "mask.png"
-    refused = 0
-    for data in mutations(buffer.getvalue(), 300, species):
+    path, refused = tmp_path / "mask.png", 0
+    Image.fromarray(values.astype(np.uint8)).save(path)
+    for data in mutations(path.read_bytes(), 300, species):
         path.write_bytes(data)
         try:
             assert set(np.unique(read_mask(Sample("a", path, path, species)))) <= {0, 1, 2, VOID}
@@ -177,8 +168,7 @@ def test_a_csv_that_the_disk_cannot_hold_leaves_the_one_before(small_disk):
     write_csv([{"model": "UNET"}], path)
     with pytest.raises(UserError, match=f"cannot write {path}.*No space left.*untouched"):
         write_csv([{"model": "x" * 100}] * 20_000, path)
-    assert read_csv(path) == [{"model": "UNET"}]
-    assert list(small_disk.iterdir()) == [path]
+    assert read_csv(path) == [{"model": "UNET"}] and list(small_disk.iterdir()) == [path]
 
 
 def test_a_cache_that_the_disk_cannot_hold_is_refused_and_a_smaller_one_is_built(small_disk, oxford_root):
@@ -216,13 +206,6 @@ def kill_again_and_again(work: Callable[[], None], kills: int, seconds: float, s
     return killed
 
 
-def how_long(work: Callable[[], None]) -> float:
-    """Seconds that the work takes in a child process."""
-    started = time.perf_counter()
-    kill_again_and_again(work, 0, 0, 0)
-    return time.perf_counter() - started
-
-
 def run(script: ModuleType, *arguments: str) -> None:
     """A script's main() in this process, quietly."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -236,10 +219,9 @@ def train(root: Path, folder: Path) -> None:
     run(train_unet, *tiny, f"--DATA_ROOT={root}", f"--CHECKPOINTS={folder}", f"--RESUME={resume}")
 
 
-def compute_features(root: Path) -> FeatureDataset:
-    """The cache of pictures, and a frozen encoder's features."""
-    torch.manual_seed(0)
-    return FeatureDataset(root, "train", 64, ImageEncoder.tiny().eval(), ["tiny"], CPU, True, "fp32")
+def read_pictures(root: Path) -> list[np.ndarray]:
+    """The cache of a split's pictures and masks."""
+    return [*SegmentationDataset(root, "train", 64).arrays.values()]
 
 
 def score(root: Path, checkpoints: Path, folder: Path) -> None:
@@ -251,28 +233,26 @@ def score(root: Path, checkpoints: Path, folder: Path) -> None:
 @pytest.mark.slow
 def test_thirty_kills_change_no_number(oxford_root, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the fork server finds what it preloads
-    seconds = how_long(partial(train, oxford_root, tmp_path / "whole"))
-    killed = kill_again_and_again(partial(train, oxford_root, tmp_path / "killed"), 10, seconds / 3, 1)
-    whole, stopped = (checkpoint.load(tmp_path / name / "unet" / "last.pt") for name in ("whole", "killed"))
-    assert all(torch.equal(value, stopped["weights"][name]) for name, value in whole["weights"].items())
-    assert not list((tmp_path / "killed" / "unet").glob("*.tmp"))  # of processes that died while they wrote
-    assert [line["loss"] for line in whole["log"]] == [line["loss"] for line in stopped["log"]]
-
-    arrays = []
-    for name in ("whole", "killed"):
-        root = shutil.copytree(oxford_root, tmp_path / f"data_{name}", ignore=shutil.ignore_patterns(".cache"))
-        if name == "whole":
-            seconds = how_long(partial(compute_features, root))
-        else:
-            killed += kill_again_and_again(partial(compute_features, root), 10, seconds / 2, 2)
-        dataset = compute_features(root)
-        arrays.append([*dataset.arrays.values(), *SegmentationDataset(root, "train", 64).arrays.values()])
-    assert len(arrays[0]) == 4 and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
-
-    # A CSV is the old one or the new one.
-    seconds = how_long(partial(score, oxford_root, tmp_path / "whole", tmp_path / "once"))
-    often = partial(score, oxford_root, tmp_path / "whole", tmp_path / "often")
-    killed += kill_again_and_again(often, 10, seconds / 2, 3)
-    once, often = (read_csv(tmp_path / name / "results.csv") for name in ("once", "often"))
-    assert [{**line, "images_per_second": ""} for line in once] == [{**line, "images_per_second": ""} for line in often]
+    copies = [tmp_path / f"data_{name}" for name in ("once", "often")]
+    for copy in copies:
+        shutil.copytree(oxford_root, copy, ignore=shutil.ignore_patterns(".cache"))
+    trained = [tmp_path / name for name in ("once", "often")]
+    works = [  # (without a kill, with ten)
+        [partial(train, oxford_root, folder) for folder in trained],
+        [partial(read_pictures, copy) for copy in copies],
+        [partial(score, oxford_root, trained[0], folder) for folder in trained],
+    ]
+    killed = 0
+    for seed, (once, often) in enumerate(works):
+        started = time.perf_counter()
+        kill_again_and_again(once, 0, 0, seed)
+        killed += kill_again_and_again(often, 10, (time.perf_counter() - started) / 2, seed)
     assert killed >= 30
+
+    whole, stopped = (checkpoint.load(folder / "unet" / "last.pt") for folder in trained)
+    assert all(torch.equal(value, stopped["weights"][name]) for name, value in whole["weights"].items())
+    assert [line["loss"] for line in whole["log"]] == [line["loss"] for line in stopped["log"]]
+    assert not list((trained[1] / "unet").glob("*.tmp"))  # of processes that died while they wrote
+    assert all(np.array_equal(a, b) for a, b in zip(*map(read_pictures, copies), strict=True))
+    once, often = (read_csv(folder / "results.csv") for folder in trained)
+    assert [{**line, "images_per_second": ""} for line in once] == [{**line, "images_per_second": ""} for line in often]

@@ -4,33 +4,32 @@ import csv
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, run_here, script_environment, torchrun
+from conftest import REPOSITORY, run_here, torchrun
 from PIL import Image
 from torch import nn
 
+import evaluate
 import train_autoencoder
 import train_clip
+import train_pointclip
 import train_unet
 from models.unet import UNet
 from utils import checkpoint
 from utils.classes import PETS, named
 from utils.errors import UserError
-from utils.figures.plots import plot_curves
+from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
 from utils.metrics import scores
-from utils.rows import load_model
-from utils.rows.by_class import evaluate, predictor
+from utils.rows import load_model, load_row
+from utils.rows.by_class import ByClass
 from utils.training import fit as training
 
 CPU = torch.device("cpu")
@@ -94,18 +93,10 @@ def stop_at(monkeypatch, name: str, call: int, error: BaseException, module: obj
 # ------------------------------------------------------------------------------------------- what a run does
 
 
-def test_a_tiny_unet_learns_the_tiny_data_set(train):
-    lines = log(train("run", "--EPOCHS=20", "--WIDTH=8", "--DROPOUT=0", "--SMALL_SHARE=0"))
-    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
-    assert lines[-1]["score"] > 0.8  # everything background is below .3
-
-
-def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
-    folder = train("run")
-    assert [line["epoch"] for line in log(folder)] == [1, 2, 3]
+def test_a_run_writes_its_files_and_says_with_which_settings_and_how_long_it_takes(train, capsys):
+    folder = train("run", "--BATCH_SIZE=1", "--EPOCHS=2")
+    assert [line["epoch"] for line in log(folder)] == [1, 2]
     assert list(log(folder)[0]) == ["epoch", "loss", "score", "cat", "dog", "lr"]
-    with Image.open(folder / "curves.png") as curves:
-        assert curves.width > 500
     assert sorted(file.name for file in folder.iterdir() if file.name[0] != ".") == [
         "best.safetensors",
         "curves.png",
@@ -113,20 +104,19 @@ def test_the_log_has_one_line_per_epoch_and_the_curves_are_a_picture(train):
         "log.csv",
         "progress.png",
     ]
-    with Image.open(folder / "progress.png") as progress:
-        assert progress.size == (3 * 32, 4 * 32)  # picture, mask, prediction
-
-
-def test_a_log_begins_with_the_settings_and_the_time_to_expect(train, capsys):
-    train("run", "--BATCH_SIZE=1", "--EPOCHS=2")
+    assert Image.open(folder / "curves.png").width > 500
+    assert Image.open(folder / "progress.png").size == (3 * 32, 4 * 32)  # picture, mask, prediction
     lines = capsys.readouterr().out.splitlines()
     assert "EPOCHS=2" in "".join(lines) and "WIDTH=4" in "".join(lines)
     assert any(re.fullmatch(r"[\d,]+ parameters to train, \d+ pictures, on cpu", line) for line in lines)
     assert sum(line.startswith("about 0 minutes of training") for line in lines) == 1
 
 
-def test_a_run_may_start_from_the_weights_of_another(train):
+def test_a_tiny_unet_learns_the_tiny_data_set_and_a_run_may_start_from_its_weights(train):
     first = train("first", "--EPOCHS=20", "--WIDTH=8", "--DROPOUT=0", "--SMALL_SHARE=0")
+    lines = log(first)
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert lines[-1]["score"] > 0.8  # everything background is below .3
     options = ("--WIDTH=8", "--EPOCHS=1", "--LEARNING_RATE=0.0001", "--EMA_DECAY=0")
     further = log(train("further", f"--START={first / 'best.safetensors'}", *options))
     assert further[0]["score"] > 0.8 > log(train("new", *options))[0]["score"]
@@ -140,29 +130,24 @@ def test_the_rate_rises_during_warmup_and_ends_at_zero(train):
     assert rates[2] > rates[3] > rates[4] > rates[5] == pytest.approx(0, abs=1e-12)
 
 
-def validation_score(model: nn.Module, content: dict, root: Path) -> float:
-    """The mIoU of a model on the validation pictures; content: of its checkpoint."""
-    val = SegmentationDataset(root, "val", content["image_size"])
-    return scores(evaluate(predictor(model.eval(), content["mean"], content["std"]), val, CPU, 3), val.classes.names)[
-        "miou"
-    ]
-
-
 def averaged_model(folder: Path) -> tuple[UNet, dict]:
     """The averaged weights of the last epoch, unrounded, and the content of last.pt."""
     content = checkpoint.load(folder / "last.pt")
     model = UNet(**content["arguments"])
     checkpoint.load_state(model, content["ema"], folder / "last.pt")
-    return model.to(memory_format=torch.channels_last), content
+    return model.to(memory_format=torch.channels_last).eval(), content
 
 
-def test_the_averaged_weights_have_the_score_in_the_log(train, oxford_root):
+def validation_score(model: nn.Module, content: dict, root: Path) -> float:
+    """The mIoU of a model on the validation pictures; content: of its checkpoint."""
+    val = SegmentationDataset(root, "val", content["image_size"])
+    row = ByClass("again", model, CPU, content["image_size"], content["mean"], content["std"], val.classes)
+    return scores(row.score(val), val.classes.names)["miou"]
+
+
+def test_the_score_in_the_log_is_that_of_the_averaged_weights_and_of_the_best_ones_but_for_rounding(train, oxford_root):
     folder = train("run")
     assert validation_score(*averaged_model(folder), oxford_root) == pytest.approx(log(folder)[-1]["score"], abs=1e-9)
-
-
-def test_the_best_checkpoint_has_its_score_but_for_rounding(train, oxford_root):
-    folder = train("run")
     model, content = load_model(folder / "best.safetensors", "unet", CPU)
     assert validation_score(model, content, oxford_root) == pytest.approx(content["score"], abs=0.005)
     assert content["score"] == max(line["score"] for line in log(folder))
@@ -176,13 +161,11 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(train):
 
 def test_validation_every_second_epoch_changes_no_weight_and_a_run_goes_on_from_the_last_one(train, monkeypatch):
     every = log(train("every", "--EPOCHS=5"))
-    assert [line["epoch"] for line in log(train("second", "--EPOCHS=5", "--VALIDATE_EVERY=2"))] == [2, 4, 5]
-    assert log(train("second", "--EPOCHS=5", "--VALIDATE_EVERY=2")) == [every[1], every[3], every[4]]
     with monkeypatch.context() as patch:
         stop_at(patch, "segmentation_loss", 6, KeyboardInterrupt())  # in epoch 3
         with pytest.raises(KeyboardInterrupt):
-            train("stopped", "--EPOCHS=5", "--VALIDATE_EVERY=2")
-    assert log(train("stopped", "--EPOCHS=5", "--VALIDATE_EVERY=2", "--RESUME=True")) == [every[1], every[3], every[4]]
+            train("second", "--EPOCHS=5", "--VALIDATE_EVERY=2")
+    assert log(train("second", "--EPOCHS=5", "--VALIDATE_EVERY=2", "--RESUME=True")) == [every[1], every[3], every[4]]
 
 
 def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
@@ -198,7 +181,7 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
 
 
 # fsync: of a file that is written but not in its place; of the second and third epoch, whatever is written there
-MOMENTS = [(train_unet, "segmentation_loss", 3), (train_unet, "segmentation_loss", 6), (train_unet, "validate", 2)]
+MOMENTS = [(train_unet, "segmentation_loss", 3), (train_unet, "validation_scores", 2)]
 MOMENTS += [(os, "fsync", call) for call in (6, 8, 12)]
 
 
@@ -210,39 +193,6 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(train, monke
         with pytest.raises(KeyboardInterrupt):
             train("stopped", "--PRECISION=auto")
     assert_same_run(train("stopped", "--PRECISION=auto", "--RESUME=True"), whole)
-
-
-KILLED = """
-import io, os, runpy, signal, sys
-import torch
-
-save, calls = torch.save, []
-
-def die_half_way(content, file):
-    calls.append(1)
-    if len(calls) < 2:  # last.pt of the first epoch
-        return save(content, file)
-    buffer = io.BytesIO()
-    save(content, buffer)
-    file.write_bytes(buffer.getvalue()[: buffer.tell() // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
-
-torch.save = die_half_way
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.mark.slow
-def test_a_run_killed_while_it_writes_its_checkpoint_is_resumed_exactly(train, oxford_root, tmp_path):
-    script = f"import sys; sys.argv[0] = {str(REPOSITORY / 'train_unet.py')!r}\n{KILLED}"
-    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / 'killed'}"]
-    result = subprocess.run([sys.executable, "-c", script, *arguments], env=script_environment(), timeout=600)
-    assert result.returncode == -9
-    folder = tmp_path / "killed" / "unet"
-    assert list(folder.glob("last.pt.*.tmp"))  # it died where it should
-    resumed_from = checkpoint.load(folder / "last.pt")["epoch"]
-    assert resumed_from == 1
-    assert_same_run(train("killed", "--RESUME=True"), train("whole"))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
@@ -264,47 +214,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_can_be_resumed(train, mon
     assert_same_run(train("run", "--RESUME=True"), train("whole"))
 
 
-def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused(train, monkeypatch):
-    original = train_unet.validate
-
-    def meanwhile(*args):
+def test_a_second_run_in_the_same_folder_at_the_same_time_is_refused_and_does_not_disturb_the_first(tmp_path):
+    def meanwhile(model):
         with pytest.raises(UserError, match="another training is writing to .*run"):
-            train("run")
-        refused.append(1)
-        return original(*args)
+            fit_frozen(tmp_path / "run")
+        return {"score": 0.0}
 
-    refused = []
-    with monkeypatch.context() as patch:
-        patch.setattr(train_unet, "validate", meanwhile)
-        folder = train("run")
-    assert len(refused) == 3
-    alone = train("alone")
-    assert log(folder) == log(alone)  # the first was not disturbed
-    weights = [checkpoint.load(run / "best.safetensors")["weights"] for run in (folder, alone)]
-    assert differences(*weights) == []
+    fit_frozen(tmp_path / "run", meanwhile)
+    fit_frozen(tmp_path / "alone")
+    assert_same_run(tmp_path / "run", tmp_path / "alone")
 
 
-def test_resuming_without_a_checkpoint_says_that_it_is_missing(train):
+def test_resuming_what_is_not_this_run_is_refused(train):
     with pytest.raises(UserError, match=r"RESUME = True, but .*last.pt is missing: start with RESUME = False"):
         train("run", "--RESUME=True")
-
-
-def test_resuming_with_another_number_of_epochs_is_refused(train):
-    train("run")
-    with pytest.raises(UserError, match="belongs to a run of EPOCHS = 3, now it is 4"):
-        train("run", "--RESUME=True", "--EPOCHS=4")
-
-
-def test_resuming_with_another_architecture_is_refused(train):
-    train("run")
-    with pytest.raises(UserError, match="last.pt belongs to a run of width = 4, now it is 6: change that, or start"):
-        train("run", "--RESUME=True", "--WIDTH=6")
-    with pytest.raises(UserError, match="last.pt belongs to a run of dropout = 0.1, now it is 0.5"):
-        train("run", "--RESUME=True", "--DROPOUT=0.5")
-
-
-def test_resuming_from_a_damaged_checkpoint_is_refused(train):
     folder = train("run")
+    for argument, message in (
+        ("--EPOCHS=4", "EPOCHS = 3, now it is 4"),
+        ("--WIDTH=6", "width = 4, now it is 6: change that, or start"),
+        ("--DROPOUT=0.5", "dropout = 0.1, now it is 0.5"),
+    ):
+        with pytest.raises(UserError, match=f"last.pt belongs to a run of {message}"):
+            train("run", "--RESUME=True", argument)
     (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:999])
     with pytest.raises(UserError, match="last.pt is no checkpoint of this project, or is damaged"):
         train("run", "--RESUME=True")
@@ -347,13 +278,6 @@ def test_an_absurd_constant_is_named_and_the_last_run_stays_where_it_is(train, t
     assert (tmp_path / "run" / "unet" / "best.safetensors").read_text() == "of the last run"
 
 
-@pytest.mark.slow
-def test_an_absurd_constant_ends_a_script_with_one_line_and_status_1(run_script, oxford_root):
-    result = run_script("train_unet.py", *TINY, "--EPOCHS=0", env={"PETS_ROOT": str(oxford_root)})
-    assert result.returncode == 1
-    assert result.stderr == "error: EPOCHS = 0: must be greater than 0\n"
-
-
 # ------------------------------------------------------------------------------------------- parts of a step
 
 
@@ -371,24 +295,6 @@ class Pictures(torch.utils.data.Dataset):
 
 def mean_square(model, batch, generator, progress):
     return (model(batch[0]) - batch[1]).square().mean()
-
-
-@pytest.mark.parametrize("micro_batch", [1, 3, 4])
-def test_accumulated_gradients_are_those_of_the_whole_batch(micro_batch):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.Tanh(), nn.Conv2d(5, 1, 1))
-    batch = Pictures()[list(range(8))]
-
-    def gradients(at_once: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        model.zero_grad()
-        loss = training._backward(model, batch, mean_square, torch.Generator(), 0.0, at_once, nullcontext())
-        return loss, [p.grad.clone() for p in model.parameters()]
-
-    loss, whole = gradients(8)
-    accumulated_loss, accumulated = gradients(micro_batch)
-    torch.testing.assert_close(accumulated_loss, loss)
-    torch.testing.assert_close(accumulated, whole)
-    assert all(gradient.abs().sum() > 0 for gradient in whole)
 
 
 class FrozenEncoder(nn.Module):
@@ -413,10 +319,26 @@ def fit_frozen(
     names = [*names.split(), "VALIDATE_EVERY", "SEED", "RESUME"]
     constants = {name: getattr(train_unet, name) for name in names}
     constants |= {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
-    about = {"model": "frozen", "arguments": {"freeze_encoder": True}}
-    settings = {"folder": folder, "about": about, "classes": classes, "constants": constants, "device": CPU}
-    training.fit(model, Pictures(), compute_loss, validate, **settings, draw=plot_curves)
+    training.fit(
+        model,
+        Pictures(),
+        compute_loss,
+        validate,
+        folder=folder,
+        about={"model": "frozen", "arguments": {"freeze_encoder": True}},
+        classes=classes,
+        settings=training.Settings.of(constants),
+        device=CPU,
+        report=lambda log, model, folder: None,
+    )
     return model
+
+
+def test_a_batch_in_pieces_gives_the_step_of_the_whole_batch(tmp_path):
+    whole = fit_frozen(tmp_path, BATCH_SIZE=8).state_dict()
+    for pieces in (1, 3, 4):
+        for name, value in fit_frozen(tmp_path, BATCH_SIZE=8, MICRO_BATCH=pieces).state_dict().items():
+            torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-5)
 
 
 def test_an_epoch_is_every_picture_once_in_a_new_order_with_new_random_numbers(tmp_path):
@@ -498,20 +420,14 @@ def test_resuming_on_other_classes_or_another_order_of_them_is_refused_with_both
         fit_frozen(tmp_path, classes=named(other), RESUME=True)
 
 
-@pytest.mark.parametrize("key", ["optimizer", "schedule", "ema", "log"])
+@pytest.mark.parametrize("key", ["optimizer", "schedule", "ema", "log", "param_groups"])
 def test_resuming_from_a_file_that_holds_no_such_run_is_refused(tmp_path, key):
     fit_frozen(tmp_path)
     content = checkpoint.load(tmp_path / "last.pt")
-    del content[key]
-    checkpoint.save(content, tmp_path / "last.pt")
-    with pytest.raises(UserError, match=f"last.pt belongs to a run with other constants .*{key}"):
-        fit_frozen(tmp_path, RESUME=True)
-
-
-def test_resuming_with_other_learning_rates_per_block_is_refused(tmp_path):
-    fit_frozen(tmp_path)
-    content = checkpoint.load(tmp_path / "last.pt")
-    content["optimizer"]["param_groups"].pop()
+    if key == "param_groups":  # other learning rates per block
+        content["optimizer"][key].pop()
+    else:
+        del content[key]
     checkpoint.save(content, tmp_path / "last.pt")
     with pytest.raises(UserError, match="last.pt belongs to a run with other constants"):
         fit_frozen(tmp_path, RESUME=True)
@@ -562,16 +478,10 @@ def test_one_value_per_channel_in_batch_norm_is_an_error_that_says_what_to_chang
         train("run", *SMALLEST, *sizes)
 
 
-@pytest.mark.parametrize(
-    ("count", "most", "expected"),
-    [(8, 3, [3, 3, 2]), (7, 3, [3, 2, 2]), (4, 3, [2, 2]), (5, 2, [2, 2, 1]), (3, 1, [1, 1, 1]), (1, 4, [1])],
-)
-def test_no_part_of_a_batch_is_one_picture_if_that_can_be_helped(count, most, expected):
-    assert training.parts(count, most) == expected
-
-
 def test_a_batch_that_would_end_in_one_picture_is_split_otherwise(train):
     assert len(log(train("run", *SMALLEST, "--BATCH_SIZE=7", "--MICRO_BATCH=3"))) == 1
+    assert training.parts(8, 3) == [3, 3, 2] and training.parts(7, 3) == [3, 2, 2]
+    assert training.parts(5, 2) == [2, 2, 1] and training.parts(1, 4) == [1]
 
 
 def test_fewer_pictures_than_processes_are_refused_in_all_of_them_and_the_last_run_stays(tmp_path, monkeypatch):
@@ -583,7 +493,29 @@ def test_fewer_pictures_than_processes_are_refused_in_all_of_them_and_the_last_r
     assert not (tmp_path / "previous").exists()
 
 
-TINY_CLIP = ["--ENCODER=tiny", "--WIDTHS=4,8", "--IMAGE_SIZE=32", "--DEVICE=cpu"]
+TINY_CLIP = ["--WIDTHS=4,8", "--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--DEVICE=cpu", "--ENCODER=tiny"]
+
+
+def test_a_row_that_looks_closer_is_a_start_too_and_a_frozen_encoder_stays_what_the_checkpoint_says(
+    oxford_root, tiny_clip_folder, tmp_path
+):
+    options = [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", *TINY_CLIP, f"--ENCODER={tiny_clip_folder}"]
+    run_here(train_clip, *options, "--FREEZE_ENCODER=False")
+    assert "name_layer.weight" in checkpoint.load(tmp_path / "clip")["weights"]
+    run_here(train_clip, *options, f"--START={tmp_path / 'clip'}", "--ROW=frozen", "--ZOOM=False")
+    content, val = checkpoint.load(tmp_path / "frozen"), SegmentationDataset(oxford_root, "val", 32)
+    assert not any(name.startswith(("encoder.", "name_layer.")) for name in content["weights"])
+    again = scores(load_row("frozen", tmp_path, CPU).score(val), val.classes.names)["miou"]
+    assert again == pytest.approx(content["score"], abs=0.005)
+
+
+def test_masks_without_any_thing_leave_nothing_to_name_which_is_an_error_that_keeps_the_training(oxford_copy, tmp_path):
+    for sample in list_samples(oxford_copy, "train"):
+        Image.fromarray(np.full(Image.open(sample.mask).size[::-1], 2, np.uint8)).save(sample.mask)
+    options = [f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path}", *TINY_CLIP]
+    with pytest.raises(UserError, match="nothing but background.*ZOOM = False"):
+        run_here(train_clip, *options)
+    assert load_row("CLIP", tmp_path, CPU).zoom is False
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -592,10 +524,8 @@ TINY_CLIP = ["--ENCODER=tiny", "--WIDTHS=4,8", "--IMAGE_SIZE=32", "--DEVICE=cpu"
     [
         (train_unet, TINY),
         *((train_autoencoder, [*TINY, "--SMALL_SIZE=32", f"--STAGE={stage}"]) for stage in (0, 1, 2)),
-        *(
-            (train_clip, [*TINY_CLIP, "--AUGMENT_FEATURES=False", f"--PROMPT={prompt}"])
-            for prompt in ("class", "point")
-        ),
+        (train_clip, TINY_CLIP),
+        (train_pointclip, TINY_CLIP),
     ],
 )
 def test_a_split_that_is_void_everywhere_is_refused_before_the_first_epoch(
@@ -620,36 +550,30 @@ def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model_and_write_one_log(train, oxford_root, tmp_path):
-    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / 'two'}"]
-    result = torchrun(2, REPOSITORY / "train_unet.py", *arguments)
-    folder = tmp_path / "two" / "unet"
+def test_two_processes_train_one_model_and_three_score_it_as_one_does(oxford_root, oxford_copy, tmp_path):
+    data, checkpoints = f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}"
+    result = torchrun(2, REPOSITORY / "train_unet.py", data, *TINY, checkpoints)
+    folder = tmp_path / "unet"
     assert [line["epoch"] for line in log(folder)] == [1, 2, 3]
     assert len(re.findall("^epoch 1/3 ", result.stdout, re.MULTILINE)) == 1
     # the weights that were scored are those that were kept
     assert validation_score(*averaged_model(folder), oxford_root) == pytest.approx(log(folder)[-1]["score"], abs=1e-6)
 
-
-@pytest.mark.slow
-def test_two_machines_train_one_model(oxford_root, tmp_path):
-    with socket.create_server(("localhost", 0)) as free:
-        endpoint = f"localhost:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
-    command += ["--rdzv_backend=c10d", f"--rdzv_endpoint={endpoint}", str(REPOSITORY / "train_unet.py"), *TINY]
-    command += [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": script_environment()}
-    machines = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    outputs = [machine.communicate(timeout=600) for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], outputs
-    assert sorted("epoch 3/3" in output for output, _ in outputs) == [False, True]
-    assert [line["epoch"] for line in log(tmp_path / "unet")] == [1, 2, 3]
+    file = oxford_copy / "annotations" / "test.txt"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[-2:]))  # fewer pictures than processes
+    for root, processes in ((oxford_root, 2), (oxford_copy, 3)):
+        one, several = (tmp_path / f"{name}{processes}" for name in ("one", "several"))
+        options = ["--ROWS=UNET", f"--DATA_ROOT={root}", checkpoints, "--DEVICE=cpu"]
+        places = [[f"--{name}={out / name}" for name in ("RESULTS", "IMAGES", "EXAMPLES")] for out in (one, several)]
+        run_here(evaluate, *options, *places[0])
+        torchrun(processes, REPOSITORY / "evaluate.py", *options, *places[1])
+        lines = read_csv(one / "RESULTS" / "per_image.csv")  # with every picture's confusion matrix
+        assert len(lines) == (8 if root == oxford_root else 2)
+        assert read_csv(several / "RESULTS" / "per_image.csv") == lines
 
 
 DYING = """
 import os
-import signal
-import train_autoencoder
-import train_clip
 import train_unet
 from utils.config import run_script
 from utils.distributed import rank
@@ -660,7 +584,7 @@ def die(*arguments):
     global steps
     steps += 1
     if rank() == 1 and steps == 4:  # in the second epoch
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), SIGNAL)
     return loss(*arguments)
 
 train_unet.segmentation_loss = die
@@ -671,7 +595,7 @@ run_script(train_unet.main)
 @pytest.mark.slow
 def test_a_job_that_lost_a_process_ends_and_goes_on_with_more_or_fewer(train, oxford_root, tmp_path):
     script = tmp_path / "dying.py"
-    script.write_text(DYING)
+    script.write_text(DYING.replace("SIGNAL", str(int(signal.SIGKILL))))
     arguments = [f"--DATA_ROOT={oxford_root}", *TINY]
     result = torchrun(2, script, *arguments, f"--CHECKPOINTS={tmp_path / 'one'}", dies=True)
     assert "SIGKILL" in result.stderr
@@ -684,47 +608,3 @@ def test_a_job_that_lost_a_process_ends_and_goes_on_with_more_or_fewer(train, ox
     assert one[0] == three[0]
     assert [line["epoch"] for line in one] == [line["epoch"] for line in three] == [1, 2, 3]
     assert [line["lr"] for line in one] == pytest.approx([line["lr"] for line in three])
-
-
-EVALUATE = """
-import sys
-from pathlib import Path
-import torch
-from utils.rows import load_model
-from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.layouts import list_samples
-from utils.distributed import distributed, rank
-from utils.rows.by_class import evaluate, predictor
-
-checkpoint, out, *roots = map(Path, sys.argv[1:])
-cpu = torch.device("cpu")
-with distributed(cpu):
-    model, content = load_model(checkpoint, "unet", cpu)
-    predict = predictor(model, content["mean"], content["std"], flip=True)
-    datasets = [SegmentationDataset(root, split, 32) for root in roots for split in ("val", "test")]
-    torch.save([evaluate(predict, dataset, cpu, 3, batch_size=2) for dataset in datasets], out / f"{rank()}.pt")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-def test_evaluation_under_several_processes_counts_what_one_process_counts(
-    train, oxford_root, oxford_copy, tmp_path, processes
-):
-    folder = train("run", "--EPOCHS=6")
-    for split, count in (("trainval", 1), ("test", 2)):  # fewer pictures than processes
-        file = oxford_copy / "annotations" / f"{split}.txt"
-        file.write_text("".join(file.read_text().splitlines(keepends=True)[-count:]))
-    roots = (oxford_root, oxford_copy)
-    script = tmp_path / "evaluate_them.py"
-    script.write_text(EVALUATE)
-    torchrun(processes, script, folder / "best.safetensors", tmp_path, *roots)
-
-    model, content = load_model(folder / "best.safetensors", "unet", CPU)
-    predict = predictor(model, content["mean"], content["std"], flip=True)
-    datasets = [SegmentationDataset(root, split, 32) for root in roots for split in ("val", "test")]
-    assert [len(dataset) for dataset in datasets] == [3, 8, 1, 2]
-    expected = [evaluate(predict, dataset, CPU, 3).tolist() for dataset in datasets]
-    assert all(torch.tensor(counts).sum((0, 1)).count_nonzero() > 1 for counts in expected[:2])  # not all background
-    for rank in range(processes):
-        assert [counts.tolist() for counts in torch.load(tmp_path / f"{rank}.pt")] == expected

@@ -8,7 +8,7 @@ from utils.config import require_choice
 
 from torch import nn
 
-from utils.checkpoint import digest, encoder_weights, load, weights_file
+from utils.checkpoint import digest, encoder_weights, load, load_state, weights_file
 from utils.errors import UserError
 
 WEIGHTS = (".safetensors", ".pt")  # suffixes of files of weights
@@ -62,6 +62,16 @@ def describe_encoder(arguments: dict, given: str) -> dict:
     if "encoder_config" in arguments and arguments["freeze_encoder"]:
         return {"encoder_from": Path(given).parent.name, "encoder_digest": digest(encoder_weights(given))}
     return {}
+
+
+def load_start(model: nn.Module, frozen: bool, start: str) -> None:
+    """Copy the weights of an earlier training, the constant START, into a model. Raises UserError if they do not fit.
+
+    A frozen encoder stays as it is, for the checkpoint will not hold it; the layer that names parts is fitted anew.
+    """
+    left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
+    weights = {name: value for name, value in load(start)["weights"].items() if not name.startswith(left_out)}
+    load_state(model, weights, start, ignore="encoder.")
 
 
 def load_decoder(model: nn.Module, arguments: dict, path: Path) -> bool:

@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from utils.classes import VOID
 
 
-def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Cross-entropy + soft Dice. logits (N, C, h, w), resized to masks (N, H, W) int64 with VOID; scalar."""
     logits = logits.float().contiguous()  # not channels_last: the softmax is over 3 channels
     if logits.shape[-2:] != masks.shape[-2:]:
         logits = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear", align_corners=False)
     if not (masks != VOID).any():  # cross-entropy over no pixel is 0 / 0
         return logits.sum() * 0.0
-    cross_entropy = F.cross_entropy(logits, masks, ignore_index=VOID, label_smoothing=label_smoothing)
+    cross_entropy = F.cross_entropy(logits, masks, ignore_index=VOID)
     return cross_entropy + soft_dice_loss(logits, masks)
 
 

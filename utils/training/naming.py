@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from utils.classes import VOID
+from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.inputs.pictures import resize_image
 from utils.inputs.windows import Window, window_around
@@ -42,7 +43,7 @@ def object_crops(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np
     """The largest object in each of `count` random pictures: its window, a random part of it, and from afar.
 
     Returns uint8 (M, size, size, 3) and class ids (M,), from 1. Three crops per image; images without foreground are
-    skipped.
+    skipped. Raises UserError if all are.
     """
     rng = np.random.default_rng(seed)
     crops, classes = [], []
@@ -56,6 +57,8 @@ def object_crops(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np
                 crops.append(resize_image(picture[top:bottom, left:right], size))
             crops.append(resize_image(resize_image(crops[-2], int(rng.integers(*AFAR))), size))
             classes += 3 * [largest]
+    if not crops:
+        raise UserError("no training mask shows anything but background, so that no part can be named: ZOOM = False")
     return np.stack(crops), np.array(classes)
 
 
