@@ -162,6 +162,7 @@ class PointPredictor:
         if unwanted is not None:
             return before.masked_fill(unwanted, 0)
         answer, changed = self._correct(before, clicks, window)
+        del before  # of a photo it has 100 MB
         seen = (window[2] - window[0]) / self.size[1]  # its side, of the picture's
         closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * seen)
         return self._look_closer(answer, clicks, closer) if closer else answer
@@ -212,14 +213,14 @@ class PointPredictor:
         size = self.features[self.whole][0].shape[-2:]
         previous = F.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)
         answer = answer.clone()
-        answer[top:bottom, left:right] = _resized(self._decode(window, inside, previous), part.shape).sigmoid()
+        answer[top:bottom, left:right] = _resized(self._decode(window, inside, previous), part.shape).sigmoid_()
         return answer
 
     @torch.inference_mode()
     def _probability(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """(H, W); 0 outside of the window."""
         left, top, right, bottom = window
-        inside = _resized(self._logits(clicks, window), (bottom - top, right - left)).sigmoid()
+        inside = _resized(self._logits(clicks, window), (bottom - top, right - left)).sigmoid_()
         return F.pad(inside, (left, self.whole[2] - right, top, self.whole[3] - bottom))
 
     def _logits(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
