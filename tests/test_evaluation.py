@@ -1,15 +1,24 @@
 """Scoring a model on a split: at the mask's own size, whatever the batches are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from conftest import run_here
+from PIL import Image
 from torch import nn
 
+import evaluate as evaluate_script
 from utils.classes import PETS, VOID
+from utils.files import read_csv
+from utils.inputs import pictures
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
 from utils.metrics import scores
 from utils.rows.by_class import ByClass, predictor, to_size
+from utils.rows.closer_look import resize_rows
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -106,3 +115,41 @@ def test_a_row_at_two_scales_takes_pictures_of_the_larger_one(oxford_root):
         row.score(SegmentationDataset(oxford_root, "test", 32))
     assert row.score(SegmentationDataset(oxford_root, "test", 48)).sum() > 0
     assert row.segment(np.zeros((20, 30, 3), np.uint8)).ids.shape == (20, 30)
+
+
+def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monkeypatch):
+    def score(row, flip, samples, left_out):
+        if row.name == "CLIP":
+            raise RuntimeError("out of memory")
+        line = {"model": row.name, "flip": str(int(flip)), "data": "Oxford-IIIT Pet", "split": "test", "miou": "0.5"}
+        return line, torch.ones(len(samples), 3, 3, dtype=torch.int64)
+
+    rows = [SimpleNamespace(name=name, counted=PETS.names) for name in ("UNET", "CLIP")]
+    monkeypatch.setattr(evaluate_script, "rows_for", lambda samples, device: (rows, {}))
+    monkeypatch.setattr(evaluate_script, "score", score)
+    with pytest.raises(RuntimeError):
+        run_here(evaluate_script, f"--DATA_ROOT={oxford_root}", f"--RESULTS={tmp_path}", "--FLIP=True")
+    assert [line["flip"] for line in read_csv(tmp_path / "results.csv")] == ["0", "1"]
+    assert len(read_csv(tmp_path / "per_image.csv")) == 8  # those without flip
+
+
+def test_a_large_picture_in_bands_has_the_classes_that_it_has_as_a_whole(monkeypatch):
+    torch.manual_seed(0)
+    logits = F.interpolate(torch.randn(1, 4, 6, 5), (40, 40), mode="bicubic")[0]
+    whole, values = to_size(logits, (333, 201)), F.interpolate(logits[None], (333, 201), mode="bilinear")[0]
+    monkeypatch.setattr(pictures, "BAND", 7 * 201)
+    assert whole.dtype == torch.uint8 and (to_size(logits, (333, 201)) != whole).float().mean() < 1e-4
+    banded = torch.cat([resize_rows(logits, (333, 201), rows) for rows in pictures.bands(333, 201)], 1)
+    torch.testing.assert_close(banded, values, atol=1e-4, rtol=0)
+
+
+def test_photos_are_taken_so_many_at_once_as_their_size_allows(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{name}.png" for name in "abcdef"]
+    for path, side in zip(paths, (10, 10, 10, 40, 10, 10), strict=True):
+        Image.new("RGB", (side, side)).save(path)
+    monkeypatch.setattr(pictures, "PIXELS", 900)
+    batches = [([path.stem for path in batch], pixels) for batch, pixels in pictures.batches_of(paths, 2)]
+    assert batches == [(["a", "b"], 200), (["c"], 100), (["d"], 1600), (["e", "f"], 200)]
+    monkeypatch.setattr(pictures, "WORKERS", 16)
+    assert pictures.threads_for(paths) == 1 and pictures.threads_for(paths[:3]) == 9
+    assert pictures.threads_for([tmp_path / "missing.png"]) == 16
