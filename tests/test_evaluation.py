@@ -125,7 +125,7 @@ def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monk
         return line, torch.ones(len(samples), 3, 3, dtype=torch.int64)
 
     rows = [SimpleNamespace(name=name, counted=PETS.names) for name in ("UNET", "CLIP")]
-    monkeypatch.setattr(evaluate_script, "rows_for", lambda samples, device: (rows, {}))
+    monkeypatch.setattr(evaluate_script, "load_rows", lambda *about, **options: (rows, {}))
     monkeypatch.setattr(evaluate_script, "score", score)
     with pytest.raises(RuntimeError):
         run_here(evaluate_script, f"--DATA_ROOT={oxford_root}", f"--RESULTS={tmp_path}", "--FLIP=True")
