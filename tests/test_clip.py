@@ -1,18 +1,18 @@
-"""The image encoder against transformers, the decoder, kept features, and train_clip.py from end to end."""
+"""The image encoder against transformers, the decoder, and train_clip.py from end to end."""
 
-import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import TOWER
-from utils.inputs.features import FeatureDataset, encoder_key
-from utils.training.rates import parameter_groups
+from conftest import TOWER, run_here
 
+import evaluate
 import train_clip
 from models.blocks import SelfAttention
 from models.clip import CLIPCNN, ImageEncoder
+from utils.checkpoint import load
 from utils.errors import UserError
-from utils.inputs.dataset import SegmentationDataset
+from utils.rows import load_row
+from utils.training.encoders import parameter_groups
 
 CPU = torch.device("cpu")
 
@@ -132,131 +132,49 @@ def test_logits_have_half_the_size_of_the_picture(tiny_clip_folder, size):
     assert model(torch.randn(1, 3, size, size)).shape == (1, 3, size // 2, size // 2)
 
 
-def test_given_tokens_take_the_place_of_the_encoder(tiny_clip_folder):
-    model = CLIPCNN(str(tiny_clip_folder), widths=(4, 8, 8, 16)).eval()
-    images = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        expected, tokens = model(images), model.encoder(images)
-        model.encoder = None
-        torch.testing.assert_close(model(images, tokens), expected)
-
-
-def test_a_frozen_encoder_gets_no_gradient_and_a_free_one_does(tiny_clip_folder):
-    for frozen in (True, False):
-        model = CLIPCNN(str(tiny_clip_folder), widths=(4, 8, 8, 16), freeze_encoder=frozen)
-        model(torch.randn(2, 3, 32, 32)).sum().backward()
-        touched = [p.grad is not None for p in model.encoder.parameters()]
-        assert any(touched) != frozen and all(p.grad is not None for p in model.decoder.parameters())
-
-
-@pytest.fixture
-def features(oxford_root, tiny_clip_folder):
-    encoder = ImageEncoder.from_pretrained(str(tiny_clip_folder))
-    return FeatureDataset(oxford_root, "val", 32, encoder, ["tiny"], CPU, mirrored=True, precision="fp32"), encoder
-
-
-def test_kept_features_are_those_of_the_picture_and_of_its_mirror_image(features, oxford_root):
-    from utils.inputs.augment import normalise
-
-    dataset, encoder = features
-    pictures = SegmentationDataset(oxford_root, "val", 32)
-    assert len(dataset) == 2 * len(pictures)
-    images, masks, tokens = dataset[[1, 1 + len(pictures)]]
-    plain_image, plain_mask = pictures[1]
-    assert torch.equal(images[0], plain_image) and torch.equal(images[1], plain_image.flip(-1))
-    assert torch.equal(masks[1], plain_mask.flip(-1))
-    with torch.no_grad():
-        expected = encoder(normalise(images, encoder.mean, encoder.std))
-    assert not torch.equal(tokens[0], tokens[1])
-    torch.testing.assert_close(tokens.float(), expected, atol=1e-3, rtol=1e-3)  # kept in fp16
-
-
-def test_kept_features_are_computed_once(features, oxford_root):
-    class Untouchable(torch.nn.Module):
-        patch_size, channels, mean, std = 8, 48, (0.5,) * 3, (0.5,) * 3
-
-        def forward(self, images):
-            raise AssertionError("the encoder ran again")
-
-    dataset, _ = features
-    again = FeatureDataset(oxford_root, "val", 32, Untouchable(), ["tiny"], CPU, mirrored=True, precision="fp32")
-    assert np.array_equal(again.arrays["tokens"], dataset.arrays["tokens"])
-    for encoder, precision in (("other", "fp32"), ("tiny", "bf16")):  # other features
-        with pytest.raises(AssertionError):
-            FeatureDataset(oxford_root, "val", 32, Untouchable(), [encoder], CPU, mirrored=True, precision=precision)
-
-
-def test_other_weights_in_the_same_folder_are_another_encoder(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"one")
-    keys = [encoder_key(str(tmp_path), (1, 2))]
-    (tmp_path / "model.safetensors").write_bytes(b"others")
-    keys += [encoder_key(str(tmp_path), (1, 2)), encoder_key(str(tmp_path), (2,))]
-    assert len({str(key) for key in keys}) == 3
-    assert encoder_key("openai/clip", (1, 2)) == ["openai/clip", [1, 2]]
-
-
 SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kept", [True, False])
 def test_training_keeps_the_encoder_out_of_the_checkpoint_and_the_other_scripts_read_it(
-    run_script, oxford_root, tiny_clip_folder, tmp_path, kept
+    oxford_root, tiny_clip_folder, tmp_path, monkeypatch, capsys
 ):
-    data, features = f"--DATA_ROOT={oxford_root}", f"--AUGMENT_FEATURES={kept}"
-    done = run_script("train_clip.py", data, f"--ENCODER={tiny_clip_folder}", features, *SMALL)
-    assert done.returncode == 0, done.stderr
-    from utils.checkpoint import load
-
-    content = load(tmp_path / "runs" / "clip" / "best.safetensors")
-    assert content["arguments"]["encoder"] == str(tiny_clip_folder)
+    monkeypatch.chdir(tmp_path)
+    encoder = tmp_path / "encoder"
+    encoder.symlink_to(tiny_clip_folder)
+    data = f"--DATA_ROOT={oxford_root}"
+    run_here(train_clip, data, f"--ENCODER={encoder}", *SMALL)
+    content = load("runs/clip/best.safetensors")
+    assert content["arguments"]["encoder"] == str(encoder)
     assert content["weights"] and not any(name.startswith("encoder.") for name in content["weights"])
-    scored = run_script("evaluate.py", data, "--CHECKPOINTS=runs", "--ROWS=UNET,CLIP")
-    assert scored.returncode == 0, scored.stderr
-    assert "train_unet.py" in scored.stdout and (tmp_path / "results" / "results.csv").is_file()
-    log = (tmp_path / "runs" / "clip" / "log.csv").read_text().splitlines()
-    assert len(log) == 3
+    assert len((tmp_path / "runs" / "clip" / "log.csv").read_text().splitlines()) == 3
+    run_here(evaluate, data, "--CHECKPOINTS=runs", "--ROWS=UNET,CLIP")
+    assert "train_unet.py" in capsys.readouterr().out and (tmp_path / "results" / "results.csv").is_file()
+    encoder.unlink()
+    with pytest.raises(UserError, match=f"needs its encoder: .*{encoder}"):
+        load_row("CLIP", "runs", CPU)
 
 
 @pytest.mark.slow
-def test_an_encoder_that_cannot_be_had_stops_the_run_unless_a_fallback_is_asked_for(run_script, oxford_root, tmp_path):
-    data, offline = f"--DATA_ROOT={oxford_root}", {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
-    refused = run_script("train_clip.py", data, *SMALL, env=offline)
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr
-    for hint in ("openai/clip-vit-base-patch16", "HF_HOME", "--local-dir"):
-        assert hint in refused.stderr
-    done = run_script("train_clip.py", data, *SMALL, "--FALLBACK=tiny", env=offline)
-    assert done.returncode == 0, done.stderr
-    assert "trains a tiny encoder from scratch" in done.stdout
-    scored = run_script("evaluate.py", data, "--CHECKPOINTS=runs", "--ROWS=CLIP", env=offline)
-    assert "tiny, from scratch" in scored.stdout
-
-
-def test_the_same_checkpoint_without_its_encoder_says_which_one_is_missing(tmp_path, monkeypatch):
-    from utils.checkpoint import save
-    from utils.rows import load_model
-
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    arguments = {"encoder": str(tmp_path / "gone"), "layers": ()}
-    save({"model": "clip", "arguments": arguments, "weights": {}, "encoder": "x"}, tmp_path / "best.safetensors")
-    with pytest.raises(UserError, match="gone"):
-        load_model(tmp_path / "best.safetensors", "clip", CPU)
-
-
-@pytest.mark.parametrize(("encoder", "rate"), [("some/vit", 0.05), ("tiny", 1.0)])
-def test_a_pretrained_encoder_is_trained_slowly_whatever_the_fallback_is(monkeypatch, encoder, rate):
-    monkeypatch.setattr(train_clip, "FALLBACK", "tiny")
-    model = CLIPCNN("tiny", freeze_encoder=False)
-    groups = parameter_groups(model, train_clip.encoder_rate({"encoder": encoder}), 1.0)
-    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    assert {rates[id(parameter)] for parameter in model.encoder.parameters()} == {rate}
-    assert {rates[id(parameter)] for parameter in model.head.parameters()} == {1.0}
+def test_an_encoder_that_cannot_be_had_stops_the_run_unless_a_fallback_is_asked_for(
+    oxford_root, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    data, encoder = f"--DATA_ROOT={oxford_root}", "--ENCODER=no/such-encoder"
+    with pytest.raises(UserError, match="(?s)no/such-encoder.*HF_HOME.*--local-dir"):
+        run_here(train_clip, data, encoder, *SMALL)
+    run_here(train_clip, data, encoder, *SMALL, "--FALLBACK=tiny")
+    assert "trains a tiny encoder from scratch" in capsys.readouterr().out
+    assert load_row("CLIP", "runs", CPU).encoder == "tiny, from scratch"
 
 
 def test_the_first_blocks_of_an_encoder_change_least():
     model = CLIPCNN("tiny", freeze_encoder=False)
-    groups = parameter_groups(model, 0.1, 0.5)
+    groups = parameter_groups(model, 0.1, 0.5, decoder=0.2)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    for part, rate in ((model.head, 1.0), (model.decoder, 0.2)):
+        assert {rates[id(parameter)] for parameter in part.parameters()} == {rate}
     names = {name: rates[id(parameter)] for name, parameter in model.encoder.named_parameters()}
     blocks = [{rate for name, rate in names.items() if f"layers.{block}." in name} for block in range(3)]
     assert blocks == [{0.025}, {0.05}, {0.1}]

@@ -153,7 +153,7 @@ def test_only_models_with_a_checkpoint_are_offered_and_the_others_say_how_to_get
     demo.known_rows.cache_clear()
     offered, missing = demo.offered_rows()
     assert list(offered) == ["CLIPSeg"]
-    assert "train_unet.py" in missing["UNET"] and "--PROMPT=point" in missing["PointCLIP"]
+    assert "train_unet.py" in missing["UNET"] and "train_pointclip.py" in missing["PointCLIP"]
 
 
 def test_a_model_that_cannot_be_loaded_is_a_message_below_the_picture(files, tmp_path, monkeypatch):
@@ -340,26 +340,19 @@ def test_a_picture_to_try_is_one_click_away_and_its_cut_out_and_outline_another(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("viewport", "columns"), [((1280, 900), 3), ((390, 844, "dark"), 2)], ids=["desktop", "phone"])
-def test_all_models_are_shown_in_an_even_grid(open_tab, files, viewport, columns):
+def test_all_models_are_shown_in_an_even_grid_and_a_text_finds_what_it_names(open_tab, files, viewport, columns):
     tab = open_tab(*viewport)
     upload(tab, files["disks"])
     press(tab, "All models side by side")
     tab.wait_for_function(
         "() => [...document.querySelectorAll('#all img')].filter(image => image.naturalWidth).length == 3"
     )
+    for line in ("UNET – cat", "Click on the thing"):
+        tab.wait_for_selector(f"text={line}")
     boxes = [box.bounding_box() for box in tab.locator("#all img").all()]
     assert len({round(box["width"]) for box in boxes}) == 1 and len(boxes) == 3
     assert len({round(box["x"]) for box in boxes}) == columns
     assert tab.evaluate("document.documentElement.scrollWidth") == viewport[0]
-
-
-@pytest.mark.slow
-def test_all_models_are_shown_side_by_side_and_a_text_finds_what_it_names(open_tab, files):
-    tab = open_tab()
-    upload(tab, files["disks"])
-    press(tab, "All models side by side")
-    for line in ("UNET – cat", "Click on the thing"):
-        tab.wait_for_selector(f"text={line}")
     tab.get_by_label("Text for CLIPSeg").fill("blue")
     change(tab, tab.keyboard.press, "Enter")
     assert tab.get_by_label("CLIPSeg", exact=True).is_checked() and covers(download(tab), "blue")

@@ -7,9 +7,10 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run_here
 from PIL import Image, ImageDraw
 
+import predict
 from utils import checkpoint
 from utils.classes import PETS
 from utils.errors import UserError
@@ -60,34 +61,23 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
     assert content["model"] == SHIPPED[name] and checkpoint.classes_of(content) == PETS
     floats = [value for value in content["weights"].values() if value.is_floating_point() and value.ndim > 1]
     assert {value.dtype for value in floats} == {torch.float16}
-    all_constants = [content["constants"], *content.get("averaged", [])]
-    texts = [str(value) for constants in all_constants for value in constants.values()]
+    texts = map(str, content["constants"].values())
     assert not any(os.sep == text[:1] or ".." in text for text in texts)
     assert any(key.startswith("encoder.") for key in content["weights"]) == (name not in ("clip", "pointclip"))
-
-
-TONGUE = pytest.mark.xfail(strict=True, reason="its mask has a tongue to the right edge of the picture")
-
-
-@pytest.mark.parametrize("name", ["UNET", pytest.param("Autoencoder", marks=TONGUE), "CLIP", "CLIP fine-tuned"])
-def test_the_cat_is_a_cat_where_it_is(name):
-    ids = row(name).segment(read_image(CAT)).ids
-    shares = np.bincount(ids.ravel(), minlength=3) / ids.size
-    assert shares[1] > 0.5 and shares[2] < 0.1
-    assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
-    assert (ids[:, 410:] == 0).mean() > 0.9  # at the right there is background
 
 
 @pytest.mark.parametrize(
     ("name", "iou"), [("UNET", 0.93), ("Autoencoder", 0.87), ("CLIP", 0.95), ("CLIP fine-tuned", 0.96)]
 )
-def test_the_mask_of_the_cat_agrees_with_an_outline_drawn_by_hand(name, iou):
+def test_the_cat_is_a_cat_where_an_outline_drawn_by_hand_has_it(name, iou):
     truth = Image.new("1", (451, 300))
     ImageDraw.Draw(truth).polygon(OUTLINE, fill=1)
     cat, ids = np.array(truth), row(name).segment(read_image(CAT)).ids
     assert (cat & (ids == 1)).sum() / (cat | (ids == 1)).sum() > iou
     assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
     assert (ids == 2).mean() < 0.01
+    tongue = name == "Autoencoder"  # its mask has one to the right edge of the picture, where there is background
+    assert ((ids[:, 410:] == 0).mean() > 0.9) != tongue
 
 
 def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
@@ -99,9 +89,10 @@ def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("question", [(), ("--POINT=230,170",)], ids=["class", "click"])
-def test_predict_needs_neither_network_nor_cache(run_script, tmp_path, question):
-    nowhere = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    done = run_script("predict.py", CAT, f"--CHECKPOINTS={FOLDER}", *question, env=nowhere)
-    assert done.returncode == 0, done.stderr
+def test_predict_needs_neither_network_nor_cache(tmp_path, monkeypatch, question):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    run_here(predict, str(CAT), f"--CHECKPOINTS={FOLDER}", *question)
     mask = np.array(Image.open(tmp_path / "predictions" / "masks" / "cat.png"))
     assert (mask[60:260, 140:320] == 1).mean() > 0.9 and (mask[:, 410:] == 0).mean() > 0.9

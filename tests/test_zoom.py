@@ -1,6 +1,4 @@
-"""The closer look: windows, the mean of both looks, one class per part, and the layer that says which."""
-
-import re
+"""The closer look: crops of parts, the mean of both looks, one class per part, and the layer that says which."""
 
 import numpy as np
 import pytest
@@ -11,17 +9,18 @@ from torch import nn
 
 import evaluate
 import train_clip
+import train_pointclip
 from models.clip import CLIPCNN
 from utils.checkpoint import load, save
 from utils.classes import PETS, VOID
 from utils.errors import UserError
 from utils.files import read_csv
-from utils.inputs.pictures import read_image, resize_image
+from utils.inputs.pictures import read_image
 from utils.inputs.windows import window_around
 from utils.rows import load_row
-from utils.rows.by_class import ByClass, predictor
+from utils.rows.by_class import ByClass
 from utils.rows.closer_look import WEIGHT, look_closer, parts_of
-from utils.training.naming import cut_out, fit_layer, random_part
+from utils.training.naming import fit_layer, object_crops, random_part
 
 CPU = torch.device("cpu")
 
@@ -58,63 +57,41 @@ def one_animal() -> np.ndarray:
     return image
 
 
-def no_names(images: torch.Tensor) -> torch.Tensor:
-    raise AssertionError("asked for names that it does not need")
-
-
-def test_a_window_is_seen_at_full_size_and_averaged_by_weight():
+def test_a_crop_is_seen_at_full_size_and_averaged_by_weight():
     seen = []
 
     def look(images):
         seen.append(images)
-        factor = 1.0 if len(seen) == 1 else 0.5  # the closer look is less sure
         found = red_is_found(images)
-        found[:, 1] *= factor
+        found[:, 1] *= 1.0 if len(seen) == 1 else 0.5  # the closer look is less sure
         return found, None
 
-    (merged,) = look_closer(look, no_names, [one_animal()], 60, CPU)
-    found = merged(slice(0, 100))
+    (merged,) = look_closer(look, [one_animal()], 60, CPU)
+    found = merged(slice(0, 100)).exp()
     assert [tuple(images.shape) for images in seen] == [(1, 3, 60, 60)] * 2
     assert (seen[1][:, 0] > 100).float().mean() > 0.5 > (seen[0][:, 0] > 100).float().mean()
     assert found.shape == (3, 100, 120)
     torch.testing.assert_close(found[1, 50, 45], torch.tensor((0.6 + WEIGHT * 0.3) / (1 + WEIGHT)))
-    torch.testing.assert_close(found[:, 5, 5], torch.tensor([0.9, 0.1, 0.0]))  # outside of the window
+    torch.testing.assert_close(found[:, 5, 5], torch.tensor([0.9, 0.1, 0.0]))  # outside of the crop
 
 
-@pytest.mark.parametrize(("of_mirror", "expected"), [(0.5, 2), (2.0, 1)])
-def test_a_part_gets_the_one_class_that_its_window_and_its_mirror_image_show(of_mirror, expected):
-    def look(images):
-        small = (images[:, 0] > 100).float().mean((1, 2)) < 0.3  # the whole picture
-        return red_is_found(images), torch.stack([small.float(), 1 - small.float()], 1)  # there a cat, closer a dog
-
-    def cats(images):
-        return torch.tensor([[of_mirror, 0.0]]).repeat(len(images), 1)
-
-    (merged,) = look_closer(look, cats, [one_animal()], 60, CPU)
-    found = merged(slice(0, 100))
-    torch.testing.assert_close(torch.cat([merged(slice(0, 47)), merged(slice(47, 100))], 1), found)
-    assert found[3 - expected, 45:55, 35:55].abs().max() == 0
-    torch.testing.assert_close(found[expected, 50, 45], torch.tensor(0.9))
-    assert set(found.argmax(0).unique().tolist()) == {0, expected}
-
-
-def test_a_picture_that_its_animal_fills_is_not_seen_twice_and_named_by_the_first_look():
+def test_a_part_gets_the_one_class_of_its_crop_however_much_of_the_picture_it_fills():
     calls = []
 
     def look(images):
         calls.append(len(images))
-        return red_is_found(images), torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
+        whole = len(calls) == 1
+        return red_is_found(images), torch.tensor([[1.0, 0.0] if whole else [0.0, 1.0]]).repeat(len(images), 1)
 
-    def names_of_mirror(images):
-        calls.append(len(images))
-        return torch.zeros(len(images), 2)
-
-    image = np.full((40, 40, 3), (255, 0, 0), np.uint8)
-    empty = np.zeros((30, 50, 3), np.uint8)
-    merged = look_closer(look, names_of_mirror, [image, empty], 32, CPU)
-    full, nothing = (of_picture(slice(0, 30)) for of_picture in merged)
-    assert calls == [2, 1]  # of the full picture alone the mirror image is asked for
-    assert full.argmax(0).unique().tolist() == [2] and nothing.argmax(0).unique().tolist() == [0]
+    full, empty = np.full((40, 40, 3), (255, 0, 0), np.uint8), np.zeros((30, 50, 3), np.uint8)
+    one, full, empty = look_closer(look, [one_animal(), full, empty], 60, CPU)
+    assert calls == [3, 1, 1]  # nothing in the third picture
+    found = one(slice(0, 100)).exp()
+    torch.testing.assert_close(torch.cat([one(slice(0, 47)), one(slice(47, 100))], 1).exp(), found)
+    assert found[1, 45:55, 35:55].max() < 1e-6  # a cat in the whole picture, a dog in its crop
+    torch.testing.assert_close(found[2, 50, 45], torch.tensor(0.9))
+    assert set(found.argmax(0).unique().tolist()) == {0, 2}
+    assert full(slice(0, 40)).argmax(0).unique().tolist() == [2] and not empty(slice(0, 30)).argmax(0).any()
 
 
 def test_the_layer_is_scikit_learn_s_balanced_logistic_regression():
@@ -133,7 +110,7 @@ def test_the_layer_is_scikit_learn_s_balanced_logistic_regression():
     assert torch.corrcoef(torch.stack([difference, expected]))[0, 1] > 0.999
 
 
-def test_what_is_cut_out_is_the_largest_thing_of_a_picture_whole_in_part_and_from_afar():
+def test_crops_show_the_largest_object_of_a_picture_whole_in_part_and_from_afar():
     class Two:
         def __len__(self):
             return 2
@@ -145,7 +122,7 @@ def test_what_is_cut_out_is_the_largest_thing_of_a_picture_whole_in_part_and_fro
                 mask[5:15, 2:12], mask[20:40, 0:20] = 1, 2
             return ((mask == 2).to(torch.uint8).expand(3, 40, 40) * 255)[None], mask[None]
 
-    crops, classes = cut_out(Two(), 32, 2, 0)
+    crops, classes = object_crops(Two(), 32, 2, 0)
     assert classes.tolist() == [2, 2, 2]  # the other picture shows nothing
     whole, part, afar = (crops > 127).mean((1, 2, 3))
     assert crops.shape == (3, 32, 32, 3) and 0.6 < whole < 0.95 and part > 1 / 3
@@ -166,63 +143,37 @@ def test_parts_lie_within_the_window_of_their_thing():
 SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
 
 
-def test_flip_averages_both_looks(oxford_root):
+@pytest.mark.parametrize(("scales", "zoom"), [((1.0,), True), ((1.0, 2.0), True), ((1.0,), False), ((1.0, 2.0), False)])
+def test_a_class_map_is_what_the_row_answers_at_all_scales_and_for_mirrored_pictures(oxford_root, scales, zoom):
     torch.manual_seed(0)
     model = CLIPCNN("tiny", freeze_encoder=False, name_parts=True).eval()
-    row = ByClass("CLIP", model, CPU, 64, (0.5,) * 3, (0.5,) * 3, PETS, zoom=True)
-    image = read_image(next((oxford_root / "images").iterdir()))
-    images = torch.from_numpy(np.stack([image[:32, :32], image[:32, 8:40]])).movedim(-1, 1)
-    with torch.inference_mode():
-        found, names = row._look(True)(images)
-        mirrored, its_names = row._look(True)(images.flip(-1))
-    torch.testing.assert_close(found, mirrored.flip(-1))
-    torch.testing.assert_close(names, its_names)
-    model.names = no_names  # the mirror image has its name from the look
-    assert np.array_equal(row.segment(image, flip=True).ids, row.segment(image[:, ::-1].copy(), flip=True).ids[:, ::-1])
-
-
-def test_a_closer_look_sees_all_scales_of_its_row(oxford_root):
-    torch.manual_seed(0)
-    model = CLIPCNN("tiny", freeze_encoder=False).eval()
-    row = ByClass("CLIP", model, CPU, 32, (0.5,) * 3, (0.5,) * 3, PETS, scales=(1.0, 2.0), zoom=True)
-    image = read_image(next((oxford_root / "images").iterdir()))
-    images = torch.from_numpy(np.array(resize_image(image, 64)))[None].movedim(-1, 1)
-    with torch.inference_mode():
-        found, names = row._look(False)(images)
-        expected = predictor(model, row.mean, row.std, sizes=(32, 64))(images).softmax(1)
-    assert names is None and row.view_size == 64
-    torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.parametrize(("scales", "zoom"), [((1.0,), True), ((1.0,), False), ((1.0, 2.0), False)])
-def test_a_class_map_is_what_the_row_answers_as_probabilities(oxford_root, scales, zoom):
-    torch.manual_seed(0)
-    model = CLIPCNN("tiny", freeze_encoder=False).eval()
+    sides = []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
     row = ByClass("CLIP", model, CPU, 32, (0.5,) * 3, (0.5,) * 3, PETS, scales=scales, zoom=zoom)
     image = read_image(next((oxford_root / "images").iterdir()))
     found = row.class_map(image, flip=True)
     torch.testing.assert_close(found.sum(0), torch.ones(image.shape[:2]))
-    assert np.array_equal(found.argmax(0).numpy(), row.segment(image, flip=True).ids)
+    ids = row.segment(image, flip=True).ids
+    assert np.array_equal(found.argmax(0).numpy(), ids)
+    assert np.array_equal(row.segment(image[:, ::-1].copy(), flip=True).ids[:, ::-1], ids)
 
 
 @pytest.mark.slow
-def test_training_notes_what_validation_says_and_evaluate_follows_it(oxford_root, tmp_path, monkeypatch, capsys):
+def test_training_fits_the_names_and_the_checkpoint_says_what_evaluate_will_find(
+    oxford_root, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     data = f"--DATA_ROOT={oxford_root}"
-    run_here(train_clip, data, "--ENCODER=tiny", "--AUGMENT_FEATURES=False", *SMALL)
+    run_here(train_clip, data, "--ENCODER=tiny", *SMALL)
     content = load("runs/clip/best.safetensors")
-    line = capsys.readouterr().out.rpartition("closer look ")[2]
-    printed, plain = (float(number) for number in re.findall(r"0\.\d+", line)[:2])
-    assert content["score"] == pytest.approx(printed if content["zoom"] else plain, abs=1e-4)
-    assert content["zoom"] or printed < plain
+    assert f"score with the closer look {content['score']:.4f}" in capsys.readouterr().out
     row = load_row("CLIP", "runs", CPU)
-    assert row.zoom == content["zoom"] and row.model.name_layer.weight.abs().max() > 0
-    run_here(evaluate, data, "--CHECKPOINTS=runs", "--ROWS=CLIP", "--ZOOM=on", "--SPLIT=val")
-    (line,) = read_csv("results/results.csv")
-    assert line["scales"] == "1 zoom" and abs(float(line["miou"]) - printed) < 2e-4
-    run_here(evaluate, data, "--CHECKPOINTS=runs", "--ROWS=CLIP", "--ZOOM=off", "--SPLIT=val")
-    (line,) = read_csv("results/results.csv")
-    assert line["scales"] == "1" and abs(float(line["miou"]) - content["score"]) < 2e-4
+    assert row.zoom and row.model.name_layer.weight.abs().max() > 0
+    assert not load_row("CLIP", "runs", CPU, zoom=False).zoom
+    for zoom, scales in ((True, "1 zoom"), (False, "1")):
+        run_here(evaluate, data, "--CHECKPOINTS=runs", "--ROWS=CLIP", f"--ZOOM={zoom}", "--SPLIT=val")
+        line = read_csv("results/results.csv")[-1]
+        assert line["scales"] == scales and (not zoom or abs(float(line["miou"]) - content["score"]) < 2e-4)
 
 
 @pytest.mark.slow
@@ -232,15 +183,15 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     monkeypatch.chdir(tmp_path)
     data, encoder = f"--DATA_ROOT={oxford_root}", tmp_path / "encoder"
     encoder.symlink_to(tiny_clip_folder)
-    tune = ("--AUGMENT_FEATURES=False", "--FREEZE_ENCODER=False", "--KEEP=1", "--ROW=CLIP fine-tuned")
+    tune = ("--FREEZE_ENCODER=False", "--KEEP=1", "--ROW=CLIP fine-tuned")
     run_here(train_clip, data, f"--ENCODER={encoder}", *tune, *SMALL)
-    run_here(train_clip, data, "--ENCODER=tiny", "--AUGMENT_FEATURES=False", "--ZOOM=False", *SMALL)
+    run_here(train_clip, data, "--ENCODER=tiny", "--ZOOM=False", *SMALL)
     shared = "--ENCODER=runs/clip_finetuned/best.safetensors"
-    run_here(train_clip, data, "--PROMPT=point", shared, *SMALL)
+    run_here(train_pointclip, data, shared, *SMALL)
     with pytest.raises(UserError, match="leave it frozen"):
         run_here(train_clip, data, shared, *tune, *SMALL)
     with pytest.raises(UserError, match="no pretrained encoder that was fine-tuned"):
-        run_here(train_clip, data, "--PROMPT=point", "--ENCODER=runs/clip/best.safetensors", *SMALL)
+        run_here(train_pointclip, data, "--ENCODER=runs/clip/best.safetensors", *SMALL)
     encoder.unlink()  # from here on nothing but the checkpoints is there
     tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
     assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")

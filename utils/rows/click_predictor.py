@@ -54,9 +54,9 @@ class PointPredictor:
 
     def set_image(self, image: np.ndarray, size: tuple[int, int] = ()) -> None:
         """Encode a picture, uint8 (H, W, 3); size: of the masks and of the coordinates, if it is not the picture's."""
-        self.image, self.size = image, tuple(size or image.shape[:2])
-        if self.zoom and self.size != image.shape[:2]:
+        if self.zoom and size:
             raise ValueError("zoom needs the picture at its own size")
+        self.image, self.size = image, tuple(size or image.shape[:2])
         self._whole = (0, 0, self.size[1], self.size[0])
         self._features = {}  # window -> feature maps
         self._answers = {}  # clicks -> probabilities (H, W) and the window around the thing: undoing a click is free

@@ -47,10 +47,10 @@ def _share_encoder(make: Callable[..., nn.Module], arguments: dict, checkpoints:
     used = weights_file(Path(checkpoints) / file.parent.name)
     if not arguments["freeze_encoder"] or file != used:
         raise UserError(f"ENCODER = {file}: give the weights of a row, like {used}, and leave it frozen")
-    source = load(file)["arguments"]
+    weights, source = encoder_weights(file), load(file)["arguments"]
     arguments = arguments | {key: source[key] for key in ("encoder", "encoder_config")}
     model = make(**arguments)
-    model.load_state_dict(encoder_weights(file), strict=False)
+    model.load_state_dict(weights, strict=False)
     return model, arguments
 
 
