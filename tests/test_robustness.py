@@ -117,6 +117,7 @@ def test_lines_are_measured_once_and_again_for_a_row_that_was_trained_since(
     table.write_text(table.read_text().replace(first[1]["mdice"], "0.1234"))  # to see which lines are scored again
     more = lines("--LEVELS=0,9", "--README=README.md")
     assert len(more) == 16 and "0.1234" in {line["mdice"] for line in more}
+    assert (tmp_path / "images" / "robustness.png").exists()
     assert "0.1234" in (tmp_path / "README.md").read_text()
     later = table.stat().st_mtime + 10
     os.utime(tmp_path / "checkpoints" / "unet" / "best.safetensors", (later, later))
