@@ -1,6 +1,6 @@
 """Speed and memory of this machine: training steps, evaluation, predict.py, a click.
 
-    python -m experiments.benchmark                     # about 15 minutes
+    python -m experiments.benchmark
     python -m experiments.benchmark --WHAT=click        # one of them; the lines of the others are kept
 
 Writes results/benchmark.csv and images/benchmark.png. Each is measured in a process of its own (its peak memory is its
@@ -37,7 +37,7 @@ from models.pointclip import PointCLIP
 from models.unet import UNet
 from predict import segment_files
 from utils.classes import PETS
-from utils.device import autocast, pick_device
+from utils.device import autocast, in_force, pick_device
 from utils.figures.plots import save_figure
 from utils.files import read_csv, write_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
@@ -111,7 +111,7 @@ def measure(name: str, pictures: int, repeats: int, device_name: str) -> dict[st
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
-        "precision": "bf16" if autocast(device).fast_dtype == torch.bfloat16 and autocast(device)._enabled else "fp32",
+        "precision": in_force(device, "fp32" if name == "loader" or "onnx" in name or "evaluation" in name else "auto"),
     }
 
 
@@ -224,9 +224,9 @@ def on_encoder(make: type[CLIPCNN] | type[PointCLIP]) -> nn.Module:
     return model
 
 
-def row_of(kind: type[Row], model: nn.Module, device: torch.device, side: int) -> Row:
+def row_of(kind: type[Row], model: nn.Module, device: torch.device, side: int, precision: str = "fp32") -> Row:
     model = model.to(device, memory_format=torch.channels_last).eval()
-    return kind("evaluation", model, device, side, IMAGENET_MEAN, IMAGENET_STD, PETS)
+    return kind("evaluation", model, device, side, IMAGENET_MEAN, IMAGENET_STD, PETS, precision=precision)
 
 
 def evaluation(device: torch.device, row: Row) -> Timed:
@@ -244,7 +244,7 @@ def predicting(device: torch.device, count: int, width: int) -> Timed:
     """Photos in, masks and overlays out."""
     folder = draw_photos(count, width)
     names = {path: path.stem for path in sorted(Path(folder.name).glob("test/images/*.jpg"))}
-    row = row_of(ByClass, UNet(), device, 160)
+    row = row_of(ByClass, UNet(), device, 160, "auto")
 
     def ours() -> None:
         with redirect_stdout(io.StringIO()):
@@ -255,7 +255,7 @@ def predicting(device: torch.device, count: int, width: int) -> Timed:
 
 def click(device: torch.device) -> Timed:
     """A click after the first, on a picture that is encoded already, DeiT-Tiny's encoder."""
-    row = row_of(ByClick, on_encoder(PointCLIP), device, 256)
+    row = row_of(ByClick, on_encoder(PointCLIP), device, 256, "auto")
     segment = row.open(np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8))
     places = iter(range(10, 10_000))  # a new one each time: known answers are kept
     segment([(200, 150, 1)], "")

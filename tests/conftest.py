@@ -5,17 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-import warm
 from PIL import Image
 
-from utils import config
+from utils import config, device
 
 REPOSITORY = Path(__file__).parent.parent
 if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anything imports the hub's library
@@ -23,7 +22,9 @@ if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anyt
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
 TOWER = {**SIZES, "image_size": 32, "patch_size": 8}  # of a tiny vision transformer
 
-warm.force_precision()
+# AUTO_PRECISION in the environment, "bf16" or "fp32": what "auto" means in the tests, whatever the CPU multiplies
+if wanted := os.environ.get("AUTO_PRECISION"):
+    device._cpu_multiplies_bf16 = lambda: wanted == "bf16"
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of scripts
 
@@ -69,7 +70,7 @@ def tiny_clip_folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("tiny-clip")
     config = transformers.CLIPConfig(vision_config=TOWER, text_config=SIZES, projection_dim=8)
-    torch.manual_seed(1)  # compare.py draws its random encoder with 0
+    torch.manual_seed(1)  # experiments/compare.py draws its random encoder with 0
     transformers.CLIPModel(config).save_pretrained(folder)
     transformers.CLIPImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25]).save_pretrained(folder)
     return folder
@@ -113,9 +114,31 @@ def readme_code(title: str) -> list[str]:
     return re.findall(r"```\w*\n(.*?)```", body, re.DOTALL)
 
 
-def run_here(script: ModuleType, *arguments: str) -> None:
-    """Run a script in this process, which saves the start of another."""
-    config.run_main(script.main, arguments, positional="any")
+def run_here(script: ModuleType, *arguments: object) -> int | None:
+    """Run a script in this process, which saves the start of another; returns its exit status."""
+    return config.run_main(script.main, list(map(str, arguments)), positional="any")
+
+
+@pytest.fixture(scope="session")
+def trained(oxford_root, tmp_path_factory) -> Path:
+    """A folder of checkpoints, to be read only: a tiny U-Net that has learned something, and a tiny PointCLIP."""
+    import train_pointclip
+    import train_unet
+
+    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
+    same = (f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", "--IMAGE_SIZE=32", "--EMA_DECAY=0.9")
+    unet = ("--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7", "--VALIDATE_EVERY=5")
+    run_here(train_unet, *same, *unet)
+    run_here(train_pointclip, *same, "--ENCODER=tiny", "--WIDTHS=8,8,8,16", "--EPOCHS=2", "--BATCH_SIZE=8")
+    return folder
+
+
+def start(
+    script: str | Path, arguments: Iterable[object], cwd: Path, env: dict[str, str], timeout: float = 600
+) -> subprocess.CompletedProcess:
+    """`python script arguments`; a script without .py is a module, `python -m script`."""
+    command = [sys.executable, *(() if str(script).endswith(".py") else ("-m",)), *map(str, (script, *arguments))]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture
@@ -125,7 +148,7 @@ def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     def run(
         name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess:
-        return warm.run(REPOSITORY / name, arguments, cwd, script_environment(**(env or {})), timeout)
+        return start(REPOSITORY / name, arguments, cwd, script_environment(**(env or {})), timeout)
 
     return run
 

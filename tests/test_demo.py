@@ -174,6 +174,13 @@ def test_a_long_reason_is_one_line_with_its_command_and_the_rest_behind_a_fold()
     assert demo.hint("UNET", "best.pt is missing; `python train_unet.py` makes it").endswith("makes it")
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_a_port_that_cannot_be_is_named(monkeypatch, port):
+    monkeypatch.setattr(demo, "PORT", port)
+    with pytest.raises(UserError, match=f"PORT = {port}: must be in 1 .. 65535"):
+        demo.main()
+
+
 def test_without_gradio_the_script_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="pip install -r requirements-demo.txt"):

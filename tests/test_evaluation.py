@@ -1,64 +1,55 @@
 """Scoring a model on a split: at the mask's own size, whatever the batches are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from conftest import run_here
+from PIL import Image
 from torch import nn
 
+import evaluate as evaluate_script
 from utils.classes import PETS, VOID
+from utils.files import read_csv
+from utils.inputs import pictures
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import read_mask
 from utils.metrics import scores
-from utils.rows.by_class import ByClass, count_pixels, evaluate, predict_split, predictor, to_size
+from utils.rows.by_class import ByClass, predictor, to_size
+from utils.rows.closer_look import resize_rows
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-@pytest.fixture
-def dataset(oxford_root) -> SegmentationDataset:
-    return SegmentationDataset(oxford_root, "test", 32)
-
-
-def by_colour(images: torch.Tensor) -> torch.Tensor:
+class ByColour(nn.Module):
     """Logits from the colours that the pictures were drawn in: reddish is a cat, greenish a dog."""
-    redness = (images[:, 0].float() - images[:, 1].float()) / 255
-    return torch.stack([torch.full_like(redness, 0.2), redness, -redness], 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        redness = (images[:, 0] - images[:, 1]) * STD[0]
+        return torch.stack([torch.full_like(redness, 0.2), redness, -redness], 1)
 
 
-def test_every_pixel_that_is_not_void_is_counted_at_the_size_of_the_mask(dataset):
-    confusions = evaluate(by_colour, dataset, CPU, 3)
-    assert confusions.shape == (8, 3, 3) and confusions.dtype == torch.int64
-    masks = [read_mask(sample) for sample in dataset.samples]
-    assert len({mask.shape for mask in masks}) > 1
-    truth = [[int((mask == c).sum()) for c in range(3)] for mask in masks]
-    assert confusions.sum(2).tolist() == truth
-
-
-def test_a_model_that_knows_the_colours_is_nearly_perfect(dataset):
-    result = scores(evaluate(by_colour, dataset, CPU, 3), dataset.classes.names)
-    assert result["miou"] > 0.9 and result["pixel_accuracy"] > 0.95
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_the_batch_size_changes_no_count(dataset, batch_size):
-    assert torch.equal(evaluate(by_colour, dataset, CPU, 3, batch_size), evaluate(by_colour, dataset, CPU, 3, 4))
-
-
-def test_every_prediction_is_handed_over_once_at_the_size_of_its_mask(dataset):
-    predictions = {}
+def test_every_pixel_that_is_not_void_is_counted_once_at_the_size_of_its_mask(oxford_root):
+    dataset, predictions = SegmentationDataset(oxford_root, "test", 32), {}
+    row = ByClass("by colour", ByColour(), CPU, 32, MEAN, STD, PETS)
 
     def keep(index, ids, part):
-        assert part == ""
+        assert part == "" and index not in predictions
         predictions[index] = ids
 
-    confusions = count_pixels(predict_split(by_colour, dataset, CPU, "fp32", 3), len(dataset), 3, keep)
-    assert sorted(predictions) == list(range(8))
-    for index, sample in enumerate(dataset.samples):
-        mask = read_mask(sample)
+    confusions = row.score(dataset, on_prediction=keep, batch_size=3)
+    assert confusions.shape == (8, 3, 3) and confusions.dtype == torch.int64
+    assert torch.equal(confusions, row.score(dataset, batch_size=100))
+    masks = [read_mask(sample) for sample in dataset.samples]
+    assert len({mask.shape for mask in masks}) > 1
+    assert confusions.sum(2).tolist() == [[int((mask == c).sum()) for c in range(3)] for mask in masks]
+    for index, mask in enumerate(masks):
         assert predictions[index].shape == mask.shape and predictions[index].dtype == np.uint8
-        right = ((predictions[index] == mask) & (mask != VOID)).sum()
-        assert right == confusions[index].trace()
+        assert ((predictions[index] == mask) & (mask != VOID)).sum() == confusions[index].trace()
+    assert scores(confusions, PETS.names)["miou"] > 0.9  # it knows the colours
 
 
 def test_logits_are_resized_before_the_decision():
@@ -124,3 +115,41 @@ def test_a_row_at_two_scales_takes_pictures_of_the_larger_one(oxford_root):
         row.score(SegmentationDataset(oxford_root, "test", 32))
     assert row.score(SegmentationDataset(oxford_root, "test", 48)).sum() > 0
     assert row.segment(np.zeros((20, 30, 3), np.uint8)).ids.shape == (20, 30)
+
+
+def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monkeypatch):
+    def score(row, flip, samples, left_out):
+        if row.name == "CLIP":
+            raise RuntimeError("out of memory")
+        line = {"model": row.name, "flip": str(int(flip)), "data": "Oxford-IIIT Pet", "split": "test", "miou": "0.5"}
+        return line, torch.ones(len(samples), 3, 3, dtype=torch.int64)
+
+    rows = [SimpleNamespace(name=name, counted=PETS.names) for name in ("UNET", "CLIP")]
+    monkeypatch.setattr(evaluate_script, "load_rows", lambda *about, **options: (rows, {}))
+    monkeypatch.setattr(evaluate_script, "score", score)
+    with pytest.raises(RuntimeError):
+        run_here(evaluate_script, f"--DATA_ROOT={oxford_root}", f"--RESULTS={tmp_path}", "--FLIP=True")
+    assert [line["flip"] for line in read_csv(tmp_path / "results.csv")] == ["0", "1"]
+    assert len(read_csv(tmp_path / "per_image.csv")) == 8  # those without flip
+
+
+def test_a_large_picture_in_bands_has_the_classes_that_it_has_as_a_whole(monkeypatch):
+    torch.manual_seed(0)
+    logits = F.interpolate(torch.randn(1, 4, 6, 5), (40, 40), mode="bicubic")[0]
+    whole, values = to_size(logits, (333, 201)), F.interpolate(logits[None], (333, 201), mode="bilinear")[0]
+    monkeypatch.setattr(pictures, "BAND", 7 * 201)
+    assert whole.dtype == torch.uint8 and (to_size(logits, (333, 201)) != whole).float().mean() < 1e-4
+    banded = torch.cat([resize_rows(logits, (333, 201), rows) for rows in pictures.bands(333, 201)], 1)
+    torch.testing.assert_close(banded, values, atol=1e-4, rtol=0)
+
+
+def test_photos_are_taken_so_many_at_once_as_their_size_allows(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{name}.png" for name in "abcdef"]
+    for path, side in zip(paths, (10, 10, 10, 40, 10, 10), strict=True):
+        Image.new("RGB", (side, side)).save(path)
+    monkeypatch.setattr(pictures, "PIXELS", 900)
+    batches = [([path.stem for path in batch], pixels) for batch, pixels in pictures.batches_of(paths, 2)]
+    assert batches == [(["a", "b"], 200), (["c"], 100), (["d"], 1600), (["e", "f"], 200)]
+    monkeypatch.setattr(pictures, "WORKERS", 16)
+    assert pictures.threads_for(paths) == 1 and pictures.threads_for(paths[:3]) == 9
+    assert pictures.threads_for([tmp_path / "missing.png"]) == 16

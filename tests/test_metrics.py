@@ -1,4 +1,4 @@
-"""The metric: a case counted by hand, independent implementations, and what must not change a number."""
+"""The metric: a case counted by hand, an independent implementation, and what must not change a number."""
 
 import math
 from functools import partial
@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score, jaccard_score
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from utils import metrics
 from utils.classes import PETS, VOID
-from utils.metrics import (
-    clearly_worse,
-    dice_per_class,
-    iou_per_class,
-    mean_over_present,
-    miou_interval,
-    pixel_accuracy,
-)
+from utils.metrics import dice_per_class, iou_per_class, miou_interval, pixel_accuracy
 
 confusion_matrix = partial(metrics.confusion_matrix, classes=3)
 scores = partial(metrics.scores, names=PETS.names)
@@ -50,25 +42,14 @@ def random_masks() -> tuple[torch.Tensor, torch.Tensor]:
     return truth.masked_fill(torch.rand(truth.shape, generator=generator) < 0.2, VOID), prediction
 
 
-def test_the_hand_case_gives_the_counts_of_the_protocol(confusions):
-    assert confusions.dtype == torch.int64
-    assert confusions.sum(0).tolist() == BY_HAND.tolist()
-
-
-def test_the_hand_case_gives_the_scores_of_the_protocol(confusions):
+def test_the_hand_case_gives_the_counts_and_scores_of_the_protocol(confusions):
+    assert confusions.dtype == torch.int64 and confusions.sum(0).tolist() == BY_HAND.tolist()
     result = scores(confusions)
-    assert result["miou"] == pytest.approx((14 / 15 + 3 / 5 + 5 / 6) / 3)
-    assert result["mdice"] == pytest.approx((28 / 29 + 6 / 8 + 10 / 11) / 3)
+    iou, dice = [14 / 15, 3 / 5, 5 / 6], [28 / 29, 6 / 8, 10 / 11]
+    assert [result[f"iou_{name}"] for name in PETS.names] == pytest.approx(iou)
+    assert [result[f"dice_{name}"] for name in PETS.names] == pytest.approx(dice)
+    assert result["miou"] == pytest.approx(sum(iou) / 3) and result["mdice"] == pytest.approx(sum(dice) / 3)
     assert result["pixel_accuracy"] == pytest.approx(22 / 24)
-    assert [round(result[key], 4) for key in ("miou", "mdice", "pixel_accuracy")] == [0.7889, 0.8749, 0.9167]
-
-
-def test_the_hand_case_gives_the_scores_of_every_class(confusions):
-    result = scores(confusions)
-    iou = [result[f"iou_{name}"] for name in ("background", "cat", "dog")]
-    dice = [result[f"dice_{name}"] for name in ("background", "cat", "dog")]
-    assert iou == pytest.approx([14 / 15, 3 / 5, 5 / 6])
-    assert dice == pytest.approx([28 / 29, 6 / 8, 10 / 11])
 
 
 def test_per_image_miou_leaves_out_classes_absent_from_both_truth_and_prediction(confusions):
@@ -92,23 +73,9 @@ def test_iou_and_dice_agree_with_scikit_learn(random_masks):
     assert pixel_accuracy(confusion) == pytest.approx((flat[0] == flat[1]).mean())
 
 
-def test_miou_agrees_with_torchmetrics(random_masks):
-    truth, prediction = random_masks
-    other = MulticlassJaccardIndex(num_classes=3, ignore_index=VOID, average="macro")(prediction, truth)
-    ours = mean_over_present(iou_per_class(confusion_matrix(truth, prediction)))
-    assert ours == pytest.approx(other.item(), abs=1e-6)
-
-
-@pytest.mark.parametrize("parts", [1, 2, 5])
-def test_splitting_into_batches_changes_no_count(random_masks, parts):
-    truth, prediction = random_masks
-    pieces = zip(truth.split(parts), prediction.split(parts), strict=True)
-    split = sum(confusion_matrix(*piece) for piece in pieces)
-    assert torch.equal(split, confusion_matrix(truth, prediction))
-
-
-def test_the_order_of_pictures_changes_no_score(random_masks):
+def test_neither_batches_nor_the_order_of_pictures_change_a_count(random_masks):
     confusions = torch.stack([confusion_matrix(*pair) for pair in zip(*random_masks, strict=True)])
+    assert torch.equal(confusions.sum(0), confusion_matrix(*random_masks))
     assert scores(confusions.flip(0)) == pytest.approx(scores(confusions))
 
 
@@ -132,27 +99,20 @@ def test_a_class_that_is_only_predicted_counts_as_zero():
     assert result["miou"] == pytest.approx((3 / 4 + 0) / 2)
 
 
-@pytest.mark.parametrize("value", [3, 38, 254])
-def test_a_value_that_is_no_class_raises_and_says_where_it_was(value):
-    with pytest.raises(ValueError, match="truth"):
-        confusion_matrix(torch.tensor([0, value]), torch.tensor([0, 0]))
-    with pytest.raises(ValueError, match="prediction"):
-        confusion_matrix(torch.tensor([0, 0]), torch.tensor([0, value]))
-
-
-def test_a_negative_value_raises():
-    with pytest.raises(ValueError, match="prediction"):
-        confusion_matrix(torch.tensor([0, 1]), torch.tensor([0, -1]))
-
-
-def test_void_in_a_prediction_where_the_truth_is_known_raises():
-    with pytest.raises(ValueError, match="prediction"):
-        confusion_matrix(torch.tensor([0, 1]), torch.tensor([0, VOID]))
-
-
-def test_shapes_that_differ_raise():
-    with pytest.raises(ValueError, match="shape"):
-        confusion_matrix(torch.zeros(2, 3).long(), torch.zeros(3, 2).long())
+@pytest.mark.parametrize(
+    ("truth", "prediction", "message"),
+    [
+        ([0, 3], [0, 0], "truth"),
+        ([0, 254], [0, 0], "truth"),
+        ([0, 0], [0, 38], "prediction"),
+        ([0, 1], [0, -1], "prediction"),
+        ([0, 1], [0, VOID], "prediction"),  # where the truth is known
+        ([0, 1], [[0], [1]], "shape"),
+    ],
+)
+def test_a_value_that_is_no_class_raises_and_says_where_it_was(truth, prediction, message):
+    with pytest.raises(ValueError, match=message):
+        confusion_matrix(torch.tensor(truth), torch.tensor(prediction))
 
 
 def test_the_interval_is_that_of_resampled_pictures_and_shrinks_with_their_number(confusions):
@@ -165,13 +125,3 @@ def test_the_interval_is_that_of_resampled_pictures_and_shrinks_with_their_numbe
     many_low, many_high = miou_interval(few.repeat(25, 1, 1))
     assert 4.5 < (high - low) / (many_high - many_low) < 5.5  # the square root of 25
     assert miou_interval(confusions[:1]) == pytest.approx((scores(confusions[:1])["miou"],) * 2)
-
-
-def test_one_bad_picture_is_chance_and_a_little_in_every_picture_is_not():
-    good = torch.diag(torch.tensor([100, 50, 50])).repeat(60, 1, 1)
-    one, every = good.clone(), good.clone()
-    one[7] = torch.tensor([[100, 0, 0], [0, 0, 50], [0, 0, 50]])  # a cat called dog
-    every[:, 1] = torch.tensor([2, 48, 0])
-    assert scores(one)["miou"] < scores(good)["miou"] and not clearly_worse(one, good)
-    assert clearly_worse(every, good) and not clearly_worse(good, every)
-    assert not clearly_worse(good, good)

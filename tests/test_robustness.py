@@ -1,20 +1,88 @@
-"""evaluate.py --ROBUSTNESS=True: what it scores is what the perturbations make, and it never scores a line twice."""
+"""Corrupted pictures: each perturbation by hand, the same for every model, and a table that is never stale."""
 
-import csv
 import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from experiments.perturbations import brightness
+from conftest import run_here
+from scipy import ndimage
 
-from experiments.robustness import PerturbedDataset
+from experiments import robustness
+from experiments.robustness import (
+    PERTURBATIONS,
+    PerturbedDataset,
+    black_square,
+    blur,
+    brightness,
+    contrast,
+    gaussian_noise,
+    salt_and_pepper,
+)
+from utils.errors import UserError
+from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_image, resize_image, rng_of
 
 
-def test_a_perturbed_split_is_the_plain_one_at_level_zero_and_spoiled_before_resizing_else(oxford_root):
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_levels_begin_with_no_change_grow_and_are_the_same_for_every_model(name, image):
+    _, levels, perturb = PERTURBATIONS[name]
+    before = image.copy()
+    corrupted = [perturb(image, level, rng_of("pug_1")) for level in levels]
+    assert len(levels) == 10 and all(x.dtype == np.uint8 and x.shape == image.shape for x in corrupted)
+    assert np.array_equal(corrupted[0], image) and np.array_equal(image, before)  # the picture itself is left alone
+    changes = [np.abs(picture.astype(float) - image).mean() for picture in corrupted]
+    assert all(a < b for a, b in zip(changes, changes[1:], strict=False))
+    assert np.array_equal(corrupted[-1], perturb(image, levels[-1], rng_of("pug_1")))
+    if name in ("Gaussian noise", "black square", "salt and pepper"):
+        assert not np.array_equal(corrupted[-1], perturb(image, levels[-1], rng_of("pug_2")))
+
+
+def test_the_blur_is_the_binomial_kernel_with_a_reflected_border(image):
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    channel = image[..., 0].astype(float)
+    for _ in range(3):
+        channel = ndimage.convolve(channel, kernel, mode="mirror")
+    assert np.abs(blur(image, 3, None)[..., 0] - channel).max() <= 0.5001
+
+
+def test_values_are_clipped_at_0_and_255_never_wrapped():
+    ramp = np.array([[[0, 10, 250]]], np.uint8)
+    assert brightness(ramp, 45, None).tolist() == [[[45, 55, 255]]]
+    assert brightness(ramp, -45, None).tolist() == [[[0, 0, 205]]]  # brightness down subtracts
+    assert contrast(ramp, 1.25, None).tolist() == [[[0, 12, 255]]]  # 12.5 rounds to even
+    assert contrast(ramp, 0.1, None).tolist() == [[[0, 1, 25]]]
+    white = np.full((50, 50, 3), 255, np.uint8)
+    assert gaussian_noise(white, 18, rng_of("a")).min() > 150
+
+
+def test_noise_square_and_pepper_are_as_strong_as_they_say():
+    grey = np.full((300, 300, 3), 128, np.uint8)
+    noise = gaussian_noise(grey, 18, rng_of("a")).astype(float) - 128
+    assert abs(noise.std() - 18) < 0.2 and abs(noise.mean()) < 0.2
+    salted = salt_and_pepper(grey, 0.18, rng_of("a"))
+    white, black = (salted[..., 0] == 255).mean(), (salted[..., 0] == 0).mean()
+    assert abs(white - 0.09) < 0.005 and abs(black - 0.09) < 0.005 and set(np.unique(salted)) == {0, 128, 255}
+    assert (salted == salted[..., :1]).all()  # in all channels
+    corners = set()
+    for number in range(200):  # wholly inside, anywhere
+        rows, columns = np.nonzero((black_square(grey[:60, :80], 45, rng_of(str(number))) == 0).all(2))
+        assert len(rows) == 45 * 45 and np.ptp(rows) == np.ptp(columns) == 44
+        corners.add((rows.min(), columns.min()))
+    tops, lefts = zip(*corners, strict=True)
+    assert (min(tops), max(tops)) == (0, 15) and max(lefts) >= 34 and min(lefts) <= 1
+    assert (black_square(grey[:20, :80], 45, rng_of("a")) == 0).all(2).sum() == 20 * 20  # a picture smaller than it
+
+
+def test_a_perturbed_split_is_the_plain_one_at_level_zero_and_corrupted_before_resizing_else(oxford_root):
     samples = list_samples(oxford_root, "test")
     plain = SegmentationDataset(oxford_root, "test", 32)
     same = PerturbedDataset(samples, 32, "Gaussian noise", 0)
@@ -23,47 +91,36 @@ def test_a_perturbed_split_is_the_plain_one_at_level_zero_and_spoiled_before_res
     assert np.array_equal(dark, resize_image(brightness(read_image(samples[3].image), -45, None), 32))
     noisy = PerturbedDataset(samples, 32, "salt and pepper", 0.18)
     assert torch.equal(noisy[[2, 3]][0][1], noisy[[3]][0][0])  # neighbours in a batch change nothing
-    assert rng_of("pug_1").random() == rng_of("pug_1").random()
 
 
-@pytest.mark.slow
-def test_lines_are_written_once_and_go_on_where_they_were_stopped(run_script, oxford_root, tmp_path):
-    tiny = "--IMAGE_SIZE=32 --SMALL_SIZE=32 --WIDTH=8 --DEPTH=3 --EPOCHS=15 --BATCH_SIZE=7 --EMA_DECAY=0.9".split()
-    root = f"--DATA_ROOT={oxford_root}"
-    assert run_script("train_unet.py", root, *tiny).returncode == 0
-    options = (root, "--ROBUSTNESS=True", "--ROWS=UNET,CLIP", "--PICTURES=5")
+def test_lines_are_measured_once_and_again_for_a_row_that_was_trained_since(
+    trained, oxford_root, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "unet", tmp_path / "checkpoints" / "unet")
     (tmp_path / "README.md").write_text("<!-- robustness -->\n<!-- /robustness -->\n")
+    two = ("--PERTURB=contrast down,black square", "--LEVELS=0,9")
 
-    def lines() -> list[dict[str, str]]:
-        with open(tmp_path / "results" / "robustness.csv") as file:
-            return list(csv.DictReader(file))
+    def lines(*options: str) -> list[dict[str, str]]:
+        run_here(robustness, f"--DATA_ROOT={oxford_root}", "--ROWS=UNET,CLIP", "--PICTURES=5", *options)
+        return read_csv("results/robustness.csv")
 
-    few = run_script("evaluate.py", *options, "--PERTURB=contrast down,black square", "--LEVELS=0,9")
-    assert few.returncode == 0, few.stderr
-    assert "CLIP is left out" in few.stdout and "train_clip.py" in few.stdout
-    first = lines()
-    assert [(line["perturbation"], line["level"]) for line in first] == [
-        ("contrast down", "1"),
-        ("contrast down", "0.1"),
-        ("black square", "0"),
-        ("black square", "45"),
-    ]
+    first = lines(*two)
+    printed = capsys.readouterr().out
+    assert "CLIP is left out" in printed and "train_clip.py" in printed
+    measured = [("contrast down", "1"), ("contrast down", "0.1"), ("black square", "0"), ("black square", "45")]
+    assert [(line["perturbation"], line["level"]) for line in first] == measured
     assert {(line["model"], line["images"]) for line in first} == {("UNET", "5")}
     assert first[0]["mdice"] == first[2]["mdice"] > first[1]["mdice"]  # level zero once; nearly black is harder
-    assert (tmp_path / "images" / "robustness.png").exists() and (tmp_path / "predictions" / "robustness.png").exists()
 
-    csv_file = tmp_path / "results" / "robustness.csv"
-    marked = csv_file.read_text().replace(first[1]["mdice"], "0.1234")  # to see which lines are scored again
-    csv_file.write_text(marked)
-    more = run_script("evaluate.py", *options, "--LEVELS=0,9", "--README=README.md")
-    assert more.returncode == 0, more.stderr
-    assert len(lines()) == 16 and lines()[7]["mdice"] == "0.1234"
+    table = tmp_path / "results" / "robustness.csv"
+    table.write_text(table.read_text().replace(first[1]["mdice"], "0.1234"))  # to see which lines are scored again
+    more = lines("--LEVELS=0,9", "--README=README.md")
+    assert len(more) == 16 and "0.1234" in {line["mdice"] for line in more}
     assert "0.1234" in (tmp_path / "README.md").read_text()
-    later = csv_file.stat().st_mtime + 10
-    os.utime(tmp_path / "checkpoints" / "unet" / "best.safetensors", (later, later))  # trained anew
-    again = run_script("evaluate.py", *options, "--PERTURB=contrast down,black square", "--LEVELS=0,9")
-    assert again.returncode == 0 and lines() == first
-
+    later = table.stat().st_mtime + 10
+    os.utime(tmp_path / "checkpoints" / "unet" / "best.safetensors", (later, later))
+    assert lines(*two) == first
     for wrong, message in (("--PERTURB=rain", "PERTURB = 'rain'"), ("--LEVELS=10", "LEVELS = 10")):
-        refused = run_script("evaluate.py", *options, wrong)
-        assert refused.returncode == 1 and message in refused.stderr
+        with pytest.raises(UserError, match=message):
+            lines(wrong)

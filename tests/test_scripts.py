@@ -1,20 +1,20 @@
-"""evaluate.py and predict.py in processes of their own, on one tiny trained U-Net."""
+"""evaluate.py and predict.py on one tiny trained U-Net."""
 
-import csv
 import re
 import shutil
 
 import numpy as np
 import pytest
-import warm
-from conftest import REPOSITORY, script_environment
+from conftest import run_here
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
+import evaluate
+import predict
 from utils import checkpoint
 from utils.classes import PETS, VOID
 from utils.errors import UserError
-from utils.files import write_csv
+from utils.files import read_csv
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask
 from utils.rows import best_row
@@ -22,29 +22,35 @@ from utils.rows import best_row
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def trained(oxford_root, tmp_path_factory):
-    """A folder with checkpoints/unet/best.safetensors."""
-    folder = tmp_path_factory.mktemp("trained")
-    options = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7")
-    every = (f"--DATA_ROOT={oxford_root}", *options, "--EMA_DECAY=0.9")
-    warm.run(REPOSITORY / "train_unet.py", every, folder, script_environment(), 300).check_returncode()
-    return folder / "checkpoints"
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def evaluate(run_script, trained, tmp_path):
+def score(trained, capsys):
+    """score(root, *options): what evaluate.py printed, and the lines of results.csv."""
+
     def run(root, *options):
-        done = run_script("evaluate.py", f"--DATA_ROOT={root}", f"--CHECKPOINTS={trained}", "--ROWS=UNET", *options)
-        assert done.returncode == 0, done.stderr
-        with open(tmp_path / "results" / "results.csv") as file:
-            return done.stdout, list(csv.DictReader(file))
+        run_here(evaluate, f"--DATA_ROOT={root}", f"--CHECKPOINTS={trained}", "--ROWS=UNET", *options)
+        return capsys.readouterr().out, read_csv("results/results.csv")
 
     return run
 
 
-def test_the_printed_number_can_be_recomputed_from_the_saved_masks(evaluate, oxford_root, tmp_path):
-    stdout, lines = evaluate(oxford_root, "--SAVE_MASKS=masks")
+@pytest.fixture
+def segment(trained, capsys):
+    """segment(*arguments): the exit status of predict.py, and its messages."""
+
+    def run(*arguments):
+        status = run_here(predict, *arguments, f"--CHECKPOINTS={trained}", "--MODEL=unet")
+        return status, capsys.readouterr().err
+
+    return run
+
+
+def test_the_printed_number_can_be_recomputed_from_the_saved_masks(score, oxford_root, tmp_path):
+    stdout, lines = score(oxford_root, "--SAVE_MASKS=masks")
     truth, predicted = [], []
     for sample in list_samples(oxford_root, "test"):
         mask = read_mask(sample)
@@ -57,7 +63,7 @@ def test_the_printed_number_can_be_recomputed_from_the_saved_masks(evaluate, oxf
     assert lines[0]["images"] == "8" and miou > 0.3
 
 
-def test_course_and_oxford_layout_of_the_same_pictures_give_the_same_line(evaluate, oxford_root, tmp_path):
+def test_course_and_oxford_layout_of_the_same_pictures_give_the_same_line(score, oxford_root, tmp_path):
     course = tmp_path / "course"
     for split, folder in (("trainval", "TrainVal"), ("test", "Test")):
         for kind in ("color", "label"):
@@ -65,8 +71,8 @@ def test_course_and_oxford_layout_of_the_same_pictures_give_the_same_line(evalua
         for sample in list_samples(oxford_root, split):
             shutil.copy(sample.image, course / folder / "color")
             Image.fromarray(PETS.colourise(read_mask(sample))).save(course / folder / "label" / f"{sample.name}.png")
-    _, oxford_lines = evaluate(oxford_root)
-    _, course_lines = evaluate(course, "--BATCH_SIZE=3")
+    _, oxford_lines = score(oxford_root)
+    _, course_lines = score(course, "--BATCH_SIZE=3")
     assert [line["data"] for line in course_lines] == ["Oxford-IIIT Pet", "course"]  # other data, other lines
     assert course_lines[0] == oxford_lines[0]
     for line in course_lines:
@@ -74,46 +80,21 @@ def test_course_and_oxford_layout_of_the_same_pictures_give_the_same_line(evalua
     assert course_lines[0] == course_lines[1]
 
 
-def test_lines_of_other_splits_are_kept_and_flip_has_a_line_of_its_own(evaluate, oxford_root):
-    evaluate(oxford_root, "--SPLIT=val")
-    stdout, lines = evaluate(oxford_root, "--FLIP=True")
+def test_lines_of_other_splits_are_kept_and_flip_has_a_line_of_its_own(score, oxford_root, tmp_path):
+    score(oxford_root, "--SPLIT=val")
+    readme, name = tmp_path / "README.md", "results Oxford-IIIT Pet"
+    readme.write_text(f"before\n<!-- {name} -->\nold\n<!-- /{name} -->\nafter\n")
+    stdout, lines = score(oxford_root, "--FLIP=True", "--README=README.md")
     assert [(line["model"], line["flip"], line["split"]) for line in lines] == [
         ("UNET", "0", "test"),
         ("UNET", "0", "val"),
         ("UNET", "1", "test"),
     ]
     assert stdout.count("| UNET ") == 2 and stdout.count("| 1 1.4      |") == stdout.count("| 1 1.4 flip |") == 1
-
-
-def test_the_readme_table_is_written_between_its_markers(evaluate, oxford_root, tmp_path):
-    readme = tmp_path / "README.md"
-    results, errors = "results Oxford-IIIT Pet", "errors Oxford-IIIT Pet"
-    readme.write_text(
-        f"before\n<!-- {results} -->\nold\n<!-- /{results} -->\n<!-- {errors} -->\n<!-- /{errors} -->\nafter\n"
-    )
-    _, lines = evaluate(oxford_root, "--README=README.md")
     text = readme.read_text()
-    assert text.startswith(f"before\n<!-- {results} -->\n| model") and text.endswith(f"<!-- /{errors} -->\nafter\n")
+    assert text.startswith(f"before\n<!-- {name} -->\n| model") and text.endswith(f"<!-- /{name} -->\nafter\n")
     assert lines[0]["miou"] in text and "old" not in text
     assert re.search(r"\| CLIPSeg +\| ", text)  # not asked for and not measured: it keeps its line
-
-
-def test_speed_alone_is_measured_again_for_every_line(evaluate, run_script, trained, oxford_root, tmp_path):
-    evaluate(oxford_root, "--SPLIT=val")
-    _, before = evaluate(oxford_root, "--FLIP=True")
-    write_csv([{**line, "images_per_second": "?"} for line in before], tmp_path / "results" / "results.csv")
-    (tmp_path / "README.md").write_text("<!-- results Oxford-IIIT Pet -->\n<!-- /results Oxford-IIIT Pet -->\n")
-    stdout, after = evaluate(oxford_root, "--SPEED=True", "--PICTURES=4", "--README=README.md")
-    speeds = [line.pop("images_per_second") for line in after]
-    assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])  # the second line is of val
-    assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
-    assert f" {speeds[0]} |" in stdout and f" {speeds[2]} |" in (tmp_path / "README.md").read_text()
-
-    options = f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={trained}", "--ROWS=UNET", "--SPEED=True"
-    other = run_script("evaluate.py", *options, "--SCALES=1")
-    assert other.returncode == 1 and "UNET was scored at 1 1.4, here it is set to 1" in other.stderr
-    none = run_script("evaluate.py", *options, "--SPLIT=trainval")
-    assert none.returncode == 1 and "has no line of these rows" in none.stderr
 
 
 def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(run_script, oxford_root, trained):
@@ -125,24 +106,16 @@ def test_rows_without_a_checkpoint_are_a_dash_with_the_command_that_makes_them(r
         assert re.search(rf"\| {row} +\| –", done.stdout) and hint in done.stdout
 
 
-def test_a_picture_that_cannot_be_read_is_an_error_or_stands_in_the_table(run_script, evaluate, trained, oxford_copy):
+def test_a_picture_that_cannot_be_read_is_an_error_or_stands_in_the_table(score, oxford_copy):
     (oxford_copy / "images" / "pug_test_01.jpg").write_bytes(b"no picture")
-    options = (f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={trained}", "--ROWS=UNET")
-    refused = run_script("evaluate.py", *options)
-    assert refused.returncode == 1 and "pug_test_01.jpg: cannot be read" in refused.stderr
-    stdout, lines = evaluate(oxford_copy, "--SKIP_BAD=True")
+    with pytest.raises(UserError, match="pug_test_01.jpg: cannot be read"):
+        score(oxford_copy)
+    stdout, lines = score(oxford_copy, "--SKIP_BAD=True")
     assert lines[0]["images"] == "7 of 8" and "| 7 of 8 |" in stdout
     assert "left out of test: " in stdout and "pug_test_01.jpg" in stdout
 
 
-def test_no_row_at_all_is_an_error(run_script, oxford_root):
-    done = run_script("evaluate.py", f"--DATA_ROOT={oxford_root}", "--CHECKPOINTS=nowhere", "--ROWS=UNET")
-    assert done.returncode == 1 and "no row could be scored" in done.stderr and "Traceback" not in done.stderr
-
-
-def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_past_a_bad_file(
-    run_script, trained, tmp_path
-):
+def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_past_a_bad_file(segment, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (37, 53, 4), np.uint8)
@@ -150,8 +123,8 @@ def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_
     Image.fromarray(noise[..., 0]).save(folder / "grey.jpg")
     (folder / "broken.jpg").write_bytes(b"no picture")
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    done = run_script("predict.py", "photos", f"--CHECKPOINTS={trained}", "--OUT=out")
-    assert done.returncode == 1 and "broken.jpg" in done.stderr and "Traceback" not in done.stderr
+    status, errors = segment("photos", "--OUT=out")
+    assert status == 1 and "broken.jpg" in errors
     for name in ("transparent", "grey"):
         mask = Image.open(tmp_path / "out" / "masks" / f"{name}.png")
         assert mask.size == (53, 37) and set(np.unique(mask)) <= {0, 1, 2}
@@ -168,13 +141,10 @@ def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
         best_row(tmp_path / "nowhere")
 
 
-def test_predict_gives_many_pictures_what_it_gives_one_and_cuts_the_things_out(
-    run_script, trained, oxford_root, tmp_path
-):
+def test_predict_gives_many_pictures_what_it_gives_one_and_cuts_the_things_out(segment, oxford_root, tmp_path):
     pictures = [sample.image for sample in list_samples(oxford_root, "test")]
-    options = (f"--CHECKPOINTS={trained}", "--CUTOUT=True")
-    assert run_script("predict.py", *pictures, *options, "--OUT=many", "--BATCH_SIZE=3").returncode == 0
-    assert run_script("predict.py", *pictures[4:5], *options, "--OUT=one").returncode == 0
+    assert not segment(*pictures, "--CUTOUT=True", "--OUT=many", "--BATCH_SIZE=3")[0]
+    assert not segment(pictures[4], "--OUT=one")[0]
     assert len(list((tmp_path / "many" / "cutouts").iterdir())) == len(pictures) == 8
     name = f"{pictures[4].stem}.png"
     mask, alone = (np.array(Image.open(tmp_path / out / "masks" / name)) for out in ("many", "one"))
@@ -183,19 +153,19 @@ def test_predict_gives_many_pictures_what_it_gives_one_and_cuts_the_things_out(
     assert np.array_equal(cut[..., 3] > 0, mask > 0) and np.array_equal(cut[mask > 0][:, :3], picture[mask > 0])
 
 
-def test_predict_never_overwrites_an_input_nor_one_output_with_another(run_script, trained, tmp_path):
+def test_predict_never_overwrites_an_input_nor_one_output_with_another(segment, tmp_path):
     (tmp_path / "out" / "masks").mkdir(parents=True)
     picture = tmp_path / "out" / "masks" / "a.png"
     Image.new("RGB", (20, 20)).save(picture)
     before = picture.read_bytes()
-    done = run_script("predict.py", picture, f"--CHECKPOINTS={trained}", "--OUT=out")
-    assert done.returncode == 1 and "overwritten" in done.stderr and picture.read_bytes() == before
+    status, errors = segment(picture, "--OUT=out")
+    assert status == 1 and "overwritten" in errors and picture.read_bytes() == before
     Image.new("RGB", (20, 20)).save(tmp_path / "a.jpg")
-    done = run_script("predict.py", picture, tmp_path / "a.jpg", f"--CHECKPOINTS={trained}", "--OUT=other")
-    assert done.returncode == 0, done.stderr
+    assert segment(picture, tmp_path / "a.jpg", "--OUT=other") == (0, "")
     assert sorted(file.name for file in (tmp_path / "other" / "masks").iterdir()) == ["a.jpg.png", "a.png.png"]
-    done = run_script("predict.py", picture, tmp_path / "a.jpg", "b/a.jpg", f"--CHECKPOINTS={trained}", "--OUT=third")
-    assert done.returncode == 1 and "would both become a.jpg.png" in done.stderr and not (tmp_path / "third").exists()
+    with pytest.raises(UserError, match="would both become a.jpg.png"):
+        segment(picture, tmp_path / "a.jpg", "b/a.jpg", "--OUT=third")
+    assert not (tmp_path / "third").exists()
 
 
 def test_predict_without_pictures_or_checkpoint_says_what_to_do(run_script, tmp_path):

@@ -7,8 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-import warm
-from conftest import REPOSITORY, readme_code, script_environment
+from conftest import REPOSITORY, readme_code, script_environment, start
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -24,7 +23,7 @@ def copy(tmp_path_factory):
     model, training_script, line = readme_code("Add a model")
     (target / "models" / "tinynet.py").write_text(model)
     subprocess.run(["bash", "-c", training_script], cwd=target, check=True)
-    rows = target / "utils" / "rows.py"
+    rows = target / "utils" / "rows" / "__init__.py"
     before, declared, after = re.fullmatch(r"(.*\nROWS = \(\n)(.*?)(\n\)\n.*)", rows.read_text(), re.DOTALL).groups()
     rows.write_text(f"{before}{declared}\n{line.rstrip()}{after}")
     return target
@@ -34,7 +33,7 @@ def copy(tmp_path_factory):
 def run(copy, oxford_root):
     def run(script: str, *options: str) -> str:
         environment = script_environment(PYTHONPATH=str(copy), HF_HUB_OFFLINE="1", PETS_ROOT=str(oxford_root))
-        done = warm.run(script, options, copy, environment, 300)
+        done = start(script, options, copy, environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -53,13 +52,10 @@ def test_a_sixth_model_is_trained_scored_drawn_and_predicts(copy, run, trained, 
     with open(copy / "results" / "results.csv") as file:
         lines = [line for line in csv.DictReader(file) if line["model"] == "TinyNet"]
     assert [line["flip"] for line in lines] == ["0", "1"] and float(lines[0]["miou"]) > 0.35
-    run("evaluate.py", "--ROBUSTNESS=True", "--PICTURES=3", "--LEVELS=0,9", "--PERTURB=blur")
-    run("evaluate.py", "--CLICKS=TinyNet look-up,everything")
-    with open(copy / "results" / "clicks.csv") as file:
-        assert {line["model"] for line in csv.DictReader(file)} == {"TinyNet look-up", "everything"}
-    drawn = run("utils.figures", "--ROW=TinyNet")
-    assert "wrote images/curves.png" in drawn and "wrote predictions/extremes_tinynet.png" in drawn
-    for name in ("results", "confusion", "clicks", "robustness", "curves", "breeds"):
+    run("experiments.clicks", "--ROWS=TinyNet look-up", "--PICTURES=3")
+    drawn = run("experiments.figures", "--ROW=TinyNet", "--ONLY=curves,cat_corrupted,extremes_tinynet")
+    assert drawn.count("wrote ") == 3
+    for name in ("results", "confusion", "clicks", "curves", "cat_corrupted"):
         assert np.array(Image.open(copy / "images" / f"{name}.png").convert("L")).std() > 10, name
     picture = next((oxford_root / "images").glob("*.jpg"))
     assert "predictions/masks" in run("predict.py", str(picture), "--MODEL=tinynet")
@@ -68,9 +64,9 @@ def test_a_sixth_model_is_trained_scored_drawn_and_predicts(copy, run, trained, 
 def test_an_encoder_of_ones_own_is_a_row_beside_clips(copy, run, trained, tiny_clip_folder, oxford_root):
     small = ("--IMAGE_SIZE=32", "--WIDTHS=8,8,8,16", "--EPOCHS=1", "--BATCH_SIZE=8", f"--ENCODER={tiny_clip_folder}")
     run("train_clip.py", *small, "--ROW=My DINOv2")
-    run("train_clip.py", *small, "--ROW=Pointed DINOv2", "--PROMPT=point", "--WARM_START=My DINOv2")
+    run("train_pointclip.py", *small, "--ROW=Pointed DINOv2", "--WARM_START=My DINOv2")
     assert not (copy / "checkpoints" / "clip").exists()
-    table = run("evaluate.py", "--RESULTS=own", "--CLICKS=Pointed DINOv2,My DINOv2 look-up")
+    table = run("evaluate.py", "--RESULTS=own")
     assert all(f"| {name} " in table for name in ("My DINOv2", "Pointed DINOv2", "CLIP"))
     with open(copy / "own" / "results.csv") as file:
         names = [line["model"] for line in csv.DictReader(file)]

@@ -4,7 +4,7 @@ import pytest
 
 from utils.errors import UserError
 from utils.files import read_csv, replacing, write_csv, write_text
-from utils.scoring.results import _interval_of
+from utils.scoring.results import result_table
 from utils.tables import markdown_table, write_between_markers
 
 
@@ -67,4 +67,5 @@ def test_a_name_of_250_bytes_can_be_written(tmp_path):
     ],
 )
 def test_an_interval_has_no_leading_zero_and_loses_no_one(low, high, expected):
-    assert _interval_of({"miou_low": low, "miou_high": high}) == expected
+    table = result_table([{"model": "a", "scales": "1", "flip": "0", "miou_low": low, "miou_high": high}], [])
+    assert table.splitlines()[-1].split("|")[6].strip() == expected

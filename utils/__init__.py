@@ -1,6 +1,6 @@
-"""The map of this folder. Imports run one way: figures -> scoring -> rows -> inputs, training -> inputs.
+"""The map of this folder.
 
-All use what is on top, which is listed at the end.
+Imports run one way: figures -> scoring -> rows -> inputs, training -> inputs; all use what is on top.
 
 inputs/           files -> batches
     layouts       which picture and which mask belong together, and to which split
@@ -26,6 +26,7 @@ rows/             weights -> answers; its __init__.py declares the rows of the t
     closer_look   every part of a class map is seen again, in a crop
     click_predictor   one picture and many clicks
     class_prior   what a class map knows of the first click
+    onnx_graphs   a row by class or by click as files for onnxruntime
 
 scoring/          answers -> numbers
     results       lines of results.csv and the table

@@ -1,0 +1,166 @@
+"""The scripts of experiments/ on a tiny data set: lines, tables, figures, and going on where they were."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import run_here
+from PIL import Image
+
+import evaluate
+from experiments import benchmark, clicks, compare, diagrams, errors, figures, speed
+from experiments.diagrams import DIAGRAMS, clip_boxes, u_net
+from models.unet import UNet
+from utils.checkpoint import load
+from utils.errors import UserError
+from utils.files import read_csv, write_csv
+
+pytestmark = pytest.mark.slow
+DATA = "Oxford-IIIT Pet"
+
+
+@pytest.fixture
+def here(trained, oxford_root, tmp_path, monkeypatch):
+    """here(script, *options): run it in an empty folder with the trained checkpoints."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").symlink_to(trained)
+    return lambda script, *options: run_here(script, f"--DATA_ROOT={oxford_root}", *options)
+
+
+def is_drawn(path: str) -> bool:
+    return np.array(Image.open(path).convert("L")).std() > 5
+
+
+def markers(path, *names: str):
+    path.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
+    return path
+
+
+def test_clicks_of_rows_and_baselines_are_one_table(here, tmp_path):
+    readme = markers(tmp_path / "README.md", f"clicks {DATA}")
+    names = ("PointCLIP", "UNET look-up", "disk", "everything")
+    here(clicks, f"--ROWS={','.join(names)}", "--PICTURES=4", "--README=README.md")
+    lines = read_csv("results/clicks.csv")
+    assert {line["model"] for line in lines} == set(names) and len(lines) == 4 * 2 * 5
+    by_model = {line["model"]: line for line in lines if (line["first_click"], line["clicks"]) == ("central", "1")}
+    assert float(by_model["UNET look-up"]["miou_animal"]) > float(by_model["everything"]["miou_animal"])
+    assert all(line["images"] == "4" for line in lines) and is_drawn("images/clicks.png")
+    assert readme.read_text().count("| disk ") == 2
+    with pytest.raises(UserError, match="CLIP look-up cannot be scored.*train_clip.py"):
+        here(clicks, "--ROWS=CLIP look-up")
+
+
+def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_path):
+    readme = markers(tmp_path / "README.md", f"results {DATA}")
+    with pytest.raises(UserError, match="has no line of these rows"):
+        here(speed)
+    here(evaluate, "--ROWS=UNET", "--SPLIT=val")
+    here(evaluate, "--ROWS=UNET", "--FLIP=True")
+    before = read_csv("results/results.csv")
+    write_csv([{**line, "images_per_second": "?"} for line in before], "results/results.csv")
+    here(speed, "--PICTURES=4", "--README=README.md")
+    after = read_csv("results/results.csv")
+    speeds = [line.pop("images_per_second") for line in after]
+    assert [line["split"] for line in after] == ["test", "val", "test"]
+    assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])
+    assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
+    assert f" {speeds[0]} |" in readme.read_text() and f" {speeds[2]} |" in readme.read_text()
+
+
+def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, capsys):
+    with pytest.raises(UserError, match="run evaluate.py first"):
+        run_here(errors)
+    here(figures, "--CHECKPOINTS=none", "--ONLY=curves,extremes_unet")
+    printed = capsys.readouterr().out
+    assert "curves.png is left out: none holds no log.csv" in printed and "`python evaluate.py` makes them" in printed
+    here(evaluate, "--ROWS=UNET,PointCLIP")
+    readme = markers(tmp_path / "README.md", f"errors {DATA}")
+    run_here(errors, "--README=README.md")
+    assert all(f"| {name} " in readme.read_text() for name in ("UNET", "PointCLIP"))
+    assert is_drawn("images/breeds.png") and is_drawn("images/data_sets.png")
+    capsys.readouterr()
+    here(figures)
+    assert "left out" not in capsys.readouterr().out
+    names = [*DIAGRAMS, "data", "curves", "cat", "cat_corrupted"]
+    assert all(is_drawn(path) for path in [*(f"images/{name}.png" for name in names), "predictions/extremes_unet.png"])
+
+
+def test_a_diagram_says_what_the_modules_return_and_no_boxes_overlap(monkeypatch, tmp_path):
+    boxes, arrows = u_net(UNet(width=8, depth=3), "picture", "logits")
+    texts = [box.text.splitlines()[-1] for box in boxes.values()]
+    down, up = ["8 × 80 × 80", "16 × 40 × 40", "32 × 20 × 20"], ["8 × 80 × 80", "16 × 40 × 40"]
+    assert texts == ["3 × 160 × 160", *down, *up, "3 × 160 × 160"]
+    assert all(name.lstrip("~") in boxes for arrow in arrows for name in arrow)
+    assert sum(name.startswith("~") for name, _ in arrows) == 2  # the skip connections
+    clip, _ = clip_boxes()
+    assert clip["tokens"].text.endswith("2304 × 16 × 16") and clip["up0"].text.endswith("16 × 128 × 128")
+    drawn = []
+    monkeypatch.setattr(diagrams, "draw", lambda boxes, *rest: drawn.append(list(boxes.values())))
+    for draw in DIAGRAMS.values():
+        draw(tmp_path / "x.png")
+    for of_one in drawn:
+        for i, a in enumerate(of_one):
+            assert all(abs(a.x - b.x) >= 1.8 or abs(a.y - b.y) >= 0.7 for b in of_one[:i]), a.text
+
+
+def test_a_benchmark_is_a_line_with_its_ratio_to_the_plain_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    readme = markers(tmp_path / "README.md", "benchmark")
+    few = ("--PICTURES=4", "--REPEATS=1")
+    run_here(benchmark, "--WHAT=unet step,click", *few, "--README=README.md")
+    step, click = read_csv("results/benchmark.csv")
+    assert float(step["ratio"]) == pytest.approx(float(step["ours"]) / float(step["plain"]), rel=0.05)  # rounded
+    assert (step["unit"], click["unit"], click["plain"]) == ("pictures/s", "ms", "")
+    assert 100 < float(step["peak_memory_mb"]) < 4000 and step["device"] == "cpu"
+    assert step["ours"] in readme.read_text() and is_drawn("images/benchmark.png")
+    run_here(benchmark, "--WHAT=unet evaluation", *few)
+    assert [read_csv("results/benchmark.csv")[i] for i in (0, 2)] == [step, click]  # what was not measured is kept
+    with pytest.raises(UserError, match="WHAT = 'tea': must be one of 'loader'"):
+        run_here(benchmark, "--WHAT=tea")
+
+
+def test_variants_share_a_budget_are_never_trained_twice_and_never_mixed(here, tiny_clip_folder, tmp_path, capsys):
+    readme = markers(tmp_path / "README.md", "clip", "autoencoder spread", "seeds spread")
+    (tmp_path / "checkpoints").unlink()  # they are written
+    small = (f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--README=README.md")
+    here(compare, "clip", *small, "--EPOCHS=2")
+    lines = read_csv("results/clip.csv")
+    assert [line["variant"] for line in lines] == ["frozen", "fine-tuned", "random"]
+    assert {(line["images"], line["epochs"]) for line in lines} == {("8", "2")}
+    runs = [load(path)["weights"]["decoder.project.0.running_mean"] for path in tmp_path.rglob("clip/last.pt")]
+    assert len({tuple(of_tokens.tolist()) for of_tokens in runs}) == 3
+    assert lines[1]["miou"] in readme.read_text()
+
+    few = ("--EPOCHS=2", "--PRETRAIN_EPOCHS=1", "--LONG_PRETRAIN_EPOCHS=1", "--SEEDS=0,1", "--LABELS=100,10")
+    here(compare, "autoencoder", *small, *few)
+    lines = read_csv("results/autoencoder.csv")
+    shares, variants = ("100", "10"), ("sparse", "scratch")
+    of_seeds = [(variant, percent, seed) for percent in shares for variant in variants for seed in "01"]
+    about = [(line["variant"], line["labels_percent"], line["seed"]) for line in lines]
+    assert about == [("classic", "100", "0"), *of_seeds] and is_drawn("images/labels.png")
+    mious = [float(line["miou"]) for line in lines[1:3]]
+    spread = f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"
+    assert all(number in readme.read_text() for number in spread) and "| classic" in readme.read_text()
+    runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("autoencoder/last.pt")}
+    assert {run["epoch"] for name, run in runs.items() if name.startswith("scratch")} == {2}
+    assert {run["epoch"] for name, run in runs.items() if not name.startswith("scratch")} == {1}  # and one of stage 1
+    assert runs["classic_100_0"]["arguments"]["frozen"]
+
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "checkpoints" / "compare" / "autoencoder" / "scratch_10_1")
+    here(compare, "autoencoder", *small, *few)
+    assert capsys.readouterr().out.count("epoch 1/") == 1  # that one alone
+    assert sorted(map(str, read_csv("results/autoencoder.csv"))) == sorted(map(str, lines))
+    with pytest.raises(UserError, match="was trained with PRETRAIN_EPOCHS = 1, now it is 2"):
+        here(compare, "autoencoder", *small, *few, "--EPOCHS=3", "--LONG_PRETRAIN_EPOCHS=2")
+
+    here(compare, "seeds", *small, "--EPOCHS=2", "--SEEDS=0,3")
+    lines = read_csv("results/seeds.csv")
+    assert [(line["model"], line["size"], line["seed"], line["epochs"]) for line in lines] == [
+        (model, size, seed, epochs)
+        for model, size, epochs in (("UNET", "32", "2"), ("Autoencoder", "32", "2"), ("CLIP", "64", "1"))
+        for seed in "03"
+    ]
+    for wrong, message in (("trees", "name one comparison"), ("seeds", "EPOCHS = 1: must be in 2")):
+        with pytest.raises(UserError, match=message):
+            here(compare, wrong, "--EPOCHS=1")
