@@ -264,7 +264,7 @@ def test_resuming_a_finished_run_changes_nothing(train):
         ("--IMAGE_SIZE=0", "IMAGE_SIZE = 0"),
         ("--DEPTH=-2", "DEPTH = -2"),
         ("--PRECISION=fp8", "PRECISION = 'fp8': must be one of 'auto', 'bf16', 'fp32'"),
-        ("--DEVICE=nonsense", 'DEVICE = "nonsense" cannot be used here'),
+        ("--DEVICE=nonsense", 'DEVICE = "nonsense": must be "auto"'),
         ("--TRAIN_SPLIT=trian", "'trian': must be one of 'train'"),
         ("--DATA_ROOT=nowhere", "no data set in DATA_ROOT = nowhere (found: no such folder)"),
         ("--CHECKPOINTS=/dev/null", "cannot write to /dev/null"),
@@ -513,7 +513,7 @@ def test_masks_without_any_thing_leave_nothing_to_name_which_is_an_error_that_ke
     for sample in list_samples(oxford_copy, "train"):
         Image.fromarray(np.full(Image.open(sample.mask).size[::-1], 2, np.uint8)).save(sample.mask)
     options = [f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path}", *TINY_CLIP]
-    with pytest.raises(UserError, match="nothing but background.*ZOOM = False"):
+    with pytest.raises(UserError, match="anything but background.*set ZOOM = False"):
         run_here(train_clip, *options)
     assert load_row("CLIP", tmp_path, CPU).zoom is False
 

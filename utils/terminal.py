@@ -49,7 +49,7 @@ def forgive_output() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # pythonw, or closed by the shell
-            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), "utf-8"))
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), "utf-8", "replace"))
         elif isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):
                 stream.flush()

@@ -58,7 +58,7 @@ def object_crops(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np
             crops.append(resize_image(resize_image(crops[-2], int(rng.integers(*AFAR))), size))
             classes += 3 * [largest]
     if not crops:
-        raise UserError("no training mask shows anything but background, so that no part can be named: ZOOM = False")
+        raise UserError("no training mask shows anything but background, so no part can be named: set ZOOM = False")
     return np.stack(crops), np.array(classes)
 
 
