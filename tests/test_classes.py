@@ -70,10 +70,17 @@ def test_colours_are_those_of_pascal_voc():
         ("0 background\n2 cat\n", "'2 cat': its number should be 1"),
         ("0 background\ncat\n", "'cat': its number should be 1"),
         ("background\n1: cat\n", "'background': its number should be 0"),
+        ("background 0\ncat 1\n", "'background 0' ends in its number"),
+        ("background // the rest\ncat\n", "'background // the rest' is no class"),
+        ("background 0 0 0 255\ncat 0 9 9 255\n", "'background 0 0 0 255' is no class"),
+        ("background 0.0 0.0 0.0\ncat 0.5 0 0\n", "'background 0.0 0.0 0.0' is no class"),
+        ("background|0|0|0\ncat|9|8|7\n", r"'background\|0\|0\|0' is no class"),
+        ('"background",0,0,0\n"cat",9,8,7\n', "'\"background\",0,0,0' is no class"),
+        ("k\u00e4t\nka\u0308t\n", "'k\u00e4t': its name"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, message):
-    (tmp_path / "classes.txt").write_text(text)
+    (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=message) as error:
         read_classes(tmp_path)
     assert "classes.txt" in str(error.value)
@@ -97,6 +104,7 @@ HEADER = "# label:color_rgb:parts:actions\n"
         "0 0 0\tbackground\n9 8 7\t\tcat\n",
         "0: background\n1: cat 9,8,7\n",
         "0 background\n1 cat 9,8,7\n",
+        "0 -> background\n1 - cat 9,8,7\n",
         "0,background,0,0,0\n1,cat,9,8,7\n",
         "0\tbackground\n1\tcat\t9\t8\t7\n",
     ],

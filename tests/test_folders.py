@@ -213,9 +213,18 @@ def test_one_bit_does_not_tell_three_classes_apart(tmp_path):
         read_one(tmp_path, Image.fromarray(IDS.astype(bool)), named(("background", "fox", "hare")))
 
 
+def test_white_in_a_palette_of_ids_is_an_id_in_every_mask(tmp_path):
+    draw = palette([0, 0, 0, 255, 255, 255, 255, 0, 0])
+    for mask in (np.where(np.eye(12, 16, dtype=bool), 2, IDS).astype(np.uint8), IDS):  # red is not in the second
+        draw(mask).save(tmp_path / "a.png")
+        assert np.array_equal(read_mask(Sample("a", None, tmp_path / "a.png")), mask)
+
+
 def test_the_grey_of_a_palette_counts_where_it_is_an_id(tmp_path):
     image = palette([0, 0, 0, 2, 2, 2])(IDS)  # as GIF stores a mask of 0 and 2
     assert read_one(tmp_path, image, named(("a", "b", "c"))).max() == 2
+    image = palette([0, 0, 0, 1, 1, 1, 255, 255, 255])(IDS * 2)  # 0, 1 and void
+    assert read_one(tmp_path, image, named(("a", "b", "c"))).max() == VOID
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -91,13 +92,15 @@ _LINES = (
     re.compile(rf"(?P<name>.+?)[\s,;:=]+{_COLOUR}(:[^:]*:[^:]*)?"),  # cat 128,0,0; CVAT: cat:128,0,0:parts:actions
     re.compile(rf"{_COLOUR}[\s,;:=]+(?P<name>.*[^\W\d].*)"),  # CamVid: 128 0 0 cat
     re.compile(r"(?P<name>[^:#]+)::[^:]*:[^:]*"),  # CVAT without a colour: cat:::
-    # A name alone or behind its number; no list, no "key:", no "name: 0", no numbers alone, no comment behind it.
+    # A name alone or behind its number; no list, no "key:", no "name: 0", no numbers alone, no comment behind it, and
+    # no colour in another spelling.
     re.compile(
-        r"(?!.*[:=]\s*\d+$|\d+[\s,;]+[\d\s,;]*$|.* #)"
+        r"(?!.*[:=]\s*\d+$|\d+[\s,;]+[\d\s,;]*$|.*\s(#|//|--|%)|.*\d[\s,;|]+[\d.]+[\s,;|]+\d)"
         r"(?P<name>(\d+\s*[,;\t]\s*)?[^,;\t;%/!*\-\"'<{\[]([^,;\t]*[^,;:=\t])?)"
     ),
 )
-_NUMBERED = re.compile(r"(\d+)(?:\s*[:,;\t=)]|[\s.-])\s*(.*[^\W\d_].*)")  # 0: background
+_NUMBERED = re.compile(r"(\d+)(?:\s*(?:[:,;\t=)]|-+>?\s)|[\s.-])\s*(.*[^\W\d_].*)")  # 0: background
+_FOUR = re.compile(r".*?(?P<first>[\s,;]+)\d+(?:(?P=first)\d+){3}\W*")  # cat 128 0 0 255: with transparency
 
 
 def parse_classes(text: str, path: str | Path) -> Classes:
@@ -107,11 +110,11 @@ def parse_classes(text: str, path: str | Path) -> Classes:
     be numbered from 0. Lines that begin with "# " are comments.
     """
     found = []
-    for line in map(str.strip, text.splitlines()):
+    for line in map(str.strip, normalize("NFC", text).splitlines()):
         if not line or re.fullmatch(r"#+(\s.*)?", line):
             continue
         match = next(filter(None, (form.fullmatch(line) for form in _LINES)), None)
-        if not match or line[0] == "#":
+        if not match or line[0] in "#\"'" or _FOUR.fullmatch(line):
             raise UserError(
                 f"{path}: {line!r} is no class; write its name and, if you like, a colour: cat 128,0,0"
                 + (" (a comment has a line of its own, which begins with '# ')" if "#" in line else "")
@@ -126,6 +129,9 @@ def parse_classes(text: str, path: str | Path) -> Classes:
             if not number or int(number[1]) != index:
                 raise UserError(f"{path}: {line!r}: its number should be {index}; number all lines 0, 1, 2 ... or none")
             found[index] = line, number[2], colour
+
+    if found and all(not c and re.fullmatch(rf".*\D\s+{index}", name) for index, (_, name, c) in enumerate(found)):
+        raise UserError(f"{path}: {found[0][0]!r} ends in its number; write the names alone, or the numbers in front")
 
     names, colours = [], []
     for line, name, given in found:

@@ -230,20 +230,29 @@ def mask_values(path: Path, classes: Classes) -> tuple[np.ndarray, int]:
 def _class_values(image: Image.Image, path: Path, classes: Classes) -> np.ndarray:
     """A palette or colour mask as ids or grey values, uint8 (H, W). UserError for other colours."""
     rgb = np.array(image.convert("RGB"))
-    colours = rgb.astype(np.int32) @ (1 << 16, 1 << 8, 1)
-    codes = classes.palette[[*range(len(classes)), VOID]].astype(np.int32) @ (1 << 16, 1 << 8, 1)
+    colours, codes = _codes(rgb), _codes(classes.palette[[*range(len(classes)), VOID]])
     order = np.argsort(codes)
     places = order[np.searchsorted(codes[order], colours).clip(max=len(codes) - 1)]  # into codes
     unknown = codes[places] != colours
+    if image.mode == "P":
+        palette = _codes(np.array(image.getpalette()).reshape(-1, 3)[: len(classes)])
+        greys = np.arange(len(classes)) * 0x10101
+        if codes[-1] in palette and not np.isin(palette, [*codes, *greys]).all():
+            return np.array(image)  # indices under a palette of somebody's own, in which white is one of the ids
     if not unknown.any():
         return np.where(places == len(classes), VOID, places).astype(np.uint8)
     grey = rgb[..., 0]
     if (rgb == grey[..., None]).all() and (image.mode != "P" or np.isin(grey, (*range(len(classes)), VOID)).all()):
         return grey
     if image.mode == "P":
-        return np.array(image)  # indices under a palette of somebody's own
+        return np.array(image)  # likewise
     odd = [f"{code >> 16},{code >> 8 & 255},{code & 255}" for code in np.unique(colours[unknown])[:5].tolist()]
     raise UserError(f"{path}: unknown mask values, the colours {'; '.join(odd)}; known are those of {classes}")
+
+
+def _codes(rgb: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) as one number each."""
+    return rgb.astype(np.int32) @ (1 << 16, 1 << 8, 1)
 
 
 def rng_of(name: str) -> np.random.Generator:
