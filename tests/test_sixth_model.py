@@ -55,7 +55,8 @@ def test_a_sixth_model_is_trained_scored_drawn_and_predicts(copy, run, trained, 
     run("experiments.clicks", "--ROWS=TinyNet look-up", "--PICTURES=3")
     drawn = run("experiments.figures", "--ROW=TinyNet", "--ONLY=curves,extremes_tinynet")
     assert drawn.count("wrote ") == 2
-    for name in ("results", "confusion", "clicks", "curves"):
+    run("experiments.errors")
+    for name in ("results", "confusion", "clicks", "curves", "breeds"):
         assert np.array(Image.open(copy / "images" / f"{name}.png").convert("L")).std() > 10, name
     picture = next((oxford_root / "images").glob("*.jpg"))
     assert "predictions/masks" in run("predict.py", str(picture), "--MODEL=tinynet")
