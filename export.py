@@ -12,7 +12,8 @@ The file takes a picture as it is and gives the ids of predict.py at the picture
 
 Row, classes, colours and image_size are in the file's metadata, each as JSON. No file looks closer at what it found, as
 predict.py does with rows that have zoom by encoding the window around it as a picture of its own. PointCLIP becomes two
-files: the encoder runs once per picture, the decoder once per click:
+files: the encoder runs once per picture, the decoder once per click. The first click's mask is that of predict.py with
+--ZOOM=False; a further click may change the mask anywhere, in predict.py only the connected region that it is in:
 
     import numpy as np
     import onnxruntime
