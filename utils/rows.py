@@ -153,6 +153,8 @@ def _load(
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
+    if lost := [key for key in ("image_size", "mean", "std") if key not in content]:
+        raise UserError(f"{path} does not say its {' and '.join(lost)}: train it again")
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = row.zoom or content.get("zoom", False) if zoom is None else zoom
     made = row.kind(row.name, model, device, *about, str(path), tuple(scales or row.scales), zoom, precision)
