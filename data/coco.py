@@ -212,7 +212,8 @@ def is_background(name: str) -> bool:
 
 
 def is_crowd(annotation: dict) -> bool:
-    return annotation.get("iscrowd") in (1, "1")
+    value = annotation.get("iscrowd")
+    return value is True or whole(value) == 1 or (isinstance(value, str) and value.strip().lower() == "true")
 
 
 def is_rle(annotation: dict) -> bool:

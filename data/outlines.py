@@ -60,7 +60,10 @@ def parts_of(outline: object, depth: int = 4) -> list:
         try:
             outline = json.loads(outline)
         except ValueError:
-            return []
+            outline = re.split(r"[\s,;]+", outline.strip())
+            if outline != [""] and not all(isinstance(_number(value), float) for value in outline):
+                raise ValueError("an outline that is text of no known form") from None
+            outline = outline if len(outline) > 1 else []
     if not outline:
         return []
     if not isinstance(outline, list):
@@ -177,6 +180,8 @@ def _steep_crossings(start: np.ndarray, end: np.ndarray, x: np.ndarray) -> np.nd
 def run_edges(rle: dict, height: int, width: int) -> np.ndarray:
     """The edges of run lengths {"size": [height, width], "counts": list or string}. Raises ValueError."""
     counts, size = rle.get("counts"), rle.get("size")
+    if counts is None and size is None:
+        raise ValueError("an outline that is neither polygons nor run lengths (RLE)")
     if not isinstance(counts, (list, str)) or not isinstance(size, list):
         raise ValueError('run lengths (RLE) without "counts" or without "size"')
     if list(map(whole, size)) != [height, width]:
@@ -200,6 +205,7 @@ def decode_counts(text: str) -> np.ndarray:
     Five bits a character, the lowest first, bit 6 set where more of the number follow, two's complement. From the
     fourth number on it is the difference to the number before the last one.
     """
+    text = text.strip()
     if re.fullmatch(r"b'[^']*'|b\"[^\"]*\"", text):  # as Python prints bytes
         text = ast.literal_eval(text).decode("latin-1")
     codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48

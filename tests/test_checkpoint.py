@@ -162,6 +162,27 @@ def test_arguments_that_the_model_does_not_take_are_refused(path, arguments):
     assert "another version" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ("background",)}, "its classes are background, which are too"),
+        ({"colours": ((1, 2, 3),)}, "too many or too few"),
+        ({"colours": ((0, 0, 0), (1, 2, 999), (1, 2, 3))}, "colours is .*999"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"std": (0.0, 1.0, 1.0)}, "std .0.0, 1.0, 1.0"),
+        ({"mean": (float("nan"), 0.0, 0.0)}, "mean is .nan"),
+    ],
+)
+def test_what_a_file_says_of_itself_makes_sense(path, changes, message):
+    rewrite(path, **changes)
+    assert re.search(message, refused(path))
+
+
+def test_a_row_needs_to_know_which_pictures_its_model_sees(path):
+    with pytest.raises(UserError, match=f"{re.escape(str(path))} does not say its image_size and std"):
+        load_row("UNET", path.parent.parent, CPU)
+
+
 CONTENT = {"model": "unet", "arguments": {}, "weights": {"a": torch.zeros(99)}}
 
 

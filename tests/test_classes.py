@@ -127,6 +127,8 @@ def test_written_names_are_read_again_or_refused(tmp_path):
     assert read_classes(tmp_path).names == names
     with pytest.raises(UserError, match="classes.txt cannot hold .*: # 1$"):
         write_classes(("background", "cat", "# 1"), tmp_path)
+    with pytest.raises(UserError, match="classes.txt cannot hold .*: # 1, 'cat'$"):
+        write_classes(("background", "# 1", "'cat'"), tmp_path)
     assert read_classes(tmp_path).names == names
 
 

@@ -300,6 +300,7 @@ OUTLINES = {
     "pairs and a list too much": [[CORNERS]],
     "numbers as text": [[str(value) for value in square(2, 2, 8)]],
     "JSON as text": json.dumps([square(2, 2, 8)]),
+    "a text of numbers": "2,2, 10,2, 10,10, 2,10",
     "run lengths": RLE,
     "list of run lengths": [RLE],
     "list of partial run lengths": [RLE, {**RLE, "counts": [HEIGHT * WIDTH]}],
@@ -441,6 +442,8 @@ def crowd(**values) -> dict:
 CROWDS = {
     "as COCO's own": [crowd()],
     "a polygon": [crowd(segmentation=[square(17, 2, 8)])],
+    "true": [crowd(iscrowd=True)],
+    "true as text": [crowd(iscrowd="true")],
     "beside run lengths that are none": [
         crowd(category_id=3),
         crowd(image_id=101, iscrowd=0),
@@ -454,7 +457,7 @@ def test_groups_become_void_and_are_counted(tmp_path, data, capsys, kind):
     data["annotations"] += CROWDS[kind]
     target = convert(tmp_path, data)
     assert (find_mask(target, "00")[2:10, 17:20] == 255).all()
-    number = sum(entry["iscrowd"] for entry in CROWDS[kind])
+    number = sum(entry["iscrowd"] != 0 for entry in CROWDS[kind])
     assert f"{number} crowd{'s' * (number > 1)} became void (--CROWDS=objects takes" in capsys.readouterr().out
 
 
@@ -615,7 +618,9 @@ COUNTED = {
     "zero area": (change("annotations", 0, segmentation=[[5] * 8]), "1 annotation left out: 1 without a pixel", 12),
     "outside": (change("annotations", 0, segmentation=[square(90, 90, 9)]), "1 without a pixel in the picture", 12),
     "no outline": (change("annotations", 0, segmentation=[]), "1 with an annotation that has no outline", 11),
-    "a word": (change("annotations", 0, segmentation="cat"), "1 with an annotation that has no outline", 11),
+    "a word": (change("annotations", 0, segmentation="cat"), "1 with an outline that is text of no known form", 11),
+    "no text": (change("annotations", 0, segmentation=" "), "1 with an annotation that has no outline", 11),
+    "another object": (change("annotations", 0, segmentation={"points": []}), "neither polygons nor run lengths", 11),
     "odd coordinates": (change("annotations", 0, segmentation=[[1] * 7]), "coordinates are no pairs of numbers", 11),
     "NaN": (change("annotations", 0, segmentation=[[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
     "endless": (change("annotations", 0, segmentation=[[1e300] * 6]), "coordinates are no pairs of numbers", 11),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -117,6 +118,16 @@ def _check(content: dict) -> None:
         raise ValueError(f"{missing[0]} is missing")
     if odd := [key for key, example in EXAMPLE.items() if key in content and not _is_like(content[key], example)]:
         raise ValueError(f"{odd[0]} is {str(content[odd[0]])[:60]}")
+    size, deviations = content.get("image_size", 1), content.get("std", (1.0,))
+    if not 0 < size < 1 << 16 or not all(0 < value < math.inf for value in deviations):
+        raise ValueError(f"image_size is {size}, std {deviations}")
+    if not all(map(math.isfinite, content.get("mean", ()))):
+        raise ValueError(f"mean is {content['mean']}")
+    names, colours = content.get("classes", PETS.names), content.get("colours", ())
+    if content["arguments"].get("classes", len(names)) != len(names) or len(colours) not in (0, len(names)):
+        raise ValueError(f"its classes are {', '.join(names)}, which are too many or too few")
+    if not all(len(colour) == 3 and min(colour) >= 0 and max(colour) <= 255 for colour in colours):
+        raise ValueError(f"colours is {str(colours)[:60]}")
     for name, value in content["weights"].items():
         if not isinstance(value, torch.Tensor) or value.dtype not in DTYPES:
             raise ValueError(f"{name} is of type {getattr(value, 'dtype', type(value).__name__)}")

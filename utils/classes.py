@@ -161,11 +161,19 @@ def about_background(classes: Classes) -> str:
 def write_classes(names: Sequence[str], root: str | Path) -> None:
     """Write root/classes.txt, background first, with the colours of PASCAL VOC. Raises UserError for odd names."""
     path = Path(root) / "classes.txt"
-    text = "".join(f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names))
-    read = parse_classes(text, path).names
-    if lost := [name for name in names if name.strip() not in read]:
-        raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(lost)}")
-    write_text(text, path)
+    lines = [f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names)]
+
+    def lost(lines: Sequence[str], names: Sequence[str]) -> list[str]:
+        try:
+            read = parse_classes("".join(lines), path).names
+        except UserError:
+            read = ()
+        return [name for name in names if name.strip() not in read]
+
+    if lost(lines, names):
+        alone = [name for line, name in zip(lines, names, strict=True) if lost([line, "! 1,1,1\n"], [name])]
+        raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(alone or names)}")
+    write_text("".join(lines), path)
 
 
 def require_same(model: Classes, data: Classes, checkpoint: str | Path, root: str | Path) -> None:

@@ -151,6 +151,8 @@ def _load(
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
     model, content = load_model(path, row.file, device)
+    if lost := [key for key in ("image_size", "mean", "std") if key not in content]:
+        raise UserError(f"{path} does not say its {' and '.join(lost)}: train it again")
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = zoom and (row.zoom or content.get("zoom", False))
     made = row.kind(row.name, model, device, *about, str(path), row.scales, zoom, precision)
