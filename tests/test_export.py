@@ -107,7 +107,7 @@ def test_the_shipped_unet_gives_the_ids_of_predict_alone_and_in_a_batch(unet_fil
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 40), (40, 1)])
 def test_a_picture_one_pixel_wide_or_high_gets_the_probabilities_of_pytorch(unet_file, shape):
-    graph = onnx_graphs.class_graph(load_row("UNET", REPOSITORY / "checkpoints", torch.device("cpu"))).module.eval()
+    graph = export.class_graph(load_row("UNET", REPOSITORY / "checkpoints", torch.device("cpu"))).module.eval()
     picture = np.random.default_rng(0).integers(0, 256, (1, *shape, 3), np.uint8)
     with torch.no_grad():
         expected = graph(torch.from_numpy(picture))[1].numpy()
@@ -146,13 +146,12 @@ def test_the_example_with_numpy_and_onnxruntime_alone_gives_the_mask_of_predict_
     assert "wrote pointclip_encoder.onnx (" in capsys.readouterr().out
     Image.fromarray(chelsea()[:180, 100:340]).save("photo.jpg")
     picture = np.array(Image.open("photo.jpg"))
-<<<<<<< HEAD
     example = textwrap.dedent(export.__doc__[export.__doc__.index("    import numpy") :])
     one_click = example.replace(", (30, 40, 0)]", "]")
     assert one_click != example
     exec(one_click, {})
     expected = predicted(monkeypatch, tmp_path, {"photo": picture}, POINT=["210,140"], ZOOM=False)["photo"]
-    assert 0.01 < expected.mean() < 0.99
+    assert 0.002 < expected.mean() < 0.998  # random weights are other ones with another version of torch
     # The predictor keeps its answers in half precision: of these random weights' pixels, 1 in 1,000 is rounded to .5.
     assert (np.array(Image.open("mask.png")) == (expected == 1)).mean() > 0.998
 
@@ -166,14 +165,6 @@ def test_the_example_with_numpy_and_onnxruntime_alone_gives_the_mask_of_predict_
             previous = logits.sigmoid()
     expected = torch.nn.functional.interpolate(logits, (180, 240), mode="bilinear")[0, 0] > 0
     assert (np.array(Image.open("mask.png")) == expected.numpy()).mean() > 0.999
-=======
-    example = export.__doc__[export.__doc__.index("    import numpy") :]
-    exec(textwrap.dedent(example), {})
-    mask = np.array(Image.open("mask.png"))
-    expected = predicted(monkeypatch, tmp_path, {"photo": picture}, POINT=["210,140", "30,40,0"], ZOOM="off")["photo"]
-    assert 0.002 < expected.mean() < 0.998  # random weights are other ones with another version of torch
-    assert mask.shape == expected.shape and (mask == (expected == 1)).mean() > 0.999
->>>>>>> main
 
 
 @pytest.mark.slow
