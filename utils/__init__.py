@@ -26,7 +26,6 @@ rows/             weights -> answers; its __init__.py declares the rows of the t
     closer_look   every part of a class map is seen again, in a crop
     click_predictor   one picture and many clicks
     class_prior   what a class map knows of the first click
-    onnx_graphs   a row by class or by click as files for onnxruntime
 
 scoring/          answers -> numbers
     results       lines of results.csv and the table
