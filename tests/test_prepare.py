@@ -367,7 +367,8 @@ def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_pa
         if send is os.kill or process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == (-signal.SIGKILL if name == "SIGKILL" else 1)
+    number = getattr(signal, name)
+    assert process.returncode == (-number if name == "SIGKILL" else 128 + number)
     assert name == "SIGKILL" or not list((tmp_path / "out").iterdir())
     assert "Traceback" not in messages
 
