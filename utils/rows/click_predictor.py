@@ -90,7 +90,8 @@ class PointPredictor:
         """Probabilities (H, W) after the last of the clicks, and the window around the thing under the first one."""
         if clicks not in self._answers:
             answer, window = self._first(clicks[0]) if len(clicks) == 1 else self._correct(clicks)
-            self._answers[clicks] = answer.half(), window  # a photo of 12 megapixels has 24 MB
+            kept = answer.half() if self.zoom else answer  # of a photo of 12 megapixels 24 MB in place of 48
+            self._answers[clicks] = kept, window
         answer, window = self._answers[clicks]
         return answer.float(), window
 
