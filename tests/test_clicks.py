@@ -350,16 +350,17 @@ def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
         made.set_image(picture)
         return made
 
-    def refuse(image):
+    def refuse(image, dtype):
         raise AssertionError("nobody asked for a class map")
 
-    alone, asked = predictor(None), predictor(lambda image: certain)
+    alone, asked = predictor(None), predictor(lambda image, dtype=torch.float32: certain.to(dtype))
     bright, both = alone.predict([(100, 100)], [1])[0], asked.predict([(100, 100)], [1])[0]
     assert both[:, :299].all() and not both[:, 301:].any() and not bright[:, 210:].any()
     probabilities = asked._answer(((100, 100, 1),))
     torch.testing.assert_close(probabilities[100, 100], torch.tensor(1.0), atol=1e-3, rtol=0)
     torch.testing.assert_close(probabilities[100, 290], torch.tensor(0.8), atol=1e-3, rtol=0)
-    for class_map, zoom in ((lambda image: probability, True), (refuse, False)):  # unsure; not asked without zoom
+    unsure = lambda image, dtype=torch.float32: probability.to(dtype)  # noqa: E731
+    for class_map, zoom in ((unsure, True), (refuse, False)):  # not asked without zoom
         assert np.array_equal(predictor(class_map, zoom).predict([(100, 100)], [1])[0], bright)
     further, _ = asked.predict([(100, 100), (250, 100)], [1, 0])  # what the map added goes with one click
     _, _, previous = asked.model.given[-1]
@@ -372,11 +373,11 @@ def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
 def test_a_map_that_is_not_sure_where_a_click_is_looks_at_a_window_around_it():
     seen = []
 
-    def class_map(image):
+    def class_map(image, dtype=torch.float32):
         seen.append(image)
         whole = image.shape[:2] == (200, 400)
         background, cat, dog = (0.6, 0.3, 0.1) if whole else (0.0, 0.0, 1.0)
-        return torch.tensor([background, cat, dog])[:, None, None].expand(3, *image.shape[:2])
+        return torch.tensor([background, cat, dog], dtype=dtype)[:, None, None].expand(3, *image.shape[:2])
 
     picture = np.arange(200 * 400 * 3, dtype=np.uint32).astype(np.uint8).reshape(200, 400, 3)
     predictor = PointPredictor(BrightIsTheThing(), 64, (0.5,) * 3, (0.5,) * 3, CPU, zoom=True, class_map=class_map)

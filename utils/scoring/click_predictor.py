@@ -11,6 +11,7 @@ from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click, distance_to_edge, next_click, to_tensor
+from utils.inputs.pictures import bands
 from utils.inputs.windows import Window, similar_window
 from utils.scoring.by_class import squash
 
@@ -34,9 +35,9 @@ class PointPredictor:
     that the click is in, then what a window around that region shows (progressive merge and local refinement of Chen
     et al., CVPR 2022). A click on the rest in the middle of a connected part of the mask removes all of it, unless a
     click on the thing is there too.
-    class_map: picture (H, W, 3) -> probabilities (C, H, W) of a row by class. With zoom, the first answer is averaged
-    with the probability of the class under the click; its weight grows with that probability at the click. Where the
-    map is not sure whether the click is on the background, the map of a window around the click has a say too.
+    class_map: picture (H, W, 3) and dtype -> probabilities (C, H, W) of a row by class. With zoom, the first answer is
+    averaged with the probability of the class under the click; its weight grows with that probability at the click.
+    Where the map is not sure whether the click is on the background, that of a window around the click has a say too.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class PointPredictor:
         device: torch.device,
         flip: bool = False,
         zoom: bool = False,
-        class_map: Callable[[np.ndarray], torch.Tensor] | None = None,
+        class_map: Callable[..., torch.Tensor] | None = None,
         precision: str = "fp32",
     ):
         self.model, self.image_size, self.device, self.flip, self.zoom = model, image_size, device, flip, zoom
@@ -59,7 +60,7 @@ class PointPredictor:
         """Encode a picture, uint8 (H, W, 3)."""
         self._start(squash(image, self.image_size, self.device), image.shape[:2])
         self.image = image
-        self.classes = self.class_map(image).half() if self.zoom and self.class_map else None
+        self.classes = self.class_map(image, dtype=torch.half) if self.zoom and self.class_map else None
 
     def set_tensors(self, image: torch.Tensor, size: tuple[int, int], tokens: torch.Tensor | None = None) -> None:
         """The same for a picture that is already squashed, uint8 (1, 3, S, S), and was of size (H, W).
@@ -97,8 +98,11 @@ class PointPredictor:
             raise UserError("at least one click must be on the thing (label 1)")
         probability = self._answer(clicks)
         mask = probability > 0.5
-        inside, outside = ((probability * part).sum() for part in (mask, ~mask))  # an index takes 16 bytes a pixel
-        score = inside / (mask.sum() + outside).clamp(min=1e-6)
+        inside, outside = 0, mask.sum()
+        for rows in bands(height, width):
+            inside += (probability[rows] * mask[rows]).sum()  # an index takes 16 bytes a pixel
+            outside = outside + (probability[rows] * ~mask[rows]).sum()
+        score = inside / outside.clamp(min=1e-6)
         return mask.cpu().numpy(), float(score)
 
     def _window(self, clicks: tuple[Click, ...]) -> Window:
@@ -125,6 +129,7 @@ class PointPredictor:
         if clicks not in self.answers:
             answer = self._further(clicks, window) if len(clicks) > 1 else self._first(clicks[0], window)
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
+            del answer
         return self.answers[clicks].float()
 
     def _first(self, click: Click, window: Window) -> torch.Tensor:
@@ -219,7 +224,9 @@ class PointPredictor:
     def _probability(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """(H, W); 0 outside of the window."""
         left, top, right, bottom = window
-        inside = _resized(self._logits(clicks, window), (bottom - top, right - left)).sigmoid()
+        inside = _resized(self._logits(clicks, window), (bottom - top, right - left)).sigmoid_()
+        if window == self.whole:
+            return inside
         return F.pad(inside, (left, self.whole[2] - right, top, self.whole[3] - bottom))
 
     def _logits(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
