@@ -356,7 +356,7 @@ def test_a_class_map_that_is_sure_has_a_say_in_the_first_answer_alone():
     alone, asked = predictor(None), predictor(lambda image, dtype=torch.float32: certain.to(dtype))
     bright, both = alone.predict([(100, 100)], [1])[0], asked.predict([(100, 100)], [1])[0]
     assert both[:, :299].all() and not both[:, 301:].any() and not bright[:, 210:].any()
-    probabilities = asked._answer(((100, 100, 1),))
+    probabilities = asked._answer(((100, 100, 1),)).float()
     torch.testing.assert_close(probabilities[100, 100], torch.tensor(1.0), atol=1e-3, rtol=0)
     torch.testing.assert_close(probabilities[100, 290], torch.tensor(0.8), atol=1e-3, rtol=0)
     unsure = lambda image, dtype=torch.float32: probability.to(dtype)  # noqa: E731

@@ -100,8 +100,9 @@ class PointPredictor:
         mask = probability > 0.5
         inside, outside = 0, mask.sum()
         for rows in bands(height, width):
-            inside += (probability[rows] * mask[rows]).sum()  # an index takes 16 bytes a pixel
-            outside = outside + (probability[rows] * ~mask[rows]).sum()
+            part = probability[rows].float()
+            inside += (part * mask[rows]).sum()  # an index takes 16 bytes a pixel
+            outside = outside + (part * ~mask[rows]).sum()
         score = inside / outside.clamp(min=1e-6)
         return mask.cpu().numpy(), float(score)
 
@@ -122,7 +123,7 @@ class PointPredictor:
 
     @torch.inference_mode()
     def _answer(self, clicks: tuple[Click, ...]) -> torch.Tensor:
-        """Probabilities (H, W) after the last of the clicks."""
+        """Probabilities (H, W) after the last of the clicks, with zoom as float16."""
         window = self._window(clicks)
         if not self.zoom:
             return self._probability(clicks, window)
@@ -130,7 +131,7 @@ class PointPredictor:
             answer = self._further(clicks, window) if len(clicks) > 1 else self._first(clicks[0], window)
             self.answers[clicks] = answer.half()  # a photo of 12 megapixels has 24 MB
             del answer
-        return self.answers[clicks].float()
+        return self.answers[clicks]
 
     def _first(self, click: Click, window: Window) -> torch.Tensor:
         """Probabilities (H, W): what the click finds, and where the class under a click on the thing is."""
@@ -141,7 +142,9 @@ class PointPredictor:
         under = self._class_under(x, y)
         sure = (under.max() * len(under) - 1) / (len(under) - 1)  # 0 where all classes are equally likely
         weight = _CLASS_MAP * min(1.5 * sure, 1)  # all of it from two thirds on
-        return answer.mul_(1 - weight).add_(weight * self.classes[under.argmax()])  # in place: a photo's has 100 MB
+        for rows in bands(*self.size):  # in place: a photo's has 100 MB
+            answer[rows].mul_(1 - weight).add_(weight * self.classes[under.argmax(), rows])
+        return answer
 
     def _class_under(self, x: int, y: int) -> torch.Tensor:
         """Probabilities (C,) of the classes under a click.
@@ -162,7 +165,7 @@ class PointPredictor:
 
     def _further(self, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
         """The answer (H, W) to the clicks before the last one, corrected by that."""
-        before = self._answer(clicks[:-1])
+        before = self._answer(clicks[:-1]).float()
         unwanted = _unwanted_part(before, clicks)
         if unwanted is not None:
             return before.masked_fill(unwanted, 0)
