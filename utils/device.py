@@ -75,3 +75,4 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not given back
+        mallopt(-8, 1)  # M_ARENA_MAX: what one thread freed, another one takes: a photo's arrays are large

@@ -67,10 +67,10 @@ class ByClass(Row):
         return [Segmentation(of_picture.cpu().numpy(), self.classes) for of_picture in ids]
 
     @torch.inference_mode()
-    def class_map(self, image: np.ndarray, flip: bool = False) -> torch.Tensor:
+    def class_map(self, image: np.ndarray, flip: bool = False, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Picture uint8 (H, W, 3) -> probabilities (C, H, W)."""
         (logits,) = self._logits([image], flip)
-        probabilities = torch.empty(len(self.classes), *image.shape[:2], device=self.device)
+        probabilities = torch.empty(len(self.classes), *image.shape[:2], dtype=dtype, device=self.device)
         for rows in bands(*image.shape[:2]):
             probabilities[:, rows] = at_rows(logits, image.shape[:2], rows).softmax(0)
         return probabilities

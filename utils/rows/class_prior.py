@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from utils.inputs.clicks import Click
+from utils.inputs.pictures import bands
 from utils.inputs.windows import similar_window
 from utils.rows.by_class import ByClass
 
@@ -22,7 +23,7 @@ class ClassPrior:
 
     def __init__(self, row: ByClass, image: np.ndarray, flip: bool = False):
         self.row, self.image, self.flip = row, image, flip
-        self.classes = row.class_map(image, flip).half()  # (C, H, W)
+        self.classes = row.class_map(image, flip, torch.float16)  # (C, H, W)
 
     def adjust(self, answer: torch.Tensor, click: Click) -> torch.Tensor:
         """Probabilities (H, W) of the thing under a click on it; unchanged for a click on the rest."""
@@ -32,7 +33,9 @@ class ClassPrior:
         under = self._class_under(x, y)
         certainty = (under.max() * len(under) - 1) / (len(under) - 1)  # 0 where all classes are equally likely
         weight = _WEIGHT * min(1.5 * certainty, 1)  # the full weight from two thirds on
-        return answer.mul_(1 - weight).add_(weight * self.classes[under.argmax()])  # in place: a photo's has 100 MB
+        for rows in bands(*answer.shape):  # in place: a photo's has 100 MB
+            answer[rows].mul_(1 - weight).add_(weight * self.classes[under.argmax(), rows])
+        return answer
 
     def _class_under(self, x: int, y: int) -> torch.Tensor:
         """Probabilities (C,) of the classes under a click.

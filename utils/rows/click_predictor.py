@@ -11,6 +11,7 @@ from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click, next_click, to_tensor
+from utils.inputs.pictures import bands
 from utils.inputs.windows import Window, contains, similar_window
 from utils.rows.by_class import squash
 
@@ -82,18 +83,21 @@ class PointPredictor:
             raise UserError("at least one click must be on the thing (label 1)")
         probability, _ = self._answer(clicks)
         mask = probability > 0.5
-        inside, outside = ((probability * part).sum() for part in (mask, ~mask))  # an index takes 16 bytes a pixel
-        score = inside / (mask.sum() + outside).clamp(min=1e-6)
+        inside, outside = 0, mask.sum()
+        for rows in bands(height, width):
+            part = probability[rows].float()
+            inside += (part * mask[rows]).sum()  # an index takes 16 bytes a pixel
+            outside = outside + (part * ~mask[rows]).sum()
+        score = inside / outside.clamp(min=1e-6)
         return mask.cpu().numpy(), float(score)
 
     def _answer(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
-        """Probabilities (H, W) after the last of the clicks, and the window around the thing under the first one."""
+        """Probabilities (H, W) after the last click, float16 with zoom, and the window around the thing."""
         if clicks not in self._answers:
             answer, window = self._first(clicks[0]) if len(clicks) == 1 else self._correct(clicks)
             kept = answer.half() if self.zoom else answer  # of a photo of 12 megapixels 24 MB in place of 48
             self._answers[clicks] = kept, window
-        answer, window = self._answers[clicks]
-        return answer.float(), window
+        return self._answers[clicks]
 
     def _first(self, click: Click) -> tuple[torch.Tensor, Window]:
         answer, window = self._look(torch.zeros(self.size, device=self.device), (click,), self._whole), self._whole
@@ -106,6 +110,7 @@ class PointPredictor:
     def _correct(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
         """The answer before the last click, corrected by it."""
         before, window = self._answer(clicks[:-1])
+        before = before.float()
         around = window if all(contains(window, click) for click in clicks) else self._whole
         answer = self._look(before, clicks, around)
         regions, _ = ndimage.label(((answer > 0.5) != (before > 0.5)).cpu().numpy())
