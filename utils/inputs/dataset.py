@@ -41,7 +41,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
         absent = self._absent_classes() if keep is None else []
         kind = {"train": "training", "trainval": "training"}.get(split, split)
-        if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # a rare class may be absent from val
+        if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # else rare ones may be
             say_once(f"warning: no pixel is {' or '.join(absent)} in the {kind} masks of {root}, at {size} px a side")
 
     def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
