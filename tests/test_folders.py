@@ -168,6 +168,10 @@ def test_a_class_without_a_pixel_in_training_is_named(foxes, capsys):
     assert "no pixel is hare in the training masks" in capsys.readouterr().out
     SegmentationDataset(root, "test", 16)
     assert "hare" not in capsys.readouterr().out
+    for mask in (root / "val" / "masks").iterdir():  # black and white, unlike those of the other splits
+        BLACK_AND_WHITE["8 bits"](IDS).save(mask)
+    SegmentationDataset(root, "val", 16)
+    assert "no pixel is fox or hare in the val masks" in capsys.readouterr().out
 
 
 def test_a_first_class_of_another_name_is_announced(foxes, capsys):

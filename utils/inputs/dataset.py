@@ -39,8 +39,10 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
-        if split in ("train", "trainval") and keep is None and (absent := self._absent_classes()):
-            say_once(f"warning: no pixel is {' or '.join(absent)} in the training masks of {root}, at {size} px a side")
+        absent = self._absent_classes() if keep is None else []
+        kind = {"train": "training", "trainval": "training"}.get(split, split)
+        if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # else rare ones may be
+            say_once(f"warning: no pixel is {' or '.join(absent)} in the {kind} masks of {root}, at {size} px a side")
 
     def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
         def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
