@@ -288,9 +288,9 @@ class Maps:
     def __init__(self, found):
         self.found, self.seen = found, []
 
-    def class_map(self, image, flip=False):
+    def class_map(self, image, flip=False, dtype=torch.float32):
         self.seen.append(image)
-        return self.found(image) if callable(self.found) else self.found
+        return (self.found(image) if callable(self.found) else self.found).to(dtype)
 
 
 def test_the_class_under_the_first_click_is_averaged_with_the_first_answer_alone():

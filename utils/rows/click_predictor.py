@@ -104,7 +104,7 @@ class PointPredictor:
         if self.zoom and click[2]:
             closer = similar_window((answer > 0.5).cpu().numpy(), _MARGIN, _THING, _WORTH)
             if closer and contains(closer, click):
-                answer, window = self._look(torch.zeros_like(answer), (click,), closer), closer
+                answer, window = self._look(answer.zero_(), (click,), closer), closer
         return (self.adjust(answer, click) if self.adjust else answer), window
 
     def _correct(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
@@ -112,7 +112,7 @@ class PointPredictor:
         before, window = self._answer(clicks[:-1])
         before = before.float()
         around = window if all(contains(window, click) for click in clicks) else self._whole
-        answer = self._look(before, clicks, around)
+        answer = self._look(before.clone(), clicks, around)
         regions, _ = ndimage.label(((answer > 0.5) != (before > 0.5)).cpu().numpy())
         x, y, _ = clicks[-1]
         changed = regions == regions[y, x]
@@ -121,13 +121,14 @@ class PointPredictor:
         else:  # the model changes nothing under the click
             answer, changed = before, np.zeros_like(changed)
             changed[y, x] = True
+        del before, regions  # of a photo they have 200 MB
         if self.zoom:
             closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * (around[2] - around[0]) / self.size[1])
             answer = self._look(answer, clicks, closer) if closer else answer
         return answer, window
 
     def _look(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """The answer (H, W) with what the model says in a window, given that answer and the clicks."""
+        """Write into the answer (H, W) what the model says in a window, given that answer and the clicks."""
         left, top, right, bottom = window
         part = answer[top:bottom, left:right]
         inside = [(x - left, y - top, label) for x, y, label in clicks if contains(window, (x, y, label))]
@@ -142,8 +143,7 @@ class PointPredictor:
             previous = F.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)
         logits = self._decode(window, inside, previous)
         logits = F.interpolate(logits, size=part.shape, mode="bilinear", align_corners=False)[0, 0]
-        answer = answer.clone()
-        answer[top:bottom, left:right] = logits.sigmoid()
+        part[:] = logits.sigmoid_()
         return answer
 
     def _decode(self, window: Window, clicks: Sequence[Click], previous: torch.Tensor | None) -> torch.Tensor:
