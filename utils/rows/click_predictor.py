@@ -14,6 +14,7 @@ from utils.inputs.clicks import Click, next_click, to_tensor
 from utils.inputs.pictures import bands
 from utils.inputs.windows import Window, contains, similar_window
 from utils.rows.by_class import squash
+from utils.rows.closer_look import resize_rows
 
 # Sides are fractions of the picture's side.
 _MARGIN = 1.4  # a window's side, as a multiple of the side of what it is around
@@ -142,8 +143,8 @@ class PointPredictor:
             size = self._encode(window)[0].shape[-2:]
             previous = F.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)
         logits = self._decode(window, inside, previous)
-        logits = F.interpolate(logits, size=part.shape, mode="bilinear", align_corners=False)[0, 0]
-        part[:] = logits.sigmoid_()
+        for rows in bands(*part.shape):
+            part[rows] = resize_rows(logits[0], part.shape, rows)[0].sigmoid()
         return answer
 
     def _decode(self, window: Window, clicks: Sequence[Click], previous: torch.Tensor | None) -> torch.Tensor:
