@@ -16,6 +16,7 @@ README.md says how long it takes and which number to expect.
 import hashlib
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from utils.config import (
@@ -43,8 +44,7 @@ from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.metrics import validation_scores
-from utils.rows.by_class import ByClass
+from utils.rows.by_class import predictor, validate
 from utils.training.fit import Settings, fit, one_value_explained, parts
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
@@ -217,15 +217,8 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Validation: one view of every picture; the table's row has two.
-    def validate(model):
-        row = ByClass("validation", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, val.classes)
-        return validation_scores(row.score(val), val.classes.names)
-
-    def predict(model, images):
-        return model(normalise(images, IMAGENET_MEAN, IMAGENET_STD))
-
-    # 5. Train; a run that was interrupted in stage 1 begins stage 2 anew.
+    # 4. Train; validation has one view of every picture, the table's row two. A run that was interrupted in stage 1
+    # begins stage 2 anew.
     about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": digest}
     if RESUME and STAGE == 0 and digest:
         last = folder / "last.pt"
@@ -234,13 +227,13 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         model,
         labelled,
         compute_loss,
-        validate,
+        lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
         folder=folder,
         about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
         classes=train.classes,
         settings=settings,
         device=device,
-        report=training_report(val, device, predict),
+        report=training_report(val, device, partial(predictor, mean=IMAGENET_MEAN, std=IMAGENET_STD)),
         parameter_groups=groups,
     )
 

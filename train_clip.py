@@ -11,6 +11,7 @@ checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 
 from utils.config import (
@@ -33,9 +34,8 @@ from utils.distributed import distributed, is_main
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
-from utils.metrics import validation_scores
 from utils.rows import folder_of, load_model
-from utils.rows.by_class import ByClass
+from utils.rows.by_class import predictor, validate
 from utils.training.encoders import build_model, describe_encoder, load_start, parameter_groups, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
@@ -129,18 +129,13 @@ def main() -> None:
             change = 1 - F.cosine_similarity(embedding.float(), pretrained.float())
             return segmentation_loss(logits, masks) + KEEP * change.mean()
 
-        # 4. Validation: one view of every picture, without the closer look.
-        def validate(model):
-            row = ByClass("validation", model, device, view_size, mean, std, val.classes)
-            return validation_scores(row.score(val), val.classes.names)
-
-        # 5. Train.
+        # 4. Train; validation has one view of every picture and no closer look.
         tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
         best = fit(
             model,
             train,
             compute_loss,
-            validate,
+            lambda model: validate(model, val, device, mean, std),
             folder=folder,
             about={
                 "model": "clip",
@@ -154,16 +149,15 @@ def main() -> None:
             classes=train.classes,
             settings=settings,
             device=device,
-            report=training_report(val, device, lambda model, images: model(normalise(images, mean, std))),
+            report=training_report(val, device, partial(predictor, mean=mean, std=std)),
             parameter_groups=parameter_groups(model, 1.0 if tiny else ENCODER_RATE, RATE_DECAY),
         )
 
-        # 6. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.
+        # 5. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.
         if ZOOM:
             model, content = load_model(best, "clip", device)
             fit_names(model, train, view_size, device)
-            row = ByClass("closer look", model, device, view_size, mean, std, val.classes, zoom=True)
-            score = validation_scores(row.score(val), val.classes.names)["score"]
+            score = validate(model, val, device, mean, std, zoom=True)["score"]
             if is_main():
                 names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
                 content["arguments"]["name_parts"] = True

@@ -8,6 +8,7 @@ Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progres
 and which number to expect; `python evaluate.py` measures it.
 """
 
+from functools import partial
 from pathlib import Path
 
 from utils.config import (
@@ -29,8 +30,7 @@ from utils.distributed import distributed
 from utils.figures.grids import training_report
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
-from utils.metrics import validation_scores
-from utils.rows.by_class import ByClass
+from utils.rows.by_class import predictor, validate
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 
@@ -108,20 +108,12 @@ def main() -> None:
             images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
             return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-        # 4. Validation: one view of every picture; the table's row has two.
-        def validate(model):
-            row = ByClass("validation", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, val.classes)
-            return validation_scores(row.score(val), val.classes.names)
-
-        def predict(model, images):
-            return model(normalise(images, IMAGENET_MEAN, IMAGENET_STD))
-
-        # 5. Train.
+        # 4. Train; validation has one view of every picture, the table's row two.
         fit(
             model,
             train,
             compute_loss,
-            validate,
+            lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
             folder=Path(CHECKPOINTS) / "unet",
             about={
                 "model": "unet",
@@ -133,7 +125,7 @@ def main() -> None:
             classes=train.classes,
             settings=settings,
             device=device,
-            report=training_report(val, device, predict),
+            report=training_report(val, device, partial(predictor, mean=IMAGENET_MEAN, std=IMAGENET_STD)),
         )
 
 

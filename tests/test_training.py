@@ -181,7 +181,7 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
 
 
 # fsync: of a file that is written but not in its place; of the second and third epoch, whatever is written there
-MOMENTS = [(train_unet, "segmentation_loss", 3), (train_unet, "validation_scores", 2)]
+MOMENTS = [(train_unet, "segmentation_loss", 3), (train_unet, "validate", 2)]
 MOMENTS += [(os, "fsync", call) for call in (6, 8, 12)]
 
 

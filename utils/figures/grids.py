@@ -1,7 +1,6 @@
 """Grids of pictures with what every row makes of them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +35,20 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
 
 
 def training_report(
-    dataset: SegmentationDataset, device: torch.device, predict: Callable[..., torch.Tensor], clicked: bool = False
+    dataset: SegmentationDataset,
+    device: torch.device,
+    predict: Callable[[nn.Module], Callable[..., torch.Tensor]],
+    clicked: bool = False,
 ) -> Report:
     """What fit() calls after a validation: draws curves.png and progress.png.
 
-    predict(model, uint8 pictures (N, 3, S, S)) -> logits; with clicked it takes clicks (N, 1, 3) too, in the middle of
-    the animal.
+    predict(model) -> function of uint8 pictures (N, 3, S, S) that returns logits; with clicked it takes clicks
+    (N, 1, 3) too, in the middle of the animal.
     """
 
     def report(log: list[dict], model: nn.Module, folder: Path) -> None:
         plot_curves(log, folder / "curves.png")
-        draw_progress(partial(predict, model), dataset, device, folder / "progress.png", clicked)
+        draw_progress(predict(model), dataset, device, folder / "progress.png", clicked)
 
     return report
 

@@ -15,7 +15,7 @@ from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.pictures import WORKERS, bands, read_mask, read_sample, resize_image
-from utils.metrics import confusion_matrix
+from utils.metrics import confusion_matrix, validation_scores
 from utils.rows.closer_look import Maps, look_closer, resize_rows
 from utils.rows.row import OnPrediction, Row, Segment, Segmentation
 
@@ -108,6 +108,19 @@ class ByClass(Row):
             for batch in batches(len(dataset), batch_size, self.name):
                 images, masks = zip(*pool.map(read_sample, [dataset.samples[i] for i in batch]), strict=True)
                 yield from zip(batch, masks, self._logits(images, flip), strict=True)
+
+
+def validate(
+    model: nn.Module,
+    dataset: SegmentationDataset,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    zoom: bool = False,
+) -> dict[str, float]:
+    """mIoU ("score") and IoU per thing, in fp32, from one view of every picture; the table's rows may have more."""
+    row = ByClass("validation", model, device, dataset.size, mean, std, dataset.classes, zoom=zoom)
+    return validation_scores(row.score(dataset), row.counted)
 
 
 def predictor(
