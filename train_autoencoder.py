@@ -271,7 +271,7 @@ def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> N
 
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
-    """Batch statistics of pictures without hidden patches, for an encoder that stays as it is."""
+    """Batch statistics of pictures without hidden patches, for a frozen encoder."""
     batches = (batch.tolist() for batch in torch.arange(len(train)).split(parts(len(train), 64)))
     with one_value_explained():
         update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)

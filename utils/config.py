@@ -54,7 +54,7 @@ def run_script(
 def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> dict[str, str]:
     """Take default folders that the current folder lacks from beside the scripts, and say so on stderr.
 
-    Returns those that neither has, with where they were looked for. A path that the user gave stays as it is.
+    Returns the folders that are in neither place, with both places. A path that the user gave is not changed.
     """
     missing = {}
     given = {argument.partition("=")[0].removeprefix("--") for argument in arguments}

@@ -57,7 +57,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Whether in one instruction; x86 with AVX512 but without its BF16 extension needs several, and fp32 is faster.
+    """Whether the CPU multiplies bf16 natively; AVX512 without its BF16 extension emulates it, and fp32 is faster.
 
     PyTorch has no public function for it, and not every build has the private ones: False where it cannot be asked.
     """

@@ -1,4 +1,4 @@
-"""Rebuilding pictures from what is left of them: hiding patches, the loss, a picture of how it goes."""
+"""Masked image reconstruction: hiding patches, the loss, pictures of the progress."""
 
 import torch
 import torch.nn.functional as F

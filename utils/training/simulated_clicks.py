@@ -1,4 +1,4 @@
-"""Clicks for the training of a model that takes them: a simulated person, who now and then wants something else."""
+"""Simulated clicks for the training of PointCLIP: a user whose target is sometimes perturbed."""
 
 from collections.abc import Callable
 
