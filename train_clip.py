@@ -3,13 +3,13 @@
     python train_clip.py                                              # the encoder stays frozen
     python train_clip.py --ENCODER=facebook/deit-tiny-patch16-224     # any encoder that transformers knows
     python train_clip.py --ENCODER=facebook/dinov2-small --IMAGE_SIZE=252 --ROW=DINOv2   # as a row beside CLIP's
-    python train_clip.py --FREEZE_ENCODER=False --START=checkpoints/clip --ROW="CLIP fine-tuned"   # the encoder too
+    python train_clip.py recipes/deit_tiny.py                         # the table's, on a small encoder
+    python train_clip.py recipes/clip_finetuned.py                    # then the encoder too
 
 Writes best.safetensors (the decoder, and the encoder's id or weights), last.pt, log.csv, curves.png and progress.png in
 checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 """
 
-import copy
 import math
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,8 @@ from utils.config import (
 )
 
 import torch
-import torch.nn.functional as F
 
-from models.clip import CLIPCNN, encoder_title
+from models.clip import CLIPCNN
 from utils.checkpoint import halve, save
 from utils.device import pick_device
 from utils.distributed import distributed, is_main
@@ -36,14 +35,14 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import predictor, validate
-from utils.training.encoders import build_model, describe_encoder, load_start, parameter_groups, require_multiple
+from utils.training.encoders import build_model, find_start, load_start, parameter_groups, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.naming import fit_names
 
 # task
 ROW = ""  # a name, e.g. DINOv2: a row of its own in the table, in a folder of that name; empty: CLIP
-START = ""  # the row's weights, or their folder, to go on from: the decoder first, then all (Kumar et al., ICLR 2022)
+START = ""  # weights to go on from, a file or a row's folder: the decoder first, then all (Kumar et al., ICLR 2022)
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -55,8 +54,6 @@ ENCODER = "openai/clip-vit-base-patch16"
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it
 ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
-KEEP = 0.0  # weight of a loss that holds the class token near the pretrained encoder's (Li & Hoiem, ECCV 2016)
-RATE_DECAY = 1.0  # per block, from the last to the first; below 1, early blocks learn more slowly
 FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
@@ -67,7 +64,6 @@ ROTATION = 15.0  # degrees at most
 COLOUR = 0.5  # 0 none, 1 strong
 EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
 PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
-ROUGH = 0.0  # chance each of blur or sharpening, noise, JPEG's blocks
 # optimisation
 EPOCHS = 10
 BATCH_SIZE = 16  # of all processes together
@@ -79,7 +75,7 @@ EMA_DECAY = 0.995  # reached step by step; the averaged weights are the ones tha
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
 # prediction
-ZOOM = True  # the row looks closer at what it found, and names it as a whole
+ZOOM = False  # True: the row looks closer at what it found, and names it as a whole
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -94,10 +90,11 @@ def main() -> None:
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
     require_positive(constants, "IMAGE_SIZE", "ENCODER_RATE")
     require_between(constants, 0, math.inf, "VIEW_SIZE")
-    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "PASTE", "ROUGH", "RATE_DECAY")
+    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "PASTE")
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
     folder = Path(CHECKPOINTS) / folder_of(ROW, "clip")
+    start = find_start(START, CHECKPOINTS)
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -108,26 +105,18 @@ def main() -> None:
         # 2. Model: encoder and decoder.
         arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}
         arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
-        model, arguments = build_model(CLIPCNN, arguments, FALLBACK, CHECKPOINTS)
+        model, arguments, encoder = build_model(CLIPCNN, arguments, FALLBACK, CHECKPOINTS, start)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
-        if START:
-            load_start(model, arguments["freeze_encoder"], START)
+        if start:
+            load_start(model, arguments["freeze_encoder"], start)
 
-        # 3. Loss on augmented batches; with KEEP also the distance of the class token from the pretrained encoder's.
-        teacher = copy.deepcopy(model.encoder).to(device).eval() if KEEP and not arguments["freeze_encoder"] else None
-        look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE, "rough": ROUGH}
+        # 3. Loss on augmented batches.
+        look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
 
         def compute_loss(model, batch, generator, progress):
             images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
-            images = normalise(images, mean, std)
-            if not teacher:
-                return segmentation_loss(model(images), masks)
-            logits, embedding = model(images, with_embedding=True)
-            with torch.no_grad():
-                pretrained = teacher.encode(images)[1]
-            change = 1 - F.cosine_similarity(embedding.float(), pretrained.float())
-            return segmentation_loss(logits, masks) + KEEP * change.mean()
+            return segmentation_loss(model(normalise(images, mean, std)), masks)
 
         # 4. Train; validation has one view of every picture and no closer look.
         tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
@@ -140,8 +129,7 @@ def main() -> None:
             about={
                 "model": "clip",
                 "arguments": arguments,
-                "encoder": encoder_title(arguments["encoder"], "encoder_config" in arguments),
-                **describe_encoder(arguments, ENCODER),
+                **encoder,
                 "image_size": view_size,
                 "mean": mean,
                 "std": std,
@@ -150,7 +138,7 @@ def main() -> None:
             settings=settings,
             device=device,
             report=training_report(val, device, partial(predictor, mean=mean, std=std)),
-            parameter_groups=parameter_groups(model, 1.0 if tiny else ENCODER_RATE, RATE_DECAY),
+            parameter_groups=parameter_groups(model, encoder=1.0 if tiny else ENCODER_RATE),
         )
 
         # 5. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.

@@ -23,7 +23,6 @@ from utils.config import (
 
 import torch
 
-from models.clip import encoder_title
 from models.pointclip import SHAPES, PointCLIP
 from utils.checkpoint import weights_file
 from utils.device import pick_device
@@ -36,7 +35,6 @@ from utils.rows.by_click import ByClick, validate_clicks
 from utils.training.encoders import (
     WEIGHTS,
     build_model,
-    describe_encoder,
     load_decoder,
     load_start,
     parameter_groups,
@@ -114,7 +112,7 @@ def main() -> None:
         # 2. Model: encoder and decoder, which starts from the one that was trained by class.
         arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
         arguments |= {"freeze_encoder": True, "click_shape": CLICK_SHAPE, "click_radius": CLICK_RADIUS}
-        model, arguments = build_model(PointCLIP, arguments, FALLBACK, CHECKPOINTS)
+        model, arguments, encoder = build_model(PointCLIP, arguments, FALLBACK, CHECKPOINTS)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
         warm = False
@@ -166,8 +164,7 @@ def main() -> None:
             about={
                 "model": "pointclip",
                 "arguments": arguments,
-                "encoder": encoder_title(arguments["encoder"], "encoder_config" in arguments),
-                **describe_encoder(arguments, ENCODER),
+                **encoder,
                 "image_size": view_size,
                 "mean": mean,
                 "std": std,
@@ -176,7 +173,7 @@ def main() -> None:
             settings=settings,
             device=device,
             report=training_report(val, device, predict, clicked=True),
-            parameter_groups=parameter_groups(model, 1.0, decoder=WARM_RATE if warm else 1.0),
+            parameter_groups=parameter_groups(model, decoder=WARM_RATE if warm else 1.0),
         )
 
 

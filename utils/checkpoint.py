@@ -30,6 +30,7 @@ EXAMPLE = {
     "colours": ((0, 0, 0),),
     "constants": {},
     "epoch": 1,
+    "minutes": 0.5,
     "score": 0.5,
     "zoom": True,
     "encoder": "",

@@ -28,7 +28,8 @@ def run_script(
 ) -> None:
     """Override the constants of main's module from sys.argv, call main, and exit with its status.
 
-    `--KEY=value` replaces the constant KEY, `--help` prints the docstring and all constants. A script that
+    `--KEY=value` replaces the constant KEY, a recipe (recipes/NAME.py) several of them, and `--help` prints the
+    docstring and all constants. A script that
     names its `positional` arguments gets them as a list: main(arguments). A UserError ends the script with
     its message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
     whose default folder is also looked for beside the scripts.
@@ -89,25 +90,28 @@ def constants(namespace: dict, source: str) -> dict:
 
 
 def script_constants(main: Callable) -> dict:
-    """The constants now in force in the script that defines main."""
+    """The constants now in force in the script that defines main; RECIPE is the name of the recipe they follow."""
     module = sys.modules[main.__module__]
-    return constants(vars(module), inspect.getsource(module))
+    recipe = {"RECIPE": vars(module)["__recipe__"]} if "__recipe__" in vars(module) else {}
+    return constants(vars(module), inspect.getsource(module)) | recipe
 
 
 def override(namespace: dict, source: str, arguments: Sequence[str], positional: str = "") -> list[str]:
-    """Write `--KEY=value` arguments into namespace; returns what is no option. Raises UserError.
+    """Write recipes and `--KEY=value` arguments into namespace; returns what is neither. Raises UserError.
 
     A value must parse to the type of the default. A tuple is written with commas; an option whose default is
     a list may be given several times. ~ at the start of a text is the home folder.
     """
     known = constants(namespace, source)
+    for recipe in (argument for argument in arguments if argument.endswith(".py")):
+        namespace.update(read_recipe(recipe, known), __recipe__=Path(recipe).stem)
     rest = []
     for argument in arguments:
         if argument in ("--help", "-h"):
             print(help_text(namespace, source, positional))
             sys.exit(0)
         if not argument.startswith("--"):
-            rest.append(argument)
+            rest += [argument] * (not argument.endswith(".py"))
             continue
         key, equals, text = argument[2:].partition("=")
         if key not in known:
@@ -126,6 +130,29 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
     if rest and not positional:
         raise UserError(f"unexpected argument {rest[0]!r}; constants are set as --KEY=value, see --help")
     return _expand(rest)
+
+
+def read_recipe(path: str | Path, known: dict) -> dict:
+    """The constants in a recipe, a Python file of literal assignments, of which nothing is run. Raises UserError.
+
+    known: the script's constants; a recipe has some of them, with values of the same types.
+    """
+    try:
+        values = {
+            target.id: ast.literal_eval(node.value)
+            for node in ast.parse(Path(path).read_text(encoding="utf-8")).body
+            if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))  # the docstring
+            for target in node.targets
+        }
+    except (AttributeError, SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{path}: a recipe is lines of NAME = value, and nothing else ({error})") from error
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{path}: {key} is no constant of this script")
+        kinds = (int, float) if isinstance(known[key], float) else (type(known[key]),)
+        if type(value) not in kinds:
+            raise UserError(f"{path}: {key} = {value!r}, expected {kinds[-1].__name__}, like {known[key]!r}")
+    return values
 
 
 def help_text(namespace: dict, source: str, positional: str = "") -> str:

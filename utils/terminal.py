@@ -34,6 +34,7 @@ def stop_on_signals() -> None:
         if time.monotonic() - last < AGAIN:
             return
         last = time.monotonic()
+        sys.unraisablehook = lambda _: None  # what was half made when the signal came has nothing to say
         for child in multiprocessing.active_children():
             child.terminate()
         raise Stopped(number)

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.degrade import degrade
 from utils.inputs.geometry import random_affine, sample, sampling_grid, uniform
 from utils.inputs.paste import compose
 
@@ -31,7 +30,6 @@ def augment(
     erase: float = 0.0,
     edge: str = "grey",
     paste: float = 0.0,
-    rough: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random scale, crop, aspect, rotation and horizontal flip of pictures and masks, then colour of pictures.
 
@@ -40,7 +38,7 @@ def augment(
     What comes from outside a picture is grey, and VOID in its mask. scale: magnification of the animal, 1 keeps
     it; rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle; edge:
     "mirror" goes on with the mirrored picture and mask in place of grey and VOID; paste: share of the batch that
-    becomes compose()'s pictures; rough: chance of each change of degrade().
+    becomes compose()'s pictures.
     """
     batch = images, masks
     theta = random_affine(len(images), generator, scale, rotation)
@@ -53,8 +51,6 @@ def augment(
         pasted = torch.rand(len(images), generator=generator) < paste
         if pasted.any():
             images[pasted], masks[pasted] = compose(*batch, generator, size, int(pasted.sum()))
-    if rough:
-        images = degrade(images, generator, rough)
     if colour:
         images = jitter_colour(images, generator, colour)
     if erase:

@@ -106,7 +106,7 @@ def fit(
             _set_aside(folder)
         if is_main():
             _announce(model, len(dataset), settings, device)
-        run.first = run.epoch
+        run.first, began = run.epoch, time.perf_counter() - 60 * run.minutes
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
         while run.epoch < settings.epochs:
@@ -122,8 +122,10 @@ def fit(
             if not math.isfinite(metrics["score"]):
                 _diverged("validation score", metrics["score"], run.epoch, settings)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
+            run.minutes = (time.perf_counter() - began) / 60
             if is_main():
-                _save(run, folder, {**about, "constants": settings.constants, "epoch": run.epoch}, metrics["score"])
+                state = {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
+                _save(run, folder, {**about, **state}, metrics["score"])
                 report(run.log, run.ema.module, folder)
         wait_for_all()  # the main process may still be writing
         best = checkpoint.weights_file(folder)
@@ -142,6 +144,7 @@ class _Run:
     schedule: torch.optim.lr_scheduler.LambdaLR
     epoch: int = 0  # epochs done
     first: int = 0  # those that were done when this process began
+    minutes: float = 0.0  # of training and validation so far
     best: float = -math.inf
     log: list[dict] = field(default_factory=list)  # a line per validation
 
@@ -370,5 +373,6 @@ def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Sett
         run.optimizer.load_state_dict(saved["optimizer"])
         run.schedule.load_state_dict(saved["schedule"])
         run.epoch, run.best, run.log = saved["epoch"], saved["best"], saved["log"]
+        run.minutes = saved.get("minutes", 0.0)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} belongs to a run with other constants ({error}): start with RESUME = False") from error

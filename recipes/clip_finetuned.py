@@ -1,0 +1,18 @@
+"""CLIP fine-tuned: the encoder learns too, from the decoder of CLIP's row on.
+
+python train_clip.py recipes/clip_finetuned.py
+"""
+
+ROW = "CLIP fine-tuned"
+START = "clip"  # the decoder first, then all: random weights would spoil the encoder
+FREEZE_ENCODER = False
+ENCODER_RATE = 0.1  # the encoder needs smaller steps than the decoder
+LEARNING_RATE = 5e-4
+EPOCHS = 5
+IMAGE_SIZE = 288  # a fifth of the time of 320 is saved
+VIEW_SIZE = 320  # animals in augmented pictures are larger than they will be (Touvron et al., NeurIPS 2019)
+SCALE = (0.4, 2.0)  # animals that are small in the picture, as on other people's photos
+EDGE = "mirror"  # at .4, grey would be most of the picture
+PASTE = 0.3  # animals on backgrounds that they were not photographed on
+COLOUR = 0.8
+ZOOM = True
