@@ -27,7 +27,7 @@ from utils.figures.grids import draw_examples
 from utils.figures.overlays import save_mask
 from utils.figures.plots import plot_confusions, plot_scores
 from utils.files import read_csv
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.dataset import require_labelled
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples
 from utils.inputs.pictures import unreadable
 from utils.rows import find_rows, load_rows
@@ -69,12 +69,15 @@ def main() -> None:
     with distributed(device):
         # 1. Pictures.
         samples = list_samples(DATA_ROOT, SPLIT)
-        bad = unreadable(samples) if SKIP_BAD else {}
+        bad = unreadable(samples)
+        if bad and not SKIP_BAD:
+            raise UserError(f"{next(iter(bad.values()))}; SKIP_BAD = True scores without it")
         samples = [sample for sample in samples if sample.name not in bad]
         if bad and is_main():
             print(f"left out of {SPLIT}: {'; '.join(bad.values())}")
         if not samples:
             raise UserError(f"no picture of the {SPLIT} split of {DATA_ROOT} can be read")
+        require_labelled(samples, DATA_ROOT, SPLIT)
         classes = samples[0].classes
 
         # 2. Rows whose weights are here and whose classes are the data's.
@@ -105,8 +108,6 @@ def main() -> None:
 
 def score(row: Row, flip: bool, samples: Sequence[Sample], left_out: int) -> tuple[dict[str, str], torch.Tensor]:
     """A line of results.csv, and the confusion matrices of all pictures, int64 (N, C, C)."""
-    names = {sample.name for sample in samples}
-    dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size, keep=names if left_out else None)
     folder = Path(SAVE_MASKS) / f"{row.name}{'_flip' * flip}" if SAVE_MASKS else None
 
     def on_prediction(index: int, ids: np.ndarray, part: str) -> None:
@@ -115,9 +116,9 @@ def score(row: Row, flip: bool, samples: Sequence[Sample], left_out: int) -> tup
 
     row.prepare(DATA_ROOT, flip, BATCH_SIZE)
     started = time.perf_counter()
-    confusions = row.score(dataset, flip, on_prediction, BATCH_SIZE)
+    confusions = row.score(samples, flip, on_prediction, BATCH_SIZE)
     seconds = time.perf_counter() - started
-    images = f"{len(dataset)} of {len(dataset) + left_out}" if left_out else str(len(dataset))
+    images = f"{len(samples)} of {len(samples) + left_out}" if left_out else str(len(samples))
     if is_main():
         row.write_details(RESULTS, flip, **about_split())
     return result_line(row, flip, data_name(DATA_ROOT), SPLIT, images, confusions, seconds), confusions

@@ -53,7 +53,7 @@ from utils.errors import UserError
 from utils.files import replacing
 from utils.inputs.augment import normalise
 from utils.rows import find_rows, load_row, row_named
-from utils.rows.by_class import predictor
+from utils.rows.by_class import look
 from utils.rows.row import Row
 
 MODEL = "unet"  # any row of the table by class or by click, e.g. "unet", "autoencoder", "clip", "pointclip"
@@ -204,11 +204,10 @@ class ClassGraph(nn.Module):
 
     def __init__(self, row: Row):
         super().__init__()
-        self.model, self.squash = row.model, Squash(row.view_size)
-        self.predict = predictor(row.model, row.mean, row.std, sizes=row.sizes)
+        self.row, self.model, self.squash = row, row.model, Squash(max(row.sizes))
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.predict(self.squash(picture))
+        logits, _ = look(self.model, self.squash(picture), self.row.mean, self.row.std, sizes=self.row.sizes)
         logits = F.interpolate(logits, size=picture.shape[1:3], mode="bilinear", align_corners=False)
         return logits.argmax(1).to(torch.uint8), logits.softmax(1)
 

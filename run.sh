@@ -26,7 +26,8 @@ here="--CHECKPOINTS=checkpoints/synthetic"
 small="$here --BATCH_SIZE=8 --EMA_DECAY=0.95 --VALIDATE_EVERY=12"
 small="$small --SCALE=0.9,1.2 --ROTATION=5 --COLOUR=0.3"  # drawings are more alike than photos
 unet="--IMAGE_SIZE=96 --SMALL_SIZE=48 --SMALL_SHARE=0.7 --WIDTH=16 --MAX_WIDTH=64 --ERASE=0"
-clip="--IMAGE_SIZE=80 --FALLBACK=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
+pointclip="--IMAGE_SIZE=80 --START=clip --LEARNING_RATE=3e-3"
+clip="--IMAGE_SIZE=80 --ENCODER=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
 python data/prepare.py --SYNTHETIC=True
 # Two scripts at a time, a core each: networks this small gain little from a second core.
 mkdir -p checkpoints/synthetic
@@ -36,11 +37,11 @@ finish() { local status=0; wait $! || status=$?; echo "--- $1"; cat $log; return
 export OMP_NUM_THREADS=1
 python train_unet.py $small $unet --EPOCHS=30 &> $log &
 echo "--- CLIP (the U-Net's training runs beside it)"
-python train_clip.py $small $clip --ZOOM=False --EPOCHS=24
+python train_clip.py $small $clip --EPOCHS=24
 finish U-Net
 python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=6 --EPOCHS=24 &> $log &
 echo "--- PointCLIP (the autoencoder's training runs beside it)"
-python train_pointclip.py $small $clip --EPOCHS=9
+python train_pointclip.py $small $pointclip --EPOCHS=9
 finish Autoencoder
 unset OMP_NUM_THREADS
 pictures=images/synthetic

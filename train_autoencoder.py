@@ -16,7 +16,6 @@ README.md says how long it takes and which number to expect.
 import hashlib
 from collections import defaultdict
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from utils.config import (
@@ -42,9 +41,9 @@ from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.inputs.layouts import Sample
-from utils.rows.by_class import predictor, validate
+from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit, one_value_explained, parts
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
@@ -190,7 +189,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     """Stage 2: the same network with a head for the classes. Writes folder/best.safetensors."""
     # 1. Data: an epoch is as long with few masks as with all of them, so that budgets can be compared.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-    val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
+    val = validation_samples(DATA_ROOT)
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
     if LABELS_PERCENT < 100:
         print(f"stage 2 sees the masks of {len(labelled)} of {len(train)} pictures", flush=True)
@@ -219,6 +218,9 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
 
     # 4. Train; validation has one view of every picture, the table's row two. A run that was interrupted in stage 1
     # begins stage 2 anew.
+    def row_of(model):
+        return ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
+
     about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": digest}
     if RESUME and STAGE == 0 and digest:
         last = folder / "last.pt"
@@ -227,13 +229,13 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         model,
         labelled,
         compute_loss,
-        lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
+        lambda model: row_of(model).validate(val),
         folder=folder,
         about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
         classes=train.classes,
         settings=settings,
         device=device,
-        report=training_report(val, device, partial(predictor, mean=IMAGENET_MEAN, std=IMAGENET_STD)),
+        report=training_report(row_of, val),
         parameter_groups=groups,
     )
 

@@ -11,7 +11,6 @@ checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 """
 
 import math
-from functools import partial
 from pathlib import Path
 
 from utils.config import (
@@ -32,9 +31,9 @@ from utils.device import pick_device
 from utils.distributed import distributed, is_main
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of, load_model
-from utils.rows.by_class import predictor, validate
+from utils.rows.by_class import ByClass
 from utils.training.encoders import build_model, find_start, load_start, parameter_groups, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
@@ -49,12 +48,11 @@ TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choos
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
 VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE. A little larger is often better (Touvron, NeurIPS 2019)
 # encoder
-# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; the weights of a row that fine-tuned one
+# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights; with START its encoder is taken
 ENCODER = "openai/clip-vit-base-patch16"
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it
 ENCODER_RATE = 0.05  # of LEARNING_RATE, if the encoder is trained
-FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
 DROPOUT = 0.1  # of the encoder's channels
@@ -100,12 +98,12 @@ def main() -> None:
     with distributed(device):
         # 1. Data.
         train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-        val = SegmentationDataset(DATA_ROOT, "val", view_size)
+        val = validation_samples(DATA_ROOT)
 
         # 2. Model: encoder and decoder.
         arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}
         arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
-        model, arguments, encoder = build_model(CLIPCNN, arguments, FALLBACK, CHECKPOINTS, start)
+        model, arguments, encoder = build_model(CLIPCNN, arguments, CHECKPOINTS, start)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
         if start:
@@ -118,13 +116,16 @@ def main() -> None:
             images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
             return segmentation_loss(model(normalise(images, mean, std)), masks)
 
-        # 4. Train; validation has one view of every picture and no closer look.
+        # 4. Train; validation has no closer look.
+        def row_of(model, zoom=False):
+            return ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes, zoom=zoom)
+
         tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
         best = fit(
             model,
             train,
             compute_loss,
-            lambda model: validate(model, val, device, mean, std),
+            lambda model: row_of(model).validate(val),
             folder=folder,
             about={
                 "model": "clip",
@@ -137,7 +138,7 @@ def main() -> None:
             classes=train.classes,
             settings=settings,
             device=device,
-            report=training_report(val, device, partial(predictor, mean=mean, std=std)),
+            report=training_report(row_of, val),
             parameter_groups=parameter_groups(model, encoder=1.0 if tiny else ENCODER_RATE),
         )
 
@@ -145,7 +146,7 @@ def main() -> None:
         if ZOOM:
             model, content = load_model(best, "clip", device)
             fit_names(model, train, view_size, device)
-            score = validate(model, val, device, mean, std, zoom=True)["score"]
+            score = row_of(model, zoom=True).validate(val)["score"]
             if is_main():
                 names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
                 content["arguments"]["name_parts"] = True

@@ -1,8 +1,8 @@
 """Train PointCLIP: the thing under the clicks, against the rest, on a frozen encoder.
 
-    python train_pointclip.py                                         # from train_clip.py's decoder
-    python train_pointclip.py --ENCODER=facebook/deit-tiny-patch16-224
-    python train_pointclip.py --ENCODER=checkpoints/clip_finetuned/best.safetensors   # the encoder that row fine-tuned
+    python train_pointclip.py                                         # on the encoder of CLIP fine-tuned
+    python train_pointclip.py --START=clip                            # on CLIP's own
+    python train_pointclip.py --START= --ENCODER=facebook/deit-tiny-patch16-224   # the decoder from random weights
 
 Writes best.safetensors (decoder and click stem, and where the encoder is), last.pt, log.csv, curves.png and
 progress.png in checkpoints/pointclip/ (or ROW/).
@@ -23,18 +23,19 @@ from utils.config import (
 
 import torch
 
-from models.pointclip import SHAPES, PointCLIP
-from utils.checkpoint import weights_file
+from models.pointclip import PointCLIP
+from utils.checkpoint import load
 from utils.device import pick_device
 from utils.distributed import distributed
+from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of
-from utils.rows.by_click import ByClick, validate_clicks
+from utils.rows.by_click import ByClick
 from utils.training.encoders import (
-    WEIGHTS,
     build_model,
+    find_start,
     load_decoder,
     load_start,
     parameter_groups,
@@ -46,23 +47,19 @@ from utils.training.simulated_clicks import simulate_clicks
 
 # task
 ROW = ""  # a name: a row of its own in the table, in a folder of that name; empty: PointCLIP
-CLICK_SHAPE = "disk"  # "gaussian"
 CLICK_RADIUS = 0.02  # of the picture's side
 CORRECTIONS = 4  # simulated clicks after the first one, at most
 EDITED = 0.5  # share of corrected images whose target mask is randomly edited
-WARM_START = "CLIP"  # row whose decoder to begin with, if it was trained on the same encoder; empty: none
-WARM_RATE = 0.1  # of LEARNING_RATE, for that decoder
-START = ""  # PointCLIP's weights, or their folder, to go on from
+START = "clip_finetuned"  # CLIP's weights, whose encoder and decoder to begin with, or PointCLIP's own, to go on from
+START_RATE = 0.1  # of LEARNING_RATE, for CLIP's decoder
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
 VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE
 # encoder
-# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; the weights of a row that fine-tuned one
-ENCODER = "openai/clip-vit-base-patch16"
+ENCODER = ""  # with START empty: hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
-FALLBACK = ""  # "tiny": where ENCODER cannot be had, train a tiny one from scratch
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
 DROPOUT = 0.1  # of the encoder's channels
@@ -93,35 +90,33 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     settings = Settings.of(constants)
-    require_choice("CLICK_SHAPE", CLICK_SHAPE, SHAPES)
     require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "WARM_RATE")
+    require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "START_RATE")
     require_between(constants, 0, math.inf, "VIEW_SIZE")
     require_between(constants, 0, 19, "CORRECTIONS")
     require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED", "PASTE")
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
+    if bool(START) == bool(ENCODER):
+        raise UserError(f"START = {START!r} has an encoder, ENCODER = {ENCODER!r} is one: give one of them")
     folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
+    start = find_start(START, CHECKPOINTS)
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
         # 1. Data.
         train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-        val = SegmentationDataset(DATA_ROOT, "val", view_size)
+        val = validation_samples(DATA_ROOT)
 
         # 2. Model: encoder and decoder, which starts from the one that was trained by class.
         arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
-        arguments |= {"freeze_encoder": True, "click_shape": CLICK_SHAPE, "click_radius": CLICK_RADIUS}
-        model, arguments, encoder = build_model(PointCLIP, arguments, FALLBACK, CHECKPOINTS)
+        arguments |= {"freeze_encoder": True, "click_radius": CLICK_RADIUS}
+        model, arguments, encoder = build_model(PointCLIP, arguments, CHECKPOINTS, start)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
-        warm = False
-        if START:
-            load_start(model, arguments["freeze_encoder"], START)
-        elif ENCODER.endswith(WEIGHTS):
-            warm = load_decoder(model, arguments, Path(ENCODER))
-        elif WARM_START:
-            warm = load_decoder(model, arguments, weights_file(Path(CHECKPOINTS) / folder_of(WARM_START, "clip")))
+        by_class = bool(start) and load(start)["model"] == "clip"
+        if start:
+            (load_decoder if by_class else load_start)(model, arguments["freeze_encoder"], start)
 
         # 3. Loss of the thing under the last of some simulated clicks.
         look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
@@ -143,23 +138,15 @@ def main() -> None:
             thing = model(images, clicks, previous, tokens)
             return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
-        # 4. Validation after one click and after three, without windows.
-        def validate(model):
-            return validate_clicks(ByClick("validation", model, device, view_size, mean, std, val.classes), val)
+        # 4. Train; validation is after one click and after three, without windows.
+        def row_of(model):
+            return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
 
-        def predict(model):
-            def rest_and_thing(images, clicks):
-                thing = model(normalise(images, mean, std), clicks)
-                return torch.cat([torch.zeros_like(thing), thing], 1)
-
-            return rest_and_thing
-
-        # 5. Train.
         fit(
             model,
             train,
             compute_loss,
-            validate,
+            lambda model: row_of(model).validate(val),
             folder=folder,
             about={
                 "model": "pointclip",
@@ -172,8 +159,8 @@ def main() -> None:
             classes=train.classes,
             settings=settings,
             device=device,
-            report=training_report(val, device, predict, clicked=True),
-            parameter_groups=parameter_groups(model, decoder=WARM_RATE if warm else 1.0),
+            report=training_report(row_of, val),
+            parameter_groups=parameter_groups(model, decoder=START_RATE if by_class else 1.0),
         )
 
 

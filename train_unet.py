@@ -8,7 +8,6 @@ Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progres
 and which number to expect; `python evaluate.py` measures it.
 """
 
-from functools import partial
 from pathlib import Path
 
 from utils.config import (
@@ -29,8 +28,8 @@ from utils.device import pick_device
 from utils.distributed import distributed
 from utils.figures.grids import training_report
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
-from utils.inputs.dataset import SegmentationDataset
-from utils.rows.by_class import predictor, validate
+from utils.inputs.dataset import SegmentationDataset, validation_samples
+from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 
@@ -84,7 +83,7 @@ def main() -> None:
     with distributed(device):
         # 1. Data: uint8 batches from the cache, or from the GPU's memory.
         train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-        val = SegmentationDataset(DATA_ROOT, "val", IMAGE_SIZE)
+        val = validation_samples(DATA_ROOT)
 
         # 2. Model.
         arguments = {
@@ -109,11 +108,14 @@ def main() -> None:
             return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
         # 4. Train; validation has one view of every picture, the table's row two.
+        def row_of(model):
+            return ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
+
         fit(
             model,
             train,
             compute_loss,
-            lambda model: validate(model, val, device, IMAGENET_MEAN, IMAGENET_STD),
+            lambda model: row_of(model).validate(val),
             folder=Path(CHECKPOINTS) / "unet",
             about={
                 "model": "unet",
@@ -125,7 +127,7 @@ def main() -> None:
             classes=train.classes,
             settings=settings,
             device=device,
-            report=training_report(val, device, partial(predictor, mean=IMAGENET_MEAN, std=IMAGENET_STD)),
+            report=training_report(row_of, val),
         )
 
 

@@ -42,6 +42,7 @@ from utils.figures.plots import save_figure
 from utils.files import read_csv, write_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
 from utils.rows.by_class import ByClass
 from utils.rows.by_click import ByClick
 from utils.rows.row import Row
@@ -232,10 +233,10 @@ def row_of(kind: type[Row], model: nn.Module, device: torch.device, side: int, p
 def evaluation(device: torch.device, row: Row) -> Timed:
     """Scoring a split, files included."""
     folder = draw_photos(PICTURES)
-    dataset = SegmentationDataset(folder.name, "test", row.image_size)
+    samples = list_samples(folder.name, "test")
 
     def ours(folder=folder) -> None:
-        row.score(dataset)
+        row.score(samples)
 
     return ours, PICTURES, None, 0
 

@@ -29,8 +29,8 @@ from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample, rng_of
 from utils.rows import find_rows, load_rows
-from utils.rows.by_click import CLICKED, ByClick, my_pictures
-from utils.rows.row import Row, Segment, Segmentation
+from utils.rows.by_click import CLICKED, ByClick
+from utils.rows.row import Row, Segment, Segmentation, batches
 from utils.scoring.results import merge_lines
 from utils.tables import markdown_table, write_between_markers
 
@@ -98,7 +98,7 @@ def click_curves(row: ByClick, samples: Sequence[Sample], central: bool, label: 
     one, and from the tenth click on once it has reached .9.
     """
     ious = torch.zeros(len(samples), MOST, dtype=torch.float64)
-    for index in my_pictures(len(samples), label):
+    for [index] in batches(len(samples), 1, label):
         image, mask = read_sample(samples[index])
         found = random_click(mask, True, rng_of(samples[index].name))
         if not found:

@@ -28,7 +28,7 @@ from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import save_figure
 from utils.files import read_csv, write_csv
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
 from utils.metrics import scores
 from utils.rows import find_rows, load_row
 from utils.scoring.results import same_columns
@@ -162,10 +162,10 @@ def score(run: Run) -> dict[str, str]:
     """Scores on the test split, and the number of its pictures, ready for the CSV."""
     row = load_row(run.row, run.folder, pick_device(DEVICE), zoom=False)
     row.scales = (1.0,)
-    dataset = SegmentationDataset(DATA_ROOT, "test", row.image_size)
-    result = scores(row.score(dataset), row.counted)
+    samples = list_samples(DATA_ROOT, "test")
+    result = scores(row.score(samples), row.counted)
     columns = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in row.counted))
-    return {"images": str(len(dataset))} | {column: f"{result[column]:.4f}" for column in columns}
+    return {"images": str(len(samples))} | {column: f"{result[column]:.4f}" for column in columns}
 
 
 def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:

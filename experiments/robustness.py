@@ -9,13 +9,11 @@ resizing, and squashed: rows are scored without their closer look.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from utils.config import DATA, require_choice, require_positive, run_script
 
 import numpy as np
-import torch
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
@@ -27,7 +25,7 @@ from utils.figures.looks import looks
 from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv, write_csv
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples, subset
-from utils.inputs.pictures import WORKERS, read_image, resize_image, rng_of
+from utils.inputs.pictures import read_sample, rng_of
 from utils.metrics import scores
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
@@ -147,28 +145,6 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ scoring
 
 
-class PerturbedDataset(torch.utils.data.Dataset):
-    """Samples as a model sees them after a perturbation at their own size: dataset[[i, ...]] is (uint8 (N, 3, S, S),).
-
-    Nothing is kept on disk: 73 corrupted copies of a split would fill it.
-    """
-
-    def __init__(self, samples: Sequence[Sample], size: int, perturbation: str, level: float):
-        self.samples, self.size, self.level = samples, size, level
-        self.perturb = PERTURBATIONS[perturbation][2]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, indices: Sequence[int]) -> tuple[torch.Tensor, None]:
-        def corrupt(index: int) -> np.ndarray:
-            sample = self.samples[index]
-            return resize_image(self.perturb(read_image(sample.image), self.level, rng_of(sample.name)), self.size)
-
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return torch.from_numpy(np.stack(list(pool.map(corrupt, indices)))).movedim(-1, 1), None
-
-
 def score_robustness(
     rows: Sequence[Row], samples: Sequence[Sample], path: Path, data: str, order: Sequence[str]
 ) -> list[dict[str, str]]:
@@ -186,8 +162,12 @@ def score_robustness(
         if same and level == PERTURBATIONS[name][1][0]:  # the same pictures under every name
             found = {"miou": same[0]["miou"], "mdice": same[0]["mdice"]}
         else:
-            dataset = PerturbedDataset(samples, row.view_size, name, level)
-            result = scores(row.score(dataset, batch_size=BATCH_SIZE), row.counted)
+
+            def perturbed(sample: Sample, name=name, level=level) -> tuple[np.ndarray, np.ndarray]:
+                image, mask = read_sample(sample)
+                return PERTURBATIONS[name][2](image, level, rng_of(sample.name)), mask
+
+            result = scores(row.score(samples, batch_size=BATCH_SIZE, read=perturbed), row.counted)
             found = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
         lines.append(key | found | {"images": str(len(samples))})
         lines.sort(key=lambda line: (line["data"], *place(line), names.index(line["perturbation"])))

@@ -14,7 +14,6 @@ from utils.config import DATA, require_choice, require_positive, run_script
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.files import read_csv
-from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
 from utils.rows import find_rows, load_rows
 from utils.scoring.results import merge_lines, result_table, scales_of
@@ -43,16 +42,15 @@ def main() -> None:
         row = rows.get(line["model"])
         if row and line["scales"] == scales_of(row):
             row.prepare(DATA_ROOT, line["flip"] == "1", BATCH_SIZE)
-            dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size, keep={sample.name for sample in samples})
-            timed[index] = row, line["flip"] == "1", dataset
+            timed[index] = row, line["flip"] == "1"
     if not timed:
         raise UserError(f"{path} has no line of these rows on {data}, {SPLIT}: run evaluate.py first")
     speeds = {index: [] for index in timed}
     for _ in range(3):
-        for index, (row, flip, dataset) in timed.items():
+        for index, (row, flip) in timed.items():
             started = time.perf_counter()
-            row.score(dataset, flip, batch_size=BATCH_SIZE)
-            speeds[index].append(len(dataset) / (time.perf_counter() - started))
+            row.score(samples, flip, batch_size=BATCH_SIZE)
+            speeds[index].append(len(samples) / (time.perf_counter() - started))
     for index, of_line in speeds.items():
         of_split[index]["images_per_second"] = f"{median(of_line):.1f}"
     merge_lines(of_split, path, names)

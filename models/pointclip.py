@@ -13,8 +13,6 @@ from torch import nn
 from models.blocks import Encoder, ResidualBlock, conv_norm
 from models.clip import CLIPDecoder, load_encoder
 
-SHAPES = ("disk", "gaussian")
-
 
 class PointCLIP(nn.Module):
     """images (N, 3, H, W), normalised with the encoder's mean and std, and clicks -> logits (N, 1, H / 2, W / 2).
@@ -22,8 +20,8 @@ class PointCLIP(nn.Module):
     clicks: (N, K, 3): x and y in 0..1 of the picture's width and height; 1 on the thing, 0 on the rest, -1 for no
     click. previous: probabilities (N, 1, H / 2, W / 2), what the model answered before the last click; None for 0.
     tokens: what the encoder returned for these pictures, if it is already known. encode() is once per picture,
-    decode() once per click. click_shape: one of SHAPES; click_radius: of the picture's side. encoder_config: see
-    load_encoder().
+    decode() once per click. click_radius: of the picture's side.
+    encoder_config: see load_encoder().
     """
 
     def __init__(
@@ -33,12 +31,11 @@ class PointCLIP(nn.Module):
         widths: Sequence[int] = (16, 48, 96, 192),
         dropout: float = 0.1,
         freeze_encoder: bool = True,
-        click_shape: str = "disk",
         click_radius: float = 0.02,
         encoder_config: dict | None = None,
     ):
         super().__init__()
-        self.click_shape, self.click_radius = click_shape, click_radius
+        self.click_radius = click_radius
         self.encoder = load_encoder(encoder, layers, freeze_encoder, encoder_config)
         self.decoder = CLIPDecoder(self.encoder.channels, widths, dropout)
         prompt_widths = tuple(max(width // 2, 8) for width in widths[1:])  # from 1/4 on: a click is no outline
@@ -77,7 +74,7 @@ class PointCLIP(nn.Module):
         self, features: list[torch.Tensor], clicks: torch.Tensor, previous: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Feature maps of encode() and clicks -> logits (N, 1, H / 2, W / 2)."""
-        maps = draw_clicks(clicks, features[0].shape[-2:], self.click_shape, self.click_radius)
+        maps = draw_clicks(clicks, features[0].shape[-2:], self.click_radius)
         if previous is None:
             previous = torch.zeros_like(maps[:, :1])
         prompts = self.prompt_stem(torch.cat([maps, previous], 1).contiguous(memory_format=torch.channels_last))
@@ -99,13 +96,13 @@ class PointCLIP(nn.Module):
         return torch.einsum("nchw,nc->nhw", x, head[:, :-1])[:, None] + head[:, -1, None, None, None]
 
 
-def draw_clicks(clicks: torch.Tensor, size: tuple[int, int], shape: str, radius: float) -> torch.Tensor:
-    """Clicks (N, K, 3) as PointCLIP takes them -> maps of those on the thing and on the rest, (N, 2, *size) in 0..1."""
+def draw_clicks(clicks: torch.Tensor, size: tuple[int, int], radius: float) -> torch.Tensor:
+    """Clicks (N, K, 3) as PointCLIP takes them -> disks of those on the thing and on the rest, (N, 2, *size)."""
     rows, columns = ((torch.arange(side, device=clicks.device) + 0.5) / side for side in size)
     radius = max(radius, 0.75 / min(size))  # a pixel at least
     x, y, label = clicks[..., None, None].unbind(2)  # each (N, K, 1, 1)
     distance = ((columns - x) ** 2 + (rows[:, None] - y) ** 2) / radius**2  # (N, K, h, w), squared, in radii
-    drawn = torch.exp(-distance / 2) if shape == "gaussian" else (distance <= 1).float()
+    drawn = (distance <= 1).float()
     return torch.stack([(drawn * (label == kind)).amax(1) for kind in (1, 0)], 1)
 
 

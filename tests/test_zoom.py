@@ -63,8 +63,9 @@ def test_a_crop_is_seen_at_full_size_and_averaged_by_weight():
     def look(images):
         seen.append(images)
         found = red_is_found(images)
-        found[:, 1] *= 1.0 if len(seen) == 1 else 0.5  # the closer look is less sure
-        return found, None
+        if len(seen) > 1:  # the closer look is less sure
+            found[:, :2] += found[:, 1:2] * torch.tensor([0.5, -0.5])[:, None, None]
+        return found.log(), None
 
     (merged,) = look_closer(look, [one_animal()], 60, CPU)
     found = merged(slice(0, 100)).exp()
@@ -81,7 +82,7 @@ def test_a_part_gets_the_one_class_of_its_crop_however_much_of_the_picture_it_fi
     def look(images):
         calls.append(len(images))
         whole = len(calls) == 1
-        return red_is_found(images), torch.tensor([[1.0, 0.0] if whole else [0.0, 1.0]]).repeat(len(images), 1)
+        return red_is_found(images).log(), torch.tensor([[1.0, 0.0] if whole else [0.0, 1.0]]).repeat(len(images), 1)
 
     full, empty = np.full((40, 40, 3), (255, 0, 0), np.uint8), np.zeros((30, 50, 3), np.uint8)
     one, full, empty = look_closer(look, [one_animal(), full, empty], 60, CPU)
@@ -164,7 +165,7 @@ def test_training_fits_the_names_and_the_checkpoint_says_what_evaluate_will_find
 ):
     monkeypatch.chdir(tmp_path)
     data = f"--DATA_ROOT={oxford_root}"
-    run_here(train_clip, data, "--ENCODER=tiny", *SMALL)
+    run_here(train_clip, data, "--ENCODER=tiny", "--ZOOM=True", *SMALL)
     content = load("runs/clip/best.safetensors")
     assert f"score with the closer look {content['score']:.4f}" in capsys.readouterr().out
     row = load_row("CLIP", "runs", CPU)
@@ -183,15 +184,17 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     monkeypatch.chdir(tmp_path)
     data, encoder = f"--DATA_ROOT={oxford_root}", tmp_path / "encoder"
     encoder.symlink_to(tiny_clip_folder)
-    tune = ("--FREEZE_ENCODER=False", "--KEEP=1", "--ROW=CLIP fine-tuned")
+    tune = ("--FREEZE_ENCODER=False", "--ZOOM=True", "--ROW=CLIP fine-tuned")
     run_here(train_clip, data, f"--ENCODER={encoder}", *tune, *SMALL)
-    run_here(train_clip, data, "--ENCODER=tiny", "--ZOOM=False", *SMALL)
+    run_here(train_clip, data, "--ENCODER=tiny", *SMALL)
+    run_here(train_pointclip, data, *SMALL)
+    run_here(train_pointclip, data, "--START=pointclip", "--ROW=went on", *SMALL)
+    assert load("runs/went on")["encoder_from"] == "clip_finetuned"
     shared = "--ENCODER=runs/clip_finetuned/best.safetensors"
-    run_here(train_pointclip, data, shared, *SMALL)
     with pytest.raises(UserError, match="leave it frozen"):
         run_here(train_clip, data, shared, *tune, *SMALL)
     with pytest.raises(UserError, match="no pretrained encoder that was fine-tuned"):
-        run_here(train_pointclip, data, "--ENCODER=runs/clip/best.safetensors", *SMALL)
+        run_here(train_pointclip, data, "--START=", "--ENCODER=runs/clip/best.safetensors", *SMALL)
     encoder.unlink()  # from here on nothing but the checkpoints is there
     tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
     assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")

@@ -4,15 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from utils.classes import VOID
-from utils.figures.overlays import draw_points, overlay, save_picture
+from utils.figures.overlays import draw_points, overlay
 from utils.figures.plots import plot_curves, plot_examples
-from utils.inputs.clicks import next_click, thing_mask, to_tensor
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.clicks import next_click, thing_mask
 from utils.inputs.layouts import Sample
 from utils.inputs.pictures import read_sample
 from utils.rows.row import Row
@@ -34,45 +31,14 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
     plot_examples(columns, path)
 
 
-def training_report(
-    dataset: SegmentationDataset,
-    device: torch.device,
-    predict: Callable[[nn.Module], Callable[..., torch.Tensor]],
-    clicked: bool = False,
-) -> Report:
-    """What fit() calls after a validation: draws curves.png and progress.png.
-
-    predict(model) -> function of uint8 pictures (N, 3, S, S) that returns logits; with clicked it takes clicks
-    (N, 1, 3) too, in the middle of the animal.
-    """
+def training_report(row_of: Callable[[nn.Module], Row], samples: Sequence[Sample]) -> Report:
+    """What fit() calls after a validation: draws curves.png and progress.png."""
 
     def report(log: list[dict], model: nn.Module, folder: Path) -> None:
         plot_curves(log, folder / "curves.png")
-        draw_progress(predict(model), dataset, device, folder / "progress.png", clicked)
+        draw_examples([row_of(model)], samples, folder / "progress.png")
 
     return report
-
-
-@torch.inference_mode()
-def draw_progress(
-    predict: Callable[..., torch.Tensor],
-    dataset: SegmentationDataset,
-    device: torch.device,
-    path: Path,
-    clicked: bool = False,
-) -> None:
-    """Four squashed pictures of a split; beside each its mask and what is predicted now."""
-    images, masks = dataset[[len(dataset) * part // 4 for part in range(4)]]
-    inputs = [images]
-    if clicked:
-        points = (centre_of_thing(mask)[0] for mask in masks.numpy())
-        inputs.append(torch.stack([to_tensor([(*point, 1)], masks.shape[-2:]) for point in points]))
-    logits = predict(*(x.to(device) for x in inputs)).float()
-    ids = F.interpolate(logits, size=masks.shape[-2:], mode="bilinear").argmax(1).byte().cpu()
-    lines = []
-    for image, mask, found in zip(images.movedim(1, -1).numpy(), masks.numpy(), ids.numpy(), strict=True):
-        lines.append(np.hstack([image, dataset.classes.colourise(mask), overlay(image, found, dataset.classes)]))
-    save_picture(np.vstack(lines), path)
 
 
 def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: int) -> np.ndarray:

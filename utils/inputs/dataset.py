@@ -14,7 +14,7 @@ from utils.distributed import say_once
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for
+from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for, unreadable
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -27,11 +27,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
         self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
-        if all((read_mask(sample) == VOID).all() for sample in self.samples):
-            raise UserError(
-                f"DATA_ROOT = {root}: every pixel of the {split} split is void in {self.samples[0].mask.parent}, "
-                "so that it has no score: give it masks with class ids"
-            )
+        require_labelled(self.samples, root, split)
         self.classes = self.samples[0].classes
         self.size = size
         count = len(self.samples)
@@ -77,6 +73,24 @@ class SegmentationDataset(torch.utils.data.Dataset):
         batch = (self.arrays[name][index] for name in ("images", "masks"))
         images, masks = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in batch)
         return images.movedim(-1, -3), masks
+
+
+def validation_samples(root: str | Path) -> list[Sample]:
+    """The pictures that a training is scored on. Raises UserError if one cannot be read, or all have no score."""
+    samples = list_samples(root, "val")
+    for reason in unreadable(samples).values():
+        raise UserError(reason)
+    require_labelled(samples, root, "val")
+    return samples
+
+
+def require_labelled(samples: Sequence[Sample], root: str | Path, split: str) -> None:
+    """Raise UserError if every pixel of the samples is void."""
+    if all((read_mask(sample) == VOID).all() for sample in samples):
+        raise UserError(
+            f"DATA_ROOT = {root}: every pixel of the {split} split is void in {samples[0].mask.parent}, "
+            "so that it has no score: give it masks with class ids"
+        )
 
 
 def _fingerprint(sample: Sample) -> list:

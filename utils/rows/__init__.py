@@ -200,7 +200,8 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
     path, content = Path(path), load(path)
     if content.get("model") != name:
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
-    content["arguments"].pop("skips", None)  # True in files from before the U-Net always had skip connections
+    for option in ("skips", "click_shape"):  # of older files; what they said is the rule now
+        content["arguments"].pop(option, None)
     try:
         model = next(row.model for row in ROWS if row.file == name)(**content["arguments"])
     except OSError as error:  # its pretrained encoder is not here

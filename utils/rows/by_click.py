@@ -7,18 +7,16 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from utils.classes import named
-from utils.distributed import is_main, rank, sum_over_processes, world_size
+from utils.distributed import sum_over_processes
 from utils.inputs.clicks import Click, next_click, random_click, thing_mask
-from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.pictures import read_image, read_mask, rng_of
+from utils.inputs.pictures import Sample, read_sample, rng_of
 from utils.metrics import confusion_matrix, scores
 from utils.rows.by_class import ByClass
 from utils.rows.class_prior import ClassPrior
 from utils.rows.click_predictor import PointPredictor
-from utils.rows.row import OnPrediction, Row, Segment, Segmentation
+from utils.rows.row import OnPrediction, Read, Row, Segment, Segmentation, read_batches
 
 CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 
@@ -42,10 +40,11 @@ class ByClick(Row):
 
     def score(
         self,
-        dataset: SegmentationDataset,
+        samples: Sequence[Sample],
         flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
+        read: Read = read_sample,
         clicks: int = 1,
     ) -> torch.Tensor:
         """One click on the animal and one on the background of every picture, each at random by the file's name.
@@ -53,14 +52,9 @@ class ByClick(Row):
         Returns confusion matrices int64 (N, 2, 2) of rest and clicked thing. clicks: per answer; each
         one after the first is at the centre of the largest wrong region.
         """
-        confusions = torch.zeros(len(dataset), 2, 2, dtype=torch.int64)
-        for index in my_pictures(len(dataset), self.name):
-            mask, rng = read_mask(dataset.samples[index]), rng_of(dataset.samples[index].name)
-            if self.zoom:
-                segment = self.open(read_image(dataset.samples[index].image), flip)
-            else:
-                squashed = dataset[[index]][0][0].movedim(0, -1).cpu().numpy()
-                segment = self.open(squashed, flip, mask.shape)
+        confusions = torch.zeros(len(samples), 2, 2, dtype=torch.int64)
+        for [index], [image], [mask] in read_batches(samples, 1, self.name, read):
+            segment, rng = self.open(image, flip), rng_of(samples[index].name)
             for part in ("animal", "background"):
                 found = random_click(mask, part == "animal", rng)
                 if not found:
@@ -75,12 +69,16 @@ class ByClick(Row):
                     on_prediction(index, predicted, part)
         return sum_over_processes(confusions)
 
-    def open(self, image: np.ndarray, flip: bool = False, size: tuple[int, int] = ()) -> Segment:
-        """size: (H, W) of the masks and of the coordinates, if the picture is squashed; not with zoom."""
+    def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """The mean of the mIoU after one click and after three ("score"), and both."""
+        one, three = (scores(self.score(samples, clicks=clicks), self.counted)["miou"] for clicks in (1, 3))
+        return {"score": (one + three) / 2, "one_click": one, "three_clicks": three}
+
+    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
         adjust = ClassPrior(self.class_row, image, flip).adjust if self.class_row and self.zoom else None
         about = (self.model, self.image_size, self.mean, self.std, self.device)
         predictor = PointPredictor(*about, self.precision, flip, self.zoom, adjust)
-        predictor.set_image(image, size)
+        predictor.set_image(image)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             self.refuse_other_prompts((), text)
@@ -88,15 +86,3 @@ class ByClick(Row):
             return Segmentation(mask.astype(np.uint8), CLICKED, expected_iou)
 
         return segment
-
-
-def validate_clicks(row: ByClick, dataset: SegmentationDataset) -> dict[str, float]:
-    """The mean of the mIoU after one click and after three ("score"), and both."""
-    one, three = (scores(row.score(dataset, clicks=clicks), row.counted)["miou"] for clicks in (1, 3))
-    return {"score": (one + three) / 2, "one_click": one, "three_clicks": three}
-
-
-def my_pictures(count: int, label: str) -> tqdm:
-    """The indices of this process, with a progress bar."""
-    hidden = None if is_main() else True
-    return tqdm(range(rank(), count, world_size()), label, unit="img", leave=False, disable=hidden)

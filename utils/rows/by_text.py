@@ -17,10 +17,11 @@ from utils.distributed import is_main, sum_over_processes
 from utils.files import write_csv, write_text
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.layouts import list_samples
+from utils.inputs.pictures import Sample, read_sample
 from utils.metrics import confusion_matrix, scores
-from utils.rows.by_class import predict_split, squash, to_size
-from utils.rows.row import OnPrediction, Row, Segment, Segmentation
+from utils.rows.by_class import to_size
+from utils.rows.row import OnPrediction, Read, Row, Segment, Segmentation, read_batches, squash
 
 # Every class behind background in every template; a class's embeddings are averaged.
 TEMPLATES = ("a photo of a {}.", "a photograph of a {}.", "an image of a {}.", "{}.")
@@ -53,8 +54,7 @@ class ByText(Row):
         setting["precision"] = in_force(self.device, self.precision)
         stored = json.loads(path.read_text()) if path.exists() else {}
         if {key: stored.get(key) for key in setting} != setting:
-            val = SegmentationDataset(root, "val", self.image_size)
-            tried = self._sweep(val, CANDIDATES, flip, batch_size)
+            tried = self._sweep(list_samples(root, "val"), CANDIDATES, flip, batch_size)
             miou = {threshold: scores(found, self.counted)["miou"] for threshold, found in tried.items()}
             best = max(miou, key=miou.get)
             stored = {**setting, "threshold": best, "val_miou": miou[best]}
@@ -64,13 +64,14 @@ class ByText(Row):
 
     def score(
         self,
-        dataset: SegmentationDataset,
+        samples: Sequence[Sample],
         flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
+        read: Read = read_sample,
     ) -> torch.Tensor:
         thresholds = tuple(dict.fromkeys((self.threshold, *REPORTED)))
-        self.swept = self._sweep(dataset, thresholds, flip, batch_size, on_prediction)
+        self.swept = self._sweep(samples, thresholds, flip, batch_size, on_prediction, read)
         return self.swept[self.threshold]
 
     def write_details(self, folder: str | Path, flip: bool, **about: str) -> None:
@@ -86,7 +87,7 @@ class ByText(Row):
         write_csv(lines, Path(folder) / f"{self.name.lower()}{'_flip' * flip}.csv")
 
     def open(self, image: np.ndarray, flip: bool = False) -> Segment:
-        small = squash(image, self.image_size, self.device)
+        small = squash([image], self.image_size, self.device)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             self.refuse_other_prompts(clicks, "")
@@ -110,29 +111,28 @@ class ByText(Row):
 
     def _sweep(
         self,
-        dataset: SegmentationDataset,
+        samples: Sequence[Sample],
         thresholds: Sequence[float],
         flip: bool,
         batch_size: int,
         on_prediction: OnPrediction | None = None,
+        read: Read = read_sample,
     ) -> dict[float, torch.Tensor]:
         """Confusion matrices (N, C, C) at every threshold, from one pass over the pictures.
 
         on_prediction is called with the predictions at the first threshold.
         """
         count = len(self.classes)
-        confusions = torch.zeros(len(thresholds), len(dataset), count, count, dtype=torch.int64)
-
-        def predict(images: torch.Tensor) -> torch.Tensor:
-            return self._logits(images, self.prompts, flip)
-
-        for index, mask, logits in predict_split(predict, dataset, self.device, self.precision, batch_size, self.name):
-            logits = F.interpolate(logits[None].float(), size=mask.shape, mode="bilinear", align_corners=False)
-            for number, threshold in enumerate(thresholds):
-                ids = class_scores_to_ids(logits, threshold)[0].cpu()
-                confusions[number, index] = confusion_matrix(torch.from_numpy(mask), ids, count)
-                if on_prediction and number == 0:
-                    on_prediction(index, ids.byte().numpy(), "")
+        confusions = torch.zeros(len(thresholds), len(samples), count, count, dtype=torch.int64)
+        for indices, images, masks in read_batches(samples, batch_size, self.name, read):
+            logits = self._logits(squash(images, self.image_size, self.device), self.prompts, flip)
+            for index, mask, of_picture in zip(indices, masks, logits, strict=True):
+                resized = F.interpolate(of_picture[None].float(), mask.shape, mode="bilinear", align_corners=False)
+                for number, threshold in enumerate(thresholds):
+                    ids = class_scores_to_ids(resized, threshold)[0].cpu()
+                    confusions[number, index] = confusion_matrix(torch.from_numpy(mask), ids, count)
+                    if on_prediction and number == 0:
+                        on_prediction(index, ids.byte().numpy(), "")
         confusions = sum_over_processes(confusions)
         return dict(zip(thresholds, confusions, strict=True))
 

@@ -13,8 +13,8 @@ from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click, next_click, to_tensor
 from utils.inputs.pictures import bands
 from utils.inputs.windows import Window, contains, similar_window
-from utils.rows.by_class import squash
 from utils.rows.closer_look import resize_rows
+from utils.rows.row import squash
 
 # Sides are fractions of the picture's side.
 _MARGIN = 1.4  # a window's side, as a multiple of the side of what it is around
@@ -54,11 +54,9 @@ class PointPredictor:
         self.mean, self.std, self.precision, self.adjust = mean, std, precision, adjust
         self.size = None
 
-    def set_image(self, image: np.ndarray, size: tuple[int, int] = ()) -> None:
-        """Encode a picture, uint8 (H, W, 3); size: of the masks and of the coordinates, if it is not the picture's."""
-        if self.zoom and size:
-            raise ValueError("zoom needs the picture at its own size")
-        self.image, self.size = image, tuple(size or image.shape[:2])
+    def set_image(self, image: np.ndarray) -> None:
+        """Encode a picture, uint8 (H, W, 3)."""
+        self.image, self.size = image, image.shape[:2]
         self._whole = (0, 0, self.size[1], self.size[0])
         self._features = {}  # window -> feature maps
         self._answers = {}  # clicks -> probabilities (H, W) and the window around the thing: undoing a click is free
@@ -163,8 +161,8 @@ class PointPredictor:
         """Feature maps of a window, and of its mirror image with flip; computed once."""
         if window not in self._features:
             left, top, right, bottom = window
-            crop = self.image if window == self._whole else self.image[top:bottom, left:right]
-            image = normalise(squash(crop, self.image_size, self.device), self.mean, self.std)
+            crop = self.image[top:bottom, left:right]
+            image = normalise(squash([crop], self.image_size, self.device), self.mean, self.std)
             with autocast(self.device, self.precision):
                 self._features[window] = self.model.encode(torch.cat([image, image.flip(-1)]) if self.flip else image)
         return self._features[window]

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from utils.inputs.pictures import resize_image
 from utils.inputs.windows import Window, window_around
+from utils.rows.row import squash
 
-# squashed uint8 pictures (N, 3, S, S) -> probabilities (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
+# squashed uint8 pictures (N, 3, S, S) -> logits (N, C, h, w), and logits (N, C - 1) of each as a whole, or None
 Look = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 Maps = Callable[[slice], torch.Tensor]  # rows of a picture at its own size -> its logits there, float32 (C, rows, W)
 SMALLEST = 0.002  # skip parts smaller than this fraction of the picture
@@ -26,15 +26,16 @@ def look_closer(look: Look, images: Sequence[np.ndarray], image_size: int, devic
     per pixel, the class once per part (as in MaskFormer, Cheng et al., NeurIPS 2021).
     """
 
-    def squashed(crops: Sequence[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([resize_image(crop, image_size) for crop in crops])).movedim(-1, 1).to(device)
+    def probabilities(crops: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        logits, names = look(squash(crops, image_size, device))
+        return logits.float().softmax(1).cpu(), names
 
-    for image, whole in zip(images, look(squashed(images))[0].float().cpu(), strict=True):
+    for image, whole in zip(images, probabilities(images)[0], strict=True):
         parts = parts_of((whole[1:].sum(0) > 0.5).numpy())
         windows = [window_around(part, image.shape[:2]) for part in parts]
         crops = [image[top:bottom, left:right] for left, top, right, bottom in windows]
-        seen, names = look(squashed(crops)) if crops else (torch.empty(0), None)
-        yield _merge(whole, parts, windows, seen.float().cpu(), names, image.shape[:2])
+        seen, names = probabilities(crops) if crops else (torch.empty(0), None)
+        yield _merge(whole, parts, windows, seen, names, image.shape[:2])
 
 
 def _merge(

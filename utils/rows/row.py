@@ -1,6 +1,7 @@
 """A row of the table: the common interface for models by class, by text and by click."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,11 +9,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from utils.classes import Classes
+from utils.distributed import is_main, rank, world_size
 from utils.errors import UserError
 from utils.inputs.clicks import Click
-from utils.inputs.dataset import SegmentationDataset
+from utils.inputs.pictures import WORKERS, Sample, read_sample, resize_image
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Segmentation:
 OnPrediction = Callable[[int, np.ndarray, str], None]
 # clicks and text -> what is asked for in a picture that is already open
 Segment = Callable[[Sequence[Click], str], Segmentation]
+# sample -> picture uint8 (H, W, 3), mask uint8 (H, W)
+Read = Callable[[Sample], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(eq=False)
@@ -65,19 +70,6 @@ class Row:
         return self.classes.names
 
     @property
-    def view_size(self) -> int:
-        """Pixels a side of the squashed pictures that score() takes: image_size, or the largest of the scales."""
-        return max(self.sizes)
-
-    @property
-    def sizes(self) -> list[int]:
-        """image_size at every scale, as a multiple of the encoder's patch size."""
-        patch = getattr(getattr(self.model, "encoder", None), "patch_size", 16)
-        return [
-            self.image_size if scale == 1 else round(self.image_size * scale / patch) * patch for scale in self.scales
-        ]
-
-    @property
     def params_m(self) -> float:
         return sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
 
@@ -86,16 +78,21 @@ class Row:
 
     def score(
         self,
-        dataset: SegmentationDataset,
+        samples: Sequence[Sample],
         flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
+        read: Read = read_sample,
     ) -> torch.Tensor:
         """Confusion matrices of all pictures, int64 (N, C, C) of `counted`, the same in every process.
 
         flip: average over the picture and its mirror image. on_prediction: called with every prediction at the
         mask's own size.
         """
+        raise NotImplementedError
+
+    def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """The "score" by which a training chooses its weights, and what else its log says."""
         raise NotImplementedError
 
     def write_details(self, folder: str | Path, flip: bool, **about: str) -> None:
@@ -128,3 +125,28 @@ class Row:
     ) -> list[Segmentation]:
         """Several pictures, with the same clicks or text; a row by class sees them in one batch."""
         return [self.segment(image, clicks, text, flip) for image in images]
+
+
+def squash(images: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:
+    """Pictures uint8 (H, W, 3) of any sizes -> (N, 3, size, size), as data sets hold them."""
+    return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).movedim(-1, 1).to(device)
+
+
+def batches(count: int, batch_size: int, label: str) -> Iterator[list[int]]:
+    """This process's share of the indices, so many at once, with a progress bar."""
+    indices = list(range(rank(), count, world_size()))
+    with tqdm(total=len(indices), desc=label, unit="img", leave=False, disable=None if is_main() else True) as bar:
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            yield batch
+            bar.update(len(batch))
+
+
+def read_batches(
+    samples: Sequence[Sample], batch_size: int, label: str, read: Read = read_sample
+) -> Iterator[tuple[list[int], tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
+    """The indices, pictures and masks of batches()."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for batch in batches(len(samples), batch_size, label):
+            images, masks = zip(*pool.map(read, [samples[index] for index in batch]), strict=True)
+            yield batch, images, masks
