@@ -9,6 +9,7 @@ resizing, and squashed: rows are scored without their closer look.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from utils.config import DATA, require_choice, require_positive, run_script
@@ -145,6 +146,12 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ scoring
 
 
+def read_perturbed(name: str, level: float, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Picture, perturbed at its own size, and mask of a sample."""
+    image, mask = read_sample(sample)
+    return PERTURBATIONS[name][2](image, level, rng_of(sample.name)), mask
+
+
 def score_robustness(
     rows: Sequence[Row], samples: Sequence[Sample], path: Path, data: str, order: Sequence[str]
 ) -> list[dict[str, str]]:
@@ -162,12 +169,8 @@ def score_robustness(
         if same and level == PERTURBATIONS[name][1][0]:  # the same pictures under every name
             found = {"miou": same[0]["miou"], "mdice": same[0]["mdice"]}
         else:
-
-            def perturbed(sample: Sample, name=name, level=level) -> tuple[np.ndarray, np.ndarray]:
-                image, mask = read_sample(sample)
-                return PERTURBATIONS[name][2](image, level, rng_of(sample.name)), mask
-
-            result = scores(row.score(samples, batch_size=BATCH_SIZE, read=perturbed), row.counted)
+            read = partial(read_perturbed, name, level)
+            result = scores(row.score(samples, batch_size=BATCH_SIZE, read=read), row.counted)
             found = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
         lines.append(key | found | {"images": str(len(samples))})
         lines.sort(key=lambda line: (line["data"], *place(line), names.index(line["perturbation"])))

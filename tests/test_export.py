@@ -21,7 +21,8 @@ from utils.classes import PETS
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.rows import load_row
-from utils.rows.by_class import ByClass, squash
+from utils.rows.by_class import ByClass
+from utils.rows.row import squash
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -158,7 +159,7 @@ def test_the_example_with_numpy_and_onnxruntime_alone_gives_the_mask_of_predict_
     row = load_row("PointCLIP", tmp_path, torch.device("cpu"))
     clicks, previous = torch.tensor([[[210.5 / 240, 140.5 / 180, 1], [30.5 / 240, 40.5 / 180, 0]]]), None
     with torch.inference_mode():
-        features = row.model.encode(normalise(squash(picture, 96, row.device), row.mean, row.std))
+        features = row.model.encode(normalise(squash([picture], 96, row.device), row.mean, row.std))
         for count in (1, 2):
             logits = row.model.decode(features, clicks[:, :count], previous)
             previous = logits.sigmoid()

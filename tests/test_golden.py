@@ -16,7 +16,7 @@ from utils.files import write_text
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import to_tensor
 from utils.inputs.pictures import read_image
-from utils.rows.by_class import squash
+from utils.rows.row import squash
 
 FILE = Path(__file__).with_name("golden.json")
 NAMES = ("UNET", "Autoencoder", "CLIP", "CLIP fine-tuned", "PointCLIP")
@@ -29,7 +29,7 @@ def logits(name: str) -> torch.Tensor:
     shipped, image = row(name), read_image(CAT)
     if hashlib.sha256(Path(shipped.checkpoint).read_bytes()).hexdigest() not in (FOLDER / "SHA256SUMS").read_text():
         pytest.skip(f"{shipped.checkpoint} is not the one that comes with the repository")
-    shown = normalise(squash(image, shipped.image_size, CPU), shipped.mean, shipped.std)
+    shown = normalise(squash([image], shipped.image_size, CPU), shipped.mean, shipped.std)
     clicks = [to_tensor([CLICK], image.shape[:2])[None]] if shipped.prompt else []
     return shipped.model(shown, *clicks)[0, :, 16::32, 16::32]
 

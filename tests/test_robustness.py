@@ -5,26 +5,24 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from conftest import run_here
 from scipy import ndimage
 
 from experiments import robustness
 from experiments.robustness import (
     PERTURBATIONS,
-    PerturbedDataset,
     black_square,
     blur,
     brightness,
     contrast,
     gaussian_noise,
+    read_perturbed,
     salt_and_pepper,
 )
 from utils.errors import UserError
 from utils.files import read_csv
-from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
-from utils.inputs.pictures import read_image, resize_image, rng_of
+from utils.inputs.pictures import rng_of
 
 
 @pytest.fixture
@@ -82,15 +80,14 @@ def test_noise_square_and_pepper_are_as_strong_as_they_say():
     assert (black_square(grey[:20, :80], 45, rng_of("a")) == 0).all(2).sum() == 20 * 20  # a picture smaller than it
 
 
-def test_a_perturbed_split_is_the_plain_one_at_level_zero_and_corrupted_before_resizing_else(oxford_root):
-    samples = list_samples(oxford_root, "test")
-    plain = SegmentationDataset(oxford_root, "test", 32)
-    same = PerturbedDataset(samples, 32, "Gaussian noise", 0)
-    assert len(same) == len(plain) == 8 and torch.equal(same[[0, 5]][0], plain[[0, 5]][0])
-    dark = PerturbedDataset(samples, 32, "brightness down", -45)[[3]][0][0].movedim(0, -1).numpy()
-    assert np.array_equal(dark, resize_image(brightness(read_image(samples[3].image), -45, None), 32))
-    noisy = PerturbedDataset(samples, 32, "salt and pepper", 0.18)
-    assert torch.equal(noisy[[2, 3]][0][1], noisy[[3]][0][0])  # neighbours in a batch change nothing
+def test_a_sample_is_the_plain_one_at_level_zero_and_has_its_own_noise_else(oxford_root):
+    first, second, *_ = list_samples(oxford_root, "test")
+    image, mask = read_sample(first)
+    same, its_mask = read_perturbed("Gaussian noise", 0, first)
+    assert np.array_equal(same, image) and np.array_equal(its_mask, mask)
+    assert np.array_equal(read_perturbed("brightness down", -45, first)[0], brightness(image, -45, None))
+    noisy = [read_perturbed("salt and pepper", 0.18, sample)[0] for sample in (first, first, second)]
+    assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0][:40, :40], noisy[2][:40, :40])
 
 
 def test_lines_are_measured_once_and_again_for_a_row_that_was_trained_since(

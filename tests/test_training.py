@@ -500,12 +500,12 @@ def test_a_row_that_looks_closer_is_a_start_too_and_a_frozen_encoder_stays_what_
     oxford_root, tiny_clip_folder, tmp_path
 ):
     options = [f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", *TINY_CLIP, f"--ENCODER={tiny_clip_folder}"]
-    run_here(train_clip, *options, "--FREEZE_ENCODER=False")
+    run_here(train_clip, *options, "--FREEZE_ENCODER=False", "--ZOOM=True")
     assert "name_layer.weight" in checkpoint.load(tmp_path / "clip")["weights"]
-    run_here(train_clip, *options, f"--START={tmp_path / 'clip'}", "--ROW=frozen", "--ZOOM=False")
-    content, val = checkpoint.load(tmp_path / "frozen"), SegmentationDataset(oxford_root, "val", 32)
+    run_here(train_clip, *options, f"--START={tmp_path / 'clip'}", "--ROW=frozen")
+    content, val = checkpoint.load(tmp_path / "frozen"), list_samples(oxford_root, "val")
     assert not any(name.startswith(("encoder.", "name_layer.")) for name in content["weights"])
-    again = scores(load_row("frozen", tmp_path, CPU).score(val), val.classes.names)["miou"]
+    again = scores(load_row("frozen", tmp_path, CPU).score(val), PETS.names)["miou"]
     assert again == pytest.approx(content["score"], abs=0.005)
 
 
@@ -514,7 +514,7 @@ def test_masks_without_any_thing_leave_nothing_to_name_which_is_an_error_that_ke
         Image.fromarray(np.full(Image.open(sample.mask).size[::-1], 2, np.uint8)).save(sample.mask)
     options = [f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path}", *TINY_CLIP]
     with pytest.raises(UserError, match="anything but background.*set ZOOM = False"):
-        run_here(train_clip, *options)
+        run_here(train_clip, *options, "--ZOOM=True")
     assert load_row("CLIP", tmp_path, CPU).zoom is False
 
 
@@ -525,7 +525,7 @@ def test_masks_without_any_thing_leave_nothing_to_name_which_is_an_error_that_ke
         (train_unet, TINY),
         *((train_autoencoder, [*TINY, "--SMALL_SIZE=32", f"--STAGE={stage}"]) for stage in (0, 1, 2)),
         (train_clip, TINY_CLIP),
-        (train_pointclip, TINY_CLIP),
+        (train_pointclip, [*TINY_CLIP, "--START="]),
     ],
 )
 def test_a_split_that_is_void_everywhere_is_refused_before_the_first_epoch(
