@@ -22,7 +22,7 @@ from experiments.robustness import (
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import list_samples
-from utils.inputs.pictures import rng_of
+from utils.inputs.pictures import read_sample, rng_of
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from utils import checkpoint
 from utils.classes import PETS, named
 from utils.errors import UserError
 from utils.files import read_csv
-from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import list_samples
 from utils.metrics import scores
 from utils.rows import load_model, load_row
@@ -140,9 +139,8 @@ def averaged_model(folder: Path) -> tuple[UNet, dict]:
 
 def validation_score(model: nn.Module, content: dict, root: Path) -> float:
     """The mIoU of a model on the validation pictures; content: of its checkpoint."""
-    val = SegmentationDataset(root, "val", content["image_size"])
-    row = ByClass("again", model, CPU, content["image_size"], content["mean"], content["std"], val.classes)
-    return scores(row.score(val), val.classes.names)["miou"]
+    row = ByClass("again", model, CPU, content["image_size"], content["mean"], content["std"], PETS)
+    return row.validate(list_samples(root, "val"))["score"]
 
 
 def test_the_score_in_the_log_is_that_of_the_averaged_weights_and_of_the_best_ones_but_for_rounding(train, oxford_root):
