@@ -87,12 +87,12 @@ def main() -> None:
         # 3. Scores; each row's are on disk before the next one begins.
         lines = []
         for row in rows:
-            for flip in (False, True) if FLIP else (False,):
-                line, confusions = score(row, flip, samples, len(bad))
+            for row.flip in (False, True) if FLIP else (False,):
+                line, confusions = score(row, samples, len(bad))
                 lines.append(line)
                 if is_main():
                     merge_lines([line], Path(RESULTS) / "results.csv", list(known))
-                    if not flip:
+                    if not row.flip:
                         of_pictures = per_image_lines(row.name, row.counted, samples, confusions, **about_split())
                         key = ("model", *about_split())
                         merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), key)
@@ -106,22 +106,22 @@ def main() -> None:
             draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
 
 
-def score(row: Row, flip: bool, samples: Sequence[Sample], left_out: int) -> tuple[dict[str, str], torch.Tensor]:
+def score(row: Row, samples: Sequence[Sample], left_out: int) -> tuple[dict[str, str], torch.Tensor]:
     """A line of results.csv, and the confusion matrices of all pictures, int64 (N, C, C)."""
-    folder = Path(SAVE_MASKS) / f"{row.name}{'_flip' * flip}" if SAVE_MASKS else None
+    folder = Path(SAVE_MASKS) / f"{row.name}{'_flip' * row.flip}" if SAVE_MASKS else None
 
     def on_prediction(index: int, ids: np.ndarray, part: str) -> None:
         if folder:
             save_mask(ids, folder / part / f"{samples[index].name}.png", row.classes)
 
-    row.prepare(DATA_ROOT, flip, BATCH_SIZE)
+    row.prepare(DATA_ROOT, BATCH_SIZE)
     started = time.perf_counter()
-    confusions = row.score(samples, flip, on_prediction, BATCH_SIZE)
+    confusions = row.score(samples, on_prediction, BATCH_SIZE)
     seconds = time.perf_counter() - started
     images = f"{len(samples)} of {len(samples) + left_out}" if left_out else str(len(samples))
     if is_main():
-        row.write_details(RESULTS, flip, **about_split())
-    return result_line(row, flip, data_name(DATA_ROOT), SPLIT, images, confusions, seconds), confusions
+        row.write_details(RESULTS, **about_split())
+    return result_line(row, data_name(DATA_ROOT), SPLIT, images, confusions, seconds), confusions
 
 
 def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[str, str]) -> None:

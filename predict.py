@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     if POINT and TEXT:
         raise UserError("POINT and TEXT are two ways of asking: give one of them")
     clicks = [parse_click(text) for text in POINT]
-    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM, "precision": PRECISION}
+    options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM, "flip": FLIP, "precision": PRECISION}
     row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), **options)
     failures = segment_files(row, names, Path(OUT), clicks)
     for failure in failures:
@@ -124,7 +124,7 @@ def segment(
 ) -> dict[Path, Segmentation]:
     """Segment the pictures; one that refuses the clicks, for they lie outside of it, is added to failures."""
     try:
-        return dict(zip(images, row.segment_all(list(images.values()), clicks, TEXT, FLIP), strict=True))
+        return dict(zip(images, row.segment_all(list(images.values()), clicks, TEXT), strict=True))
     except UserError as error:
         if len(images) == 1:
             failures.append(f"{next(iter(images))}: {error}")

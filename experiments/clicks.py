@@ -180,7 +180,7 @@ class Baseline(ByClick):
         super().__init__(name, nn.Identity(), device, 1, (), (), classes)
         self.answer = answer
 
-    def open(self, image: np.ndarray, flip: bool = False, size: tuple[int, int] = ()) -> Segment:
+    def open(self, image: np.ndarray) -> Segment:
         masks = self.answer(image)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:

@@ -41,15 +41,16 @@ def main() -> None:
     for index, line in enumerate(of_split):
         row = rows.get(line["model"])
         if row and line["scales"] == scales_of(row):
-            row.prepare(DATA_ROOT, line["flip"] == "1", BATCH_SIZE)
-            timed[index] = row, line["flip"] == "1"
+            row.flip = line["flip"] == "1"
+            row.prepare(DATA_ROOT, BATCH_SIZE)
+            timed[index] = row, row.flip
     if not timed:
         raise UserError(f"{path} has no line of these rows on {data}, {SPLIT}: run evaluate.py first")
     speeds = {index: [] for index in timed}
     for _ in range(3):
-        for index, (row, flip) in timed.items():
+        for index, (row, row.flip) in timed.items():
             started = time.perf_counter()
-            row.score(samples, flip, batch_size=BATCH_SIZE)
+            row.score(samples, batch_size=BATCH_SIZE)
             speeds[index].append(len(samples) / (time.perf_counter() - started))
     for index, of_line in speeds.items():
         of_split[index]["images_per_second"] = f"{median(of_line):.1f}"

@@ -147,30 +147,28 @@ def test_every_input_matters_everywhere_but_the_order_of_clicks_and_those_that_a
 
 
 def predictor_of(model, image, **options):
-    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU, **options)
-    predictor.set_image(image)
-    return predictor
+    return PointPredictor(ByClick("", model, CPU, 64, (0.5,) * 3, (0.5,) * 3, PETS, **options), image)
 
 
 def test_a_picture_is_encoded_once_and_undoing_a_click_gives_the_mask_before_it(model, image, monkeypatch):
     runs, encode = [], model.encode
     monkeypatch.setattr(model, "encode", lambda *args: runs.append(1) or encode(*args))
     predictor = predictor_of(model, image)
-    points, labels = [(3, 4), (70, 40), (0, 49)], [1, 0, 0]
-    masks = [predictor.predict(points[:count], labels[:count])[0] for count in (1, 2, 3)]
+    clicks = [(3, 4, 1), (70, 40, 0), (0, 49, 0)]
+    masks = [predictor.predict(clicks[:count])[0] for count in (1, 2, 3)]
     assert all(mask.shape == (50, 80) and mask.dtype == bool for mask in masks)
     for count in (2, 1):
-        mask, score = predictor.predict(points[:count], labels[:count])
+        mask, score = predictor.predict(clicks[:count])
         assert np.array_equal(mask, masks[count - 1]) and 0 <= score <= 1
     assert len(runs) == 1
     fresh = predictor_of(model, image)  # the way there does not matter
-    assert np.array_equal(fresh.predict(points, labels)[0], masks[2])
+    assert np.array_equal(fresh.predict(clicks)[0], masks[2])
 
 
 def test_with_flip_a_mirrored_picture_has_the_mirrored_mask(model, image):
     def answers(flip):
-        straight = predictor_of(model, image, flip=flip).predict([(10, 12)], [1])
-        mask, score = predictor_of(model, image[:, ::-1], flip=flip).predict([(80 - 1 - 10, 12)], [1])
+        straight = predictor_of(model, image, flip=flip).predict([(10, 12, 1)])
+        mask, score = predictor_of(model, image[:, ::-1], flip=flip).predict([(80 - 1 - 10, 12, 1)])
         return (straight[0] != mask[:, ::-1]).mean(), abs(straight[1] - score)
 
     (different, scores), (plain, _) = answers(True), answers(False)
@@ -205,28 +203,28 @@ def test_a_small_thing_is_looked_at_closer_where_all_clicks_are_about_it(flip):
     def iou(mask):
         return (mask & truth).sum() / (mask | truth).sum()
 
-    closer, _ = predictor.predict([(310, 120)], [1])
-    two, _ = predictor.predict([(310, 120), (332, 125)], [1, 0])
+    closer, _ = predictor.predict([(310, 120, 1)])
+    two, _ = predictor.predict([(310, 120, 1), (332, 125, 0)])
     assert len(model.seen) == 2 and closer.shape == two.shape == truth.shape
     for feature, clicks, previous in model.given[1:]:  # in the window the clicks are on the same things
         for x, y, label in clicks[0].tolist():
             assert (feature[0, 0, int(y * 32), int(x * 32)] > 0) == bool(label)
         assert (previous is None) == (clicks.shape[1] == 1)
-    far, _ = predictor.predict([(310, 120), (5, 5)], [1, 0])  # a click outside of the window: the whole picture again
+    far, _ = predictor.predict([(310, 120, 1), (5, 5, 0)])  # a click outside of the window: the whole picture again
     _, clicks, _ = model.given[-1]
     assert len(model.seen) == 2 and clicks[0, 1].tolist() == pytest.approx([5.5 / 400, 5.5 / 240, 0])
     assert np.array_equal(far, closer)  # where the click is right already it changes nothing
-    whole, _ = predictor_of(model, picture, flip=flip).predict([(310, 120)], [1])
+    whole, _ = predictor_of(model, picture, flip=flip).predict([(310, 120, 1)])
     assert iou(closer) > 0.95 > 0.9 > iou(whole), (iou(closer), iou(whole))
 
     seen = len(model.seen)
     picture[20:220, 20:380] = 255
-    predictor_of(model, picture, flip=flip, zoom=True).predict([(310, 120)], [1])
+    predictor_of(model, picture, flip=flip, zoom=True).predict([(310, 120, 1)])
     assert len(model.seen) == seen + 1  # large things need one look
     for size in ((1, 1), (3, 5), (1, 50)):  # a window has a pixel at least
         tiny = np.zeros((*size, 3), np.uint8)
         tiny[0, 0] = 255
-        assert predictor_of(model, tiny, zoom=True).predict([(0, 0)], [1])[0].shape == size
+        assert predictor_of(model, tiny, zoom=True).predict([(0, 0, 1)])[0].shape == size
 
 
 def test_a_further_click_is_seen_in_a_window_of_its_own():
@@ -235,9 +233,9 @@ def test_a_further_click_is_seen_in_a_window_of_its_own():
     picture[60:180, 300:306] = 0  # a gap that the whole picture, squashed to 64 pixels, cannot show
     model = BrightIsTheThing()
     predictor = predictor_of(model, picture, zoom=True)
-    one, _ = predictor.predict([(100, 100)], [1])
-    two, _ = predictor.predict([(100, 100), (302, 120)], [1, 0])
-    again, _ = predictor.predict([(100, 100), (302, 120)], [1, 0])
+    one, _ = predictor.predict([(100, 100, 1)])
+    two, _ = predictor.predict([(100, 100, 1), (302, 120, 0)])
+    again, _ = predictor.predict([(100, 100, 1), (302, 120, 0)])
     assert one[120, 302] and not two[80:160, 303:306].any() and np.array_equal(two, again)
     assert len(model.seen) == 2 and np.array_equal(one[:, :200], two[:, :200])
     _, clicks, previous = model.given[-1]
@@ -264,12 +262,12 @@ def test_a_further_click_changes_nothing_but_its_region(zoom):
     picture[20:300, 20:100] = 255
     picture[20:300, 120:300] = 100  # dim
     predictor = predictor_of(ForgetsTheRest(), picture, zoom=zoom)
-    one, _ = predictor.predict([(60, 60)], [1])
-    two, _ = predictor.predict([(60, 60), (200, 160)], [1, 1])
+    one, _ = predictor.predict([(60, 60, 1)])
+    two, _ = predictor.predict([(60, 60, 1), (200, 160, 1)])
     assert not one[160, 200] and two[30:290, 130:290].all() and two[30:290, 30:90].all()
     predictor = predictor_of(ForgetsTheRest(), np.full((320, 320, 3), 255, np.uint8))
-    one, _ = predictor.predict([(300, 60)], [1])
-    stays, _ = predictor.predict([(300, 60), (300, 300)], [1, 0])  # the model does not believe the click
+    one, _ = predictor.predict([(300, 60, 1)])
+    stays, _ = predictor.predict([(300, 60, 1), (300, 300, 0)])  # the model does not believe the click
     assert np.array_equal(stays, one)
 
 
@@ -279,7 +277,7 @@ class Maps:
     def __init__(self, found):
         self.found, self.seen = found, []
 
-    def class_map(self, image, flip=False, dtype=torch.float32):
+    def class_map(self, image, dtype=torch.float32):
         self.seen.append(image)
         return (self.found(image) if callable(self.found) else self.found).to(dtype)
 
@@ -352,22 +350,18 @@ def test_a_prior_that_is_not_certain_of_the_background_sees_a_crop_around_the_cl
 
 
 @pytest.mark.parametrize(
-    ("points", "labels", "message"),
+    ("clicks", "message"),
     [
-        ([(80, 3)], [1], "outside of the picture of 80 x 50"),
-        ([(-1, 3)], [1], "outside"),
-        ([(1, 3)], [0], "at least one click"),
-        ([], [], "at least one click"),
-        ([(1, 3)], [2], "label 2"),
+        ([(80, 3, 1)], "outside of the picture of 80 x 50"),
+        ([(-1, 3, 1)], "outside"),
+        ([(1, 3, 0)], "at least one click"),
+        ([], "at least one click"),
+        ([(1, 3, 2)], "label 2"),
     ],
 )
-def test_clicks_that_make_no_sense_are_refused(model, image, points, labels, message):
-    predictor = PointPredictor(model, 64, (0.5,) * 3, (0.5,) * 3, CPU)
-    with pytest.raises(UserError, match="set_image"):
-        predictor.predict(points, labels)
-    predictor.set_image(image)
+def test_clicks_that_make_no_sense_are_refused(model, image, clicks, message):
     with pytest.raises(UserError, match=message):
-        predictor.predict(points, labels)
+        predictor_of(model, image).predict(clicks)
 
 
 # --------------------------------------------------------------------------------------------- training
@@ -460,7 +454,7 @@ def test_iou_and_number_of_clicks_by_hand():
 class ClassMap(ByClass):
     """A row by class that finds the upper half to be a cat."""
 
-    def segment(self, image, clicks=(), text="", flip=False):
+    def segment(self, image, clicks=(), text=""):
         ids = np.zeros(image.shape[:2], np.uint8)
         ids[: len(ids) // 2] = 1
         return Segmentation(ids, self.classes)
@@ -497,7 +491,7 @@ class Knows(ByClick):
         super().__init__("", torch.nn.Identity(), torch.device("mps"), 32, (), (), PETS, zoom=True)
         self.truths, self.answer = truths, answer
 
-    def open(self, image, flip=False):
+    def open(self, image):
         mask = self.truths[image.tobytes()]
         return lambda clicks, text: Segmentation(self.answer(mask, clicks).astype(np.uint8), CLICKED)
 

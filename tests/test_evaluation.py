@@ -115,10 +115,16 @@ def test_a_row_at_two_scales_sees_multiples_of_its_patches():
 
 
 def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monkeypatch):
-    def score(row, flip, samples, left_out):
+    def score(row, samples, left_out):
         if row.name == "CLIP":
             raise RuntimeError("out of memory")
-        line = {"model": row.name, "flip": str(int(flip)), "data": "Oxford-IIIT Pet", "split": "test", "miou": "0.5"}
+        line = {
+            "model": row.name,
+            "flip": str(int(row.flip)),
+            "data": "Oxford-IIIT Pet",
+            "split": "test",
+            "miou": "0.5",
+        }
         return line, torch.ones(len(samples), 3, 3, dtype=torch.int64)
 
     rows = [SimpleNamespace(name=name, counted=PETS.names) for name in ("UNET", "CLIP")]

@@ -150,13 +150,13 @@ def test_a_class_map_is_what_the_row_answers_at_all_scales_and_for_mirrored_pict
     model = CLIPCNN("tiny", freeze_encoder=False, name_parts=True).eval()
     sides = []
     model.encoder.register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
-    row = ByClass("CLIP", model, CPU, 32, (0.5,) * 3, (0.5,) * 3, PETS, scales=scales, zoom=zoom)
+    row = ByClass("CLIP", model, CPU, 32, (0.5,) * 3, (0.5,) * 3, PETS, scales=scales, zoom=zoom, flip=True)
     image = read_image(next((oxford_root / "images").iterdir()))
-    found = row.class_map(image, flip=True)
+    found = row.class_map(image)
     torch.testing.assert_close(found.sum(0), torch.ones(image.shape[:2]))
-    ids = row.segment(image, flip=True).ids
+    ids = row.segment(image).ids
     assert np.array_equal(found.argmax(0).numpy(), ids)
-    assert np.array_equal(row.segment(image[:, ::-1].copy(), flip=True).ids[:, ::-1], ids)
+    assert np.array_equal(row.segment(image[:, ::-1].copy()).ids[:, ::-1], ids)
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def load_row(
 
     classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `zoom`, False for
     no closer look; `precision`, like the constant PRECISION, instead of fp32; of a row by text `hub_id`, its weights by
-    id or folder, and the `threshold` of its scores.
+    id or folder, and the `threshold` of its scores; `flip`, see Row.
     """
     rows = find_rows(checkpoints)
     if name not in rows:
@@ -134,6 +134,7 @@ def _load(
     classes: Classes | None,
     *,
     zoom: bool = True,
+    flip: bool = False,
     precision: str = "fp32",
     hub_id: str = "",
     threshold: float = 0.3,
@@ -146,7 +147,7 @@ def _load(
         except OSError as error:
             raise UserError(str(error)) from error
         about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
-        return row.kind(row.name, model, device, *about, precision=precision, folder=folder, threshold=threshold)
+        return row.kind(row.name, model, device, *about, flip=flip, precision=precision, threshold=threshold)
     path = weights_file(folder)
     if not path.exists():
         raise UserError(f"{path} is missing; `{row.command}` makes it")
@@ -155,7 +156,7 @@ def _load(
         raise UserError(f"{path} does not say its {' and '.join(lost)}: train it again")
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = zoom and (row.zoom or content.get("zoom", False))
-    made = row.kind(row.name, model, device, *about, str(path), row.scales, zoom, precision)
+    made = row.kind(row.name, model, device, *about, str(path), row.scales, zoom, flip, precision)
     if row.kind is ByClick and zoom and "encoder_from" in content:
         rows = (x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
         source = next((x for x in rows if x.kind is ByClass), None)

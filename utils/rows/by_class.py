@@ -31,14 +31,13 @@ class ByClass(Row):
     def score(
         self,
         samples: Sequence[Sample],
-        flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
         read: Read = read_sample,
     ) -> torch.Tensor:
         confusions = torch.zeros(len(samples), len(self.classes), len(self.classes), dtype=torch.int64)
         for indices, images, masks in read_batches(samples, batch_size, self.name, read):
-            for index, mask, found in zip(indices, masks, self.segment_all(images, flip=flip), strict=True):
+            for index, mask, found in zip(indices, masks, self.segment_all(images), strict=True):
                 ids = torch.from_numpy(found.ids)
                 confusions[index] = confusion_matrix(torch.from_numpy(mask), ids, len(self.classes))
                 if on_prediction:
@@ -49,8 +48,8 @@ class ByClass(Row):
         """mIoU ("score") and IoU per thing."""
         return validation_scores(self.score(samples), self.counted)
 
-    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
-        (found,) = self.segment_all([image], flip=flip)
+    def open(self, image: np.ndarray) -> Segment:
+        (found,) = self.segment_all([image])
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             self.refuse_other_prompts(clicks, text)
@@ -60,27 +59,27 @@ class ByClass(Row):
 
     @torch.inference_mode()
     def segment_all(
-        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False
+        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = ""
     ) -> list[Segmentation]:
         self.refuse_other_prompts(clicks, text)
-        ids = (to_size(x, image.shape[:2]) for x, image in zip(self._logits(images, flip), images, strict=True))
+        ids = (to_size(x, image.shape[:2]) for x, image in zip(self._logits(images), images, strict=True))
         return [Segmentation(of_picture.cpu().numpy(), self.classes) for of_picture in ids]
 
     @torch.inference_mode()
-    def class_map(self, image: np.ndarray, flip: bool = False, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def class_map(self, image: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Picture uint8 (H, W, 3) -> probabilities (C, H, W)."""
-        (logits,) = self._logits([image], flip)
+        (logits,) = self._logits([image])
         probabilities = torch.empty(len(self.classes), *image.shape[:2], dtype=dtype, device=self.device)
         for rows in bands(*image.shape[:2]):
             probabilities[:, rows] = at_rows(logits, image.shape[:2], rows).softmax(0)
         return probabilities
 
-    def _logits(self, images: Sequence[np.ndarray], flip: bool) -> Iterator[torch.Tensor | Maps]:
+    def _logits(self, images: Sequence[np.ndarray]) -> Iterator[torch.Tensor | Maps]:
         """Logits of every picture: (C, h, w), or at its own size with the closer look."""
 
         def see(squashed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             with autocast(self.device, self.precision):
-                return look(self.model, squashed, self.mean, self.std, flip, self.sizes)
+                return look(self.model, squashed, self.mean, self.std, self.flip, self.sizes)
 
         size = max(self.sizes)
         if self.zoom:

@@ -41,7 +41,6 @@ class ByClick(Row):
     def score(
         self,
         samples: Sequence[Sample],
-        flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
         read: Read = read_sample,
@@ -54,7 +53,7 @@ class ByClick(Row):
         """
         confusions = torch.zeros(len(samples), 2, 2, dtype=torch.int64)
         for [index], [image], [mask] in read_batches(samples, 1, self.name, read):
-            segment, rng = self.open(image, flip), rng_of(samples[index].name)
+            segment, rng = self.open(image), rng_of(samples[index].name)
             for part in ("animal", "background"):
                 found = random_click(mask, part == "animal", rng)
                 if not found:
@@ -74,15 +73,16 @@ class ByClick(Row):
         one, three = (scores(self.score(samples, clicks=clicks), self.counted)["miou"] for clicks in (1, 3))
         return {"score": (one + three) / 2, "one_click": one, "three_clicks": three}
 
-    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
-        adjust = ClassPrior(self.class_row, image, flip).adjust if self.class_row and self.zoom else None
-        about = (self.model, self.image_size, self.mean, self.std, self.device)
-        predictor = PointPredictor(*about, self.precision, flip, self.zoom, adjust)
-        predictor.set_image(image)
+    def open(self, image: np.ndarray) -> Segment:
+        adjust = None
+        if self.class_row and self.zoom:
+            self.class_row.flip = self.flip
+            adjust = ClassPrior(self.class_row, image).adjust
+        predictor = PointPredictor(self, image, adjust)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             self.refuse_other_prompts((), text)
-            mask, expected_iou = predictor.predict([click[:2] for click in clicks], [click[2] for click in clicks])
+            mask, expected_iou = predictor.predict(clicks)
             return Segmentation(mask.astype(np.uint8), CLICKED, expected_iou)
 
         return segment

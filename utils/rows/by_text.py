@@ -1,6 +1,5 @@
 """Rows by text: prompts instead of training, and the one number that is chosen, the threshold."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import named
-from utils.device import autocast, in_force
-from utils.distributed import is_main, sum_over_processes
-from utils.files import write_csv, write_text
+from utils.device import autocast
+from utils.distributed import sum_over_processes
+from utils.files import write_csv
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_samples
@@ -37,7 +36,6 @@ class ByText(Row):
     """
 
     threshold: float = 0.3  # of a score, 0 to 1, until prepare() chooses one
-    folder: Path | None = None  # where prepare() keeps what it chose
     swept: dict[float, torch.Tensor] = field(default_factory=dict, repr=False)  # threshold -> the last confusions
 
     prompt: ClassVar[str] = "text"
@@ -47,34 +45,23 @@ class ByText(Row):
         """The filled-in templates of every class behind background."""
         return [[template.format(name) for template in TEMPLATES] for name in self.classes.things]
 
-    def prepare(self, root: str | Path, flip: bool = False, batch_size: int = 16) -> None:
-        """The threshold with the best mIoU on the validation split; kept on disk with what it was chosen for."""
-        path = Path(self.folder) / f"threshold{'_flip' * flip}.json"
-        setting = {"prompts": self.prompts, "flip": flip, "size": self.image_size, "data": str(Path(root).resolve())}
-        setting["precision"] = in_force(self.device, self.precision)
-        stored = json.loads(path.read_text()) if path.exists() else {}
-        if {key: stored.get(key) for key in setting} != setting:
-            tried = self._sweep(list_samples(root, "val"), CANDIDATES, flip, batch_size)
-            miou = {threshold: scores(found, self.counted)["miou"] for threshold, found in tried.items()}
-            best = max(miou, key=miou.get)
-            stored = {**setting, "threshold": best, "val_miou": miou[best]}
-            if is_main():
-                write_text(json.dumps(stored, indent=1), path)
-        self.threshold = stored["threshold"]
+    def prepare(self, root: str | Path, batch_size: int = 16) -> None:
+        """Choose the threshold with the best mIoU on the validation split."""
+        tried = self._sweep(list_samples(root, "val"), CANDIDATES, batch_size)
+        self.threshold = max(CANDIDATES, key=lambda threshold: scores(tried[threshold], self.counted)["miou"])
 
     def score(
         self,
         samples: Sequence[Sample],
-        flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
         read: Read = read_sample,
     ) -> torch.Tensor:
         thresholds = tuple(dict.fromkeys((self.threshold, *REPORTED)))
-        self.swept = self._sweep(samples, thresholds, flip, batch_size, on_prediction, read)
+        self.swept = self._sweep(samples, thresholds, batch_size, on_prediction, read)
         return self.swept[self.threshold]
 
-    def write_details(self, folder: str | Path, flip: bool, **about: str) -> None:
+    def write_details(self, folder: str | Path, **about: str) -> None:
         """The scores at the chosen threshold and at REPORTED, a CSV named after the row."""
         lines = []
         for threshold, confusions in sorted(self.swept.items()):
@@ -82,17 +69,17 @@ class ByText(Row):
             keys = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in self.classes.things))
             numbers = {key: f"{result[key]:.4f}" for key in keys}
             chosen_on = "val" if threshold == self.threshold else ""
-            line = {"model": self.name, "flip": str(int(flip)), **about, "threshold": threshold}
+            line = {"model": self.name, "flip": str(int(self.flip)), **about, "threshold": threshold}
             lines.append(line | {"chosen_on": chosen_on, **numbers})
-        write_csv(lines, Path(folder) / f"{self.name.lower()}{'_flip' * flip}.csv")
+        write_csv(lines, Path(folder) / f"{self.name.lower()}{'_flip' * self.flip}.csv")
 
-    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
+    def open(self, image: np.ndarray) -> Segment:
         small = squash([image], self.image_size, self.device)
 
         def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
             self.refuse_other_prompts(clicks, "")
             text = text.strip()
-            logits = self._logits(small, [[text]] if text else self.prompts, flip)[0]
+            logits = self._logits(small, [[text]] if text else self.prompts)[0]
             if not text:
                 ids = to_size(add_background(logits[None], self.threshold)[0], image.shape[:2])
                 return Segmentation(ids.cpu().numpy(), self.classes)
@@ -104,16 +91,15 @@ class ByText(Row):
         return segment
 
     @torch.inference_mode()
-    def _logits(self, images: torch.Tensor, prompts: Sequence[Sequence[str]], flip: bool) -> torch.Tensor:
+    def _logits(self, images: torch.Tensor, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
         """uint8 pictures (N, 3, S, S) -> logits (N, P, S, S) of P prompts, each a list of filled-in templates."""
         with autocast(self.device, self.precision):
-            return self.model(normalise(images, self.mean, self.std), self.model.encode_prompts(prompts), flip)
+            return self.model(normalise(images, self.mean, self.std), self.model.encode_prompts(prompts), self.flip)
 
     def _sweep(
         self,
         samples: Sequence[Sample],
         thresholds: Sequence[float],
-        flip: bool,
         batch_size: int,
         on_prediction: OnPrediction | None = None,
         read: Read = read_sample,
@@ -125,7 +111,7 @@ class ByText(Row):
         count = len(self.classes)
         confusions = torch.zeros(len(thresholds), len(samples), count, count, dtype=torch.int64)
         for indices, images, masks in read_batches(samples, batch_size, self.name, read):
-            logits = self._logits(squash(images, self.image_size, self.device), self.prompts, flip)
+            logits = self._logits(squash(images, self.image_size, self.device), self.prompts)
             for index, mask, of_picture in zip(indices, masks, logits, strict=True):
                 resized = F.interpolate(of_picture[None].float(), mask.shape, mode="bilinear", align_corners=False)
                 for number, threshold in enumerate(thresholds):

@@ -21,9 +21,9 @@ class ClassPrior:
     has one of each per picture: the map's probabilities are divided by the areas (Bayes' theorem).
     """
 
-    def __init__(self, row: ByClass, image: np.ndarray, flip: bool = False):
-        self.row, self.image, self.flip = row, image, flip
-        self.classes = row.class_map(image, flip, torch.float16)  # (C, H, W)
+    def __init__(self, row: ByClass, image: np.ndarray):
+        self.row, self.image = row, image
+        self.classes = row.class_map(image, torch.float16)  # (C, H, W)
 
     def adjust(self, answer: torch.Tensor, click: Click) -> torch.Tensor:
         """Probabilities (H, W) of the thing under a click on it; unchanged for a click on the rest."""
@@ -50,7 +50,7 @@ class ClassPrior:
             clicked = np.zeros(self.image.shape[:2], bool)
             clicked[y, x] = True
             left, top, right, bottom = similar_window(clicked, 1, _CROP, 1)
-            crop = self.row.class_map(self.image[top:bottom, left:right], self.flip)
+            crop = self.row.class_map(self.image[top:bottom, left:right])
             background = (background + crop[0, y - top, x - left]) / 2
         background = _given_a_click(background, area)
         things = under[1:] / under[1:].sum().clamp(min=1e-6) * (1 - background)

@@ -1,4 +1,4 @@
-"""Segmenting a picture by clicks with a trained PointCLIP; the calls are those of Segment Anything's predictor."""
+"""Segmenting a picture by clicks with a trained PointCLIP; the picture is encoded once."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ from utils.inputs.clicks import Click, next_click, to_tensor
 from utils.inputs.pictures import bands
 from utils.inputs.windows import Window, contains, similar_window
 from utils.rows.closer_look import resize_rows
-from utils.rows.row import squash
+from utils.rows.row import Row, squash
 
 # Sides are fractions of the picture's side.
 _MARGIN = 1.4  # a window's side, as a multiple of the side of what it is around
@@ -27,52 +27,29 @@ Adjust = Callable[[torch.Tensor, Click], torch.Tensor]
 
 
 class PointPredictor:
-    """A trained PointCLIP on one picture at a time: set_image() once, then predict() for any number of clicks.
+    """A row by click on one picture, uint8 (H, W, 3), for any number of clicks.
 
     The first click is answered on the whole picture and, if what it finds is small, once more in a window around that
     (zoom-in of Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: in the connected
     region of changes that the click is in, then in a window around that region (progressive merge and local refinement
-    of Chen et al., FocalClick, CVPR 2022).
-
-    mean, std: of the encoder; flip: average with the prediction on the mirror image; zoom: False leaves out the
-    windows; adjust: applied to the answer to the first click.
+    of Chen et al., FocalClick, CVPR 2022). A row without zoom has no windows. adjust: of the answer to the first click.
     """
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
-        precision: str = "fp32",
-        flip: bool = False,
-        zoom: bool = False,
-        adjust: Adjust | None = None,
-    ):
-        self.model, self.image_size, self.device, self.flip, self.zoom = model, image_size, device, flip, zoom
-        self.mean, self.std, self.precision, self.adjust = mean, std, precision, adjust
-        self.size = None
-
-    def set_image(self, image: np.ndarray) -> None:
-        """Encode a picture, uint8 (H, W, 3)."""
-        self.image, self.size = image, image.shape[:2]
-        self._whole = (0, 0, self.size[1], self.size[0])
+    def __init__(self, row: Row, image: np.ndarray, adjust: Adjust | None = None):
+        self.row, self.image, self.adjust = row, image, adjust
+        self.size = height, width = image.shape[:2]
+        self._whole = (0, 0, width, height)
         self._features = {}  # window -> feature maps
         self._answers = {}  # clicks -> probabilities (H, W) and the window around the thing: undoing a click is free
         self._encode(self._whole)
 
     @torch.inference_mode()
-    def predict(self, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> tuple[np.ndarray, float]:
+    def predict(self, clicks: Sequence[Click]) -> tuple[np.ndarray, float]:
         """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
 
-        points: (x, y) in pixels of the picture, in the order of the clicks; labels: 1 on the thing, 0 on the rest.
-        Raises UserError for a point outside of the picture, and without a point on the thing.
+        Raises UserError for a click outside of the picture, and without a click on the thing.
         """
-        if self.size is None:
-            raise UserError("set_image() comes first: there is no picture to click on")
-        height, width = self.size
-        clicks = tuple((int(x), int(y), int(label)) for (x, y), label in zip(points, labels, strict=True))
+        (height, width), clicks = self.size, tuple(map(tuple, clicks))
         for x, y, label in clicks:
             if not (0 <= x < width and 0 <= y < height):
                 raise UserError(f"the click at {x},{y} is outside of the picture of {width} x {height} pixels")
@@ -94,13 +71,13 @@ class PointPredictor:
         """Probabilities (H, W) after the last click, float16 with zoom, and the window around the thing."""
         if clicks not in self._answers:
             answer, window = self._first(clicks[0]) if len(clicks) == 1 else self._correct(clicks)
-            kept = answer.half() if self.zoom else answer  # of a photo of 12 megapixels 24 MB in place of 48
+            kept = answer.half() if self.row.zoom else answer  # of a photo of 12 megapixels 24 MB in place of 48
             self._answers[clicks] = kept, window
         return self._answers[clicks]
 
     def _first(self, click: Click) -> tuple[torch.Tensor, Window]:
-        answer, window = self._look(torch.zeros(self.size, device=self.device), (click,), self._whole), self._whole
-        if self.zoom and click[2]:
+        answer, window = self._look(torch.zeros(self.size, device=self.row.device), (click,), self._whole), self._whole
+        if self.row.zoom and click[2]:
             closer = similar_window((answer > 0.5).cpu().numpy(), _MARGIN, _THING, _WORTH)
             if closer and contains(closer, click):
                 answer, window = self._look(answer.zero_(), (click,), closer), closer
@@ -116,12 +93,12 @@ class PointPredictor:
         x, y, _ = clicks[-1]
         changed = regions == regions[y, x]
         if regions[y, x]:
-            torch.where(torch.from_numpy(changed).to(self.device), answer, before, out=answer)
+            torch.where(torch.from_numpy(changed).to(self.row.device), answer, before, out=answer)
         else:  # the model changes nothing under the click
             answer, changed = before, np.zeros_like(changed)
             changed[y, x] = True
         del before, regions  # of a photo they have 200 MB
-        if self.zoom:
+        if self.row.zoom:
             closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * (around[2] - around[0]) / self.size[1])
             answer = self._look(answer, clicks, closer) if closer else answer
         return answer, window
@@ -148,21 +125,21 @@ class PointPredictor:
     def _decode(self, window: Window, clicks: Sequence[Click], previous: torch.Tensor | None) -> torch.Tensor:
         """Logits (1, 1, h, w) of a window; clicks in its own pixels; previous as in models.pointclip."""
         left, top, right, bottom = window
-        given = to_tensor(clicks, (bottom - top, right - left))[None].to(self.device)
-        if self.flip:
+        given = to_tensor(clicks, (bottom - top, right - left))[None].to(self.row.device)
+        if self.row.flip:
             given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
             previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
-        with autocast(self.device, self.precision):
-            logits = self.model.decode(self._encode(window), given, previous).float()
-        return (logits[:1] + logits[1:].flip(-1)) / 2 if self.flip else logits
+        with autocast(self.row.device, self.row.precision):
+            logits = self.row.model.decode(self._encode(window), given, previous).float()
+        return (logits[:1] + logits[1:].flip(-1)) / 2 if self.row.flip else logits
 
     @torch.inference_mode()
     def _encode(self, window: Window) -> list[torch.Tensor]:
         """Feature maps of a window, and of its mirror image with flip; computed once."""
         if window not in self._features:
             left, top, right, bottom = window
-            crop = self.image[top:bottom, left:right]
-            image = normalise(squash([crop], self.image_size, self.device), self.mean, self.std)
-            with autocast(self.device, self.precision):
-                self._features[window] = self.model.encode(torch.cat([image, image.flip(-1)]) if self.flip else image)
+            row, crop = self.row, self.image[top:bottom, left:right]
+            image = normalise(squash([crop], row.image_size, row.device), row.mean, row.std)
+            with autocast(row.device, row.precision):
+                self._features[window] = row.model.encode(torch.cat([image, image.flip(-1)]) if row.flip else image)
         return self._features[window]

@@ -60,6 +60,7 @@ class Row:
     checkpoint: str = ""
     scales: tuple[float, ...] = (1.0,)  # by class: it sees a picture at these multiples of image_size
     zoom: bool = False  # it looks closer at what it found (closer_look.py by class, click_predictor.py)
+    flip: bool = False  # average over the picture and its mirror image
     precision: str = "fp32"  # like the constant PRECISION; fp32 gives the same numbers on every machine
 
     prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
@@ -73,21 +74,19 @@ class Row:
     def params_m(self) -> float:
         return sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
 
-    def prepare(self, root: str | Path, flip: bool = False, batch_size: int = 16) -> None:
+    def prepare(self, root: str | Path, batch_size: int = 16) -> None:
         """Choose what has to be chosen on the validation split of root before score(); most rows need nothing."""
 
     def score(
         self,
         samples: Sequence[Sample],
-        flip: bool = False,
         on_prediction: OnPrediction | None = None,
         batch_size: int = 16,
         read: Read = read_sample,
     ) -> torch.Tensor:
         """Confusion matrices of all pictures, int64 (N, C, C) of `counted`, the same in every process.
 
-        flip: average over the picture and its mirror image. on_prediction: called with every prediction at the
-        mask's own size.
+        on_prediction: called with every prediction at the mask's own size.
         """
         raise NotImplementedError
 
@@ -95,24 +94,22 @@ class Row:
         """The "score" by which a training chooses its weights, and what else its log says."""
         raise NotImplementedError
 
-    def write_details(self, folder: str | Path, flip: bool, **about: str) -> None:
+    def write_details(self, folder: str | Path, **about: str) -> None:
         """Write what the last score() found beyond its confusion matrices into a folder; most rows have no more.
 
         about: further columns of the lines, for example the split.
         """
 
-    def open(self, image: np.ndarray, flip: bool = False) -> Segment:
+    def open(self, image: np.ndarray) -> Segment:
         """Take a picture uint8 (H, W, 3) of any size and return the function that segments it, for any clicks or text.
 
         What does not depend on them, such as the encoding, is computed once.
         """
         raise NotImplementedError
 
-    def segment(
-        self, image: np.ndarray, clicks: Sequence[Click] = (), text: str = "", flip: bool = False
-    ) -> Segmentation:
+    def segment(self, image: np.ndarray, clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
         """One picture uint8 (H, W, 3). Raises UserError for a prompt that the row does not take."""
-        return self.open(image, flip)(clicks, text)
+        return self.open(image)(clicks, text)
 
     def refuse_other_prompts(self, clicks: Sequence[Click], text: str) -> None:
         """Raise UserError for clicks or a text that the row does not take."""
@@ -121,10 +118,10 @@ class Row:
                 raise UserError(f"{self.name} takes no {prompt}")
 
     def segment_all(
-        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = "", flip: bool = False
+        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = ""
     ) -> list[Segmentation]:
         """Several pictures, with the same clicks or text; a row by class sees them in one batch."""
-        return [self.segment(image, clicks, text, flip) for image in images]
+        return [self.segment(image, clicks, text) for image in images]
 
 
 def squash(images: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:

@@ -16,7 +16,7 @@ KEY = ("model", "flip", "data", "split")  # of a line
 
 
 def result_line(
-    row: Row, flip: bool, data: str, split: str, images: str, confusions: torch.Tensor, seconds: float
+    row: Row, data: str, split: str, images: str, confusions: torch.Tensor, seconds: float
 ) -> dict[str, str]:
     """A line of results.csv, as text; confusions: int64 (N, C, C) of row.counted.
 
@@ -29,7 +29,7 @@ def result_line(
         found |= {f"{kind}_{name}": "" for kind in ("iou", "dice") for name in row.classes.names}
     numbers = {"miou": found.pop("miou"), "miou_low": low, "miou_high": high, **found}
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
-    line = {"model": row.name, "flip": str(int(flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
+    line = {"model": row.name, "flip": str(int(row.flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
     line |= {"data": data, "split": split, "images": images}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     return line | texts | {"scales": scales_of(row)}
