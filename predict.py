@@ -15,11 +15,10 @@ import ctypes
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import chain, pairwise
 from pathlib import Path
 
 from utils.config import require_choice, require_positive, run_script
@@ -48,7 +47,7 @@ ZOOM = True  # False: the row does not look closer at what it finds
 CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
-BATCH_SIZE = 8  # pictures at once; the next ones are read and the last ones written meanwhile
+BATCH_SIZE = 8  # pictures at once
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -74,42 +73,31 @@ def main(arguments: list[str]) -> int:
 
 def segment_files(row: Row, names: dict[Path, str], out: Path, clicks: Sequence[Click] = ()) -> list[str]:
     """Write what the row makes of the pictures, names: of their outputs, into the folders of out; returns failures."""
-    inputs, failures, writing = {picture.resolve() for picture in names}, [], []
-
-    def finish() -> None:
-        while writing:
-            try:
-                tqdm.write(writing.pop(0).result())
-            except UserError as error:
-                failures.append(str(error))
-
+    inputs, failures = {picture.resolve() for picture in names}, []
     with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(names), unit="img", leave=False, disable=None) as bar:
-        batches, reading, being_written = batches_of(list(names), BATCH_SIZE), {}, 0
-        for (batch, pixels), (following, more) in pairwise(chain(batches, [([], 0)])):
-            if not reading:
-                if being_written + pixels > PIXELS:
-                    finish()
-                reading = {picture: pool.submit(read_image, picture) for picture in batch}
-            current, reading = reading, {}
-            if being_written + pixels + more <= PIXELS:  # read while the model runs and the last ones are written
-                reading = {picture: pool.submit(read_image, picture) for picture in following}
-            images = {}
-            for picture in batch:
+
+        def finish(running: dict[Path, Future]) -> Iterator[tuple[Path, object]]:
+            """The results, one at a time: those of large photos take much memory."""
+            while running:
+                picture = next(iter(running))
                 try:
-                    images[picture] = current.pop(picture).result()
+                    yield picture, running.pop(picture).result()
                 except UserError as error:
                     failures.append(str(error))
+
+        for batch, pixels in batches_of(list(names), BATCH_SIZE):
+            images = dict(finish({picture: pool.submit(read_image, picture) for picture in batch}))
             found = segment(row, images, clicks, failures) if images else {}
             if pixels > PIXELS // 3:
                 give_back_memory()
-            finish()  # those of the batch before
-            being_written = pixels
-            for picture, result in found.items():
-                paths = partial(path_of, out, names[picture], inputs)
-                writing.append(pool.submit(write, picture, images.pop(picture), result, clicks, paths))
-            del found
+            paths = {picture: partial(path_of, out, names[picture], inputs) for picture in found}
+            writing = {
+                picture: pool.submit(write, picture, images.pop(picture), found.pop(picture), clicks, path)
+                for picture, path in paths.items()
+            }
+            for _, line in finish(writing):
+                tqdm.write(line)
             bar.update(len(batch))
-        finish()
     return failures
 
 

@@ -1,7 +1,5 @@
 """In which precision scripts and rows compute, where "auto" is bf16: fp32 for what measures a number."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -120,12 +118,3 @@ def test_the_class_map_beside_clicks_has_the_precision_of_the_clicks(calls):
         seen.clear()
         row.segment(np.zeros((8, 8, 3), np.uint8), [(4, 4, 1)])
         assert set(seen) == {(False, precision == "bf16")}
-
-
-def test_a_threshold_that_was_chosen_in_bf16_is_not_taken_in_fp32(oxford_root, tmp_path):
-    chosen = []
-    for precision in ("fp32", "bf16", "auto", "fp32"):
-        options = {"precision": precision, "folder": tmp_path}
-        ByText("watched", Watched(2), CPU, 8, HALF, HALF, PETS, **options).prepare(oxford_root)
-        chosen.append(json.loads((tmp_path / "threshold.json").read_text()))
-    assert chosen[1] == chosen[2] != chosen[0] == chosen[3]
