@@ -73,10 +73,10 @@ def test_frozen_encoders_train_in_bf16_and_names_and_validations_are_in_fp32(
 ):
     decoding, encoding = calls(CLIPCNN), calls(ImageEncoder)
     small = ("--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", f"--ENCODER={tiny_clip_folder}")
-    run_here(train_clip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", *small)
+    run_here(train_clip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", "--ZOOM=True", *small)
     assert set(decoding) == {(True, True), (False, False)}
     encoding.clear()
-    run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", *small)
+    run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", "--START=", *small)
     assert {bf16 for _, bf16 in encoding} == {True, False}
 
 
