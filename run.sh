@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bash run.sh         set up, then train and evaluate every row on the built-in data: under ten minutes on two CPU cores
 # bash run.sh test    set up, then run the tests
+# bash run.sh table   set up, then make the README's table: every training and measurement, on PETS_ROOT, in hours
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -20,7 +21,13 @@ if [ "${1:-}" = test ]; then
     exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"  # two processes, a file of tests at a time, by name
 fi
 
-# 3. The main job, small enough for two cores. Encoders come from the local Hugging Face cache; nothing is downloaded.
+# 3. The table: experiments/table.py says what it does, and goes on where it was stopped.
+if [ "${1:-}" = table ]; then
+    shift
+    exec python -m experiments.table --README=README.md,results/README.md "$@"
+fi
+
+# 4. The main job, small enough for two cores. Encoders come from the local Hugging Face cache; nothing is downloaded.
 export PETS_ROOT=data/synthetic HF_HUB_OFFLINE=1
 here="--CHECKPOINTS=checkpoints/synthetic"
 small="$here --BATCH_SIZE=8 --EMA_DECAY=0.95 --VALIDATE_EVERY=12"
