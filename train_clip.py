@@ -34,10 +34,11 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import ByClass
-from utils.training.encoders import build_model, find_start, load_start, parameter_groups, require_multiple
+from utils.training.encoders import build_model, parameter_groups, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.naming import fit_names
+from utils.training.start import find_start, load_start
 
 # task
 ROW = ""  # a name, e.g. DINOv2: a row of its own in the table, in a folder of that name; empty: CLIP
@@ -92,7 +93,7 @@ def main() -> None:
     require_range("SCALE", SCALE)
     require_choice("EDGE", EDGE, EDGES)
     folder = Path(CHECKPOINTS) / folder_of(ROW, "clip")
-    start = find_start(START, CHECKPOINTS)
+    start = find_start(START, CHECKPOINTS, "clip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -103,11 +104,11 @@ def main() -> None:
         # 2. Model: encoder and decoder.
         arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}
         arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
-        model, arguments, encoder = build_model(CLIPCNN, arguments, CHECKPOINTS, start)
+        model, arguments, encoder = build_model(CLIPCNN, arguments, start)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
         if start:
-            load_start(model, arguments["freeze_encoder"], start)
+            load_start(model, start, train.classes, arguments["freeze_encoder"])
 
         # 3. Loss on augmented batches.
         look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}

@@ -35,15 +35,14 @@ from utils.rows import folder_of
 from utils.rows.by_click import ByClick
 from utils.training.encoders import (
     build_model,
-    find_start,
     load_decoder,
-    load_start,
     parameter_groups,
     require_multiple,
 )
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.simulated_clicks import simulate_clicks
+from utils.training.start import find_start, load_start
 
 # task
 ROW = ""  # a name: a row of its own in the table, in a folder of that name; empty: PointCLIP
@@ -100,7 +99,7 @@ def main() -> None:
     if bool(START) == bool(ENCODER):
         raise UserError(f"START = {START!r} has an encoder, ENCODER = {ENCODER!r} is one: give one of them")
     folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
-    start = find_start(START, CHECKPOINTS)
+    start = find_start(START, CHECKPOINTS, "clip", "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
@@ -111,12 +110,14 @@ def main() -> None:
         # 2. Model: encoder and decoder, which starts from the one that was trained by class.
         arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
         arguments |= {"freeze_encoder": True, "click_radius": CLICK_RADIUS}
-        model, arguments, encoder = build_model(PointCLIP, arguments, CHECKPOINTS, start)
+        model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
         by_class = bool(start) and load(start)["model"] == "clip"
-        if start:
-            (load_decoder if by_class else load_start)(model, arguments["freeze_encoder"], start)
+        if by_class:
+            load_decoder(model, arguments["freeze_encoder"], start)
+        elif start:
+            load_start(model, start, train.classes, arguments["freeze_encoder"])
 
         # 3. Loss of the thing under the last of some simulated clicks.
         look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}

@@ -23,7 +23,6 @@ from utils.config import (
 import torch
 
 from models.unet import UNet
-from utils.checkpoint import load, load_state
 from utils.device import pick_device
 from utils.distributed import distributed
 from utils.figures.grids import training_report
@@ -32,6 +31,7 @@ from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
+from utils.training.start import find_start, load_start
 
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
@@ -46,7 +46,7 @@ MAX_WIDTH = 512  # channels are doubled per level up to this
 BLOCKS = 1  # residual blocks per encoder level
 STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
 DROPOUT = 0.1  # of channels at the coarsest level
-START = ""  # weights of the same network, or their folder, to go on from, e.g. with another augmentation or size
+START = ""  # weights of a U-Net to go on from, also with other classes: a file, or a row's folder
 # augmentation
 SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
@@ -97,7 +97,7 @@ def main() -> None:
         }
         model = UNet(**arguments)
         if START:
-            load_state(model, load(START)["weights"], START)
+            load_start(model, find_start(START, CHECKPOINTS, "unet"), train.classes)
         if COMPILE:
             model.compile()
 

@@ -26,6 +26,7 @@ from utils.classes import PETS, named
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import list_samples
+from utils.inputs.pictures import read_mask
 from utils.metrics import scores
 from utils.rows import load_model, load_row
 from utils.rows.by_class import ByClass
@@ -489,6 +490,48 @@ def test_fewer_pictures_than_processes_are_refused_in_all_of_them_and_the_last_r
         with pytest.raises(UserError, match="8 training pictures leave nothing for some of 9 processes: start fewer"):
             fit_frozen(tmp_path, BATCH_SIZE=batch_size)
     assert not (tmp_path / "previous").exists()
+
+
+def test_weights_of_other_classes_are_a_start_that_keeps_the_classes_of_the_same_name(
+    oxford_root, tiny_clip_folder, tmp_path, capsys
+):
+    """START and ENCODER take any file of the same family, wherever it lies; the new row needs no other file."""
+    options = ["--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--LEARNING_RATE=1e-9", "--EMA_DECAY=0.0"]
+    own = tmp_path / "own"
+    shutil.copytree(oxford_root, own, ignore=shutil.ignore_patterns(".cache"))
+    folders = tmp_path / "folders"
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (folders / split / kind).mkdir(parents=True)
+        for sample in list_samples(oxford_root, split):
+            shutil.copy(sample.image, folders / split / "images")
+            Image.fromarray(np.where(read_mask(sample) == 2, 3, 0).astype(np.uint8)).save(
+                folders / split / "masks" / f"{sample.name}.png"
+            )
+    (folders / "classes.txt").write_text("background\nfox\ncat\ndog\n")
+    for script, small in (
+        (train_unet, ["--SMALL_SIZE=32", "--WIDTH=4", "--DEPTH=2"]),
+        (train_clip, ["--WIDTHS=4,8,8,16", f"--ENCODER={tiny_clip_folder}", "--FREEZE_ENCODER=False"]),
+    ):
+        name = script.__name__.removeprefix("train_")
+        run_here(script, f"--DATA_ROOT={own}", f"--CHECKPOINTS={tmp_path / 'first'}", *options, *small)
+        start, row = tmp_path / "first" / name, tmp_path / "second" / name
+        capsys.readouterr()
+        freeze = ["--FREEZE_ENCODER=True"] if script == train_clip else []
+        places = [f"--DATA_ROOT={folders}", f"--CHECKPOINTS={tmp_path / 'second'}", f"--START={start}"]
+        run_here(script, *places, *options, *small, *freeze)
+        assert "its last layer: background and cat and dog kept, fox new" in capsys.readouterr().out
+        before, after = (checkpoint.load(folder)["weights"] for folder in (start, row))
+        assert torch.allclose(after["head.weight"][[0, 2, 3]].float(), before["head.weight"].float(), atol=1e-3)
+        shutil.rmtree(tmp_path / "first" / name)
+        assert load_model(checkpoint.weights_file(row), name, CPU)[1]["classes"] == ("background", "fox", "cat", "dog")
+    with pytest.raises(UserError, match="holds a model 'unet': give weights of a model 'clip'"):
+        places = [
+            f"--DATA_ROOT={own}",
+            f"--CHECKPOINTS={tmp_path / 'third'}",
+            f"--START={tmp_path / 'second' / 'unet'}",
+        ]
+        run_here(train_clip, *places, *options, "--WIDTHS=4,8,8,16")
 
 
 TINY_CLIP = ["--WIDTHS=4,8", "--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--DEVICE=cpu", "--ENCODER=tiny"]

@@ -190,9 +190,6 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     run_here(train_pointclip, data, *SMALL)
     run_here(train_pointclip, data, "--START=pointclip", "--ROW=went on", *SMALL)
     assert load("runs/went on")["encoder_from"] == "clip_finetuned"
-    shared = "--ENCODER=runs/clip_finetuned/best.safetensors"
-    with pytest.raises(UserError, match="leave it frozen"):
-        run_here(train_clip, data, shared, *tune, *SMALL)
     with pytest.raises(UserError, match="no pretrained encoder that was fine-tuned"):
         run_here(train_pointclip, data, "--START=", "--ENCODER=runs/clip/best.safetensors", *SMALL)
     encoder.unlink()  # from here on nothing but the checkpoints is there

@@ -1,4 +1,4 @@
-"""Models on a pretrained encoder: from the hub, from another row, or a tiny one; weights to start from."""
+"""Models on a pretrained encoder: from the hub, from another row, or a tiny one"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,26 +14,26 @@ SAME = ("encoder", "encoder_config", "layers", "widths")  # arguments that decid
 
 
 def build_model(
-    make: Callable[..., nn.Module], arguments: dict, checkpoints: str, start: str = ""
+    make: Callable[..., nn.Module], arguments: dict, start: str = "", share_with: str = ""
 ) -> tuple[nn.Module, dict, dict]:
     """A model, the arguments it was made with, and what its checkpoint says of the encoder.
 
-    arguments["encoder"] is the constant ENCODER; checkpoints: the folder of the rows, one of which may share its
-    encoder; start: weights whose encoder and widths are used in place of the constants'. Raises UserError if the
-    encoder cannot be had.
+    arguments["encoder"] is the constant ENCODER; start: weights whose encoder and widths are used in place of the
+    constants'. A frozen encoder that another row fine-tuned is stored with the model, or, if that row lies in the folder
+    share_with (CHECKPOINTS), by a reference to its file. Raises UserError if the encoder cannot be had.
     """
     if start:
         content = load(start)
         arguments = arguments | {key: content["arguments"][key] for key in SAME if key in content["arguments"]}
-        print(f"encoder and decoder of {start}", flush=True)
-        if arguments["freeze_encoder"] and "encoder_config" in content["arguments"]:  # it stays in its file
-            source = Path(checkpoints) / content["encoder_from"] if "encoder_from" in content else Path(start)
-            arguments["encoder"] = str(weights_file(source) if source.is_dir() else source)
+        if "encoder_config" in content["arguments"]:  # a fine-tuned one, in this file or in that of another row
+            file = weights_file(start) if Path(start).is_dir() else Path(start)
+            other = content.get("encoder_from")
+            arguments["encoder"] = str(weights_file(file.parent.parent / other) if other else file)
     if arguments["encoder"] == "tiny":
         arguments = arguments | {"freeze_encoder": False}  # random weights have to learn
     try:
         if arguments["encoder"].endswith(WEIGHTS):
-            return _share_encoder(make, arguments, checkpoints)
+            return _take_encoder(make, arguments, share_with)
         model = make(**arguments)
     except ValueError as error:  # no such layer
         raise UserError(f"LAYERS = {arguments['layers']}: {error}") from error
@@ -44,39 +44,20 @@ def build_model(
     return model, arguments, _describe(arguments)
 
 
-def _share_encoder(make: Callable[..., nn.Module], arguments: dict, checkpoints: str) -> tuple[nn.Module, dict, dict]:
-    """A model on the encoder that another row fine-tuned; its checkpoint refers to that row's."""
+def _take_encoder(make: Callable[..., nn.Module], arguments: dict, share_with: str) -> tuple[nn.Module, dict, dict]:
     file = Path(arguments["encoder"])
-    used = weights_file(Path(checkpoints) / file.parent.name)
-    if not arguments["freeze_encoder"] or file.resolve() != used.resolve():
-        raise UserError(f"ENCODER = {file}: give the weights of a row, like {used}, and leave it frozen")
     weights, source = encoder_weights(file), load(file)["arguments"]
     arguments = arguments | {key: source[key] for key in ("encoder", "encoder_config")}
     model = make(**arguments)
     model.load_state_dict(weights, strict=False)
-    shared = {"encoder_from": file.parent.name, "encoder_digest": digest(weights)}
-    return model, arguments, _describe(arguments) | shared
+    where = {"holds_encoder": True}
+    if share_with and weights_file(Path(share_with) / file.parent.name).resolve() == file.resolve():
+        where = {"encoder_from": file.parent.name, "encoder_digest": digest(weights)}
+    return model, arguments, _describe(arguments) | where
 
 
 def _describe(arguments: dict) -> dict:
     return {"encoder": encoder_title(arguments["encoder"], "encoder_config" in arguments)}
-
-
-def find_start(start: str, checkpoints: str) -> str:
-    """The constant START: a file or folder, or that of a row in CHECKPOINTS."""
-    beside = Path(checkpoints) / start
-    return str(beside) if start and not Path(start).exists() else start
-
-
-def load_start(model: nn.Module, frozen: bool, start: str) -> None:
-    """Copy the weights in START into a model of the same family.
-
-    A frozen encoder stays as it is, for the checkpoint will not hold it; the layer that names parts is fitted anew.
-    Raises UserError if they do not fit.
-    """
-    left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
-    weights = {name: value for name, value in load(start)["weights"].items() if not name.startswith(left_out)}
-    load_state(model, weights, start, ignore="encoder.")
 
 
 def load_decoder(model: nn.Module, frozen: bool, start: str) -> None:

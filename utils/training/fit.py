@@ -330,8 +330,12 @@ def _set_aside(folder: Path) -> None:
 
 
 def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
-    """The weights without those of a frozen pretrained encoder: a checkpoint holds its id only."""
-    left_out = "encoder." if about.get("arguments", {}).get("freeze_encoder") else ()
+    """The weights without those of a frozen pretrained encoder: a checkpoint holds its id only.
+
+    Unless about["holds_encoder"]: it comes from a file that may not stay where it is.
+    """
+    frozen = about.get("arguments", {}).get("freeze_encoder") and not about.get("holds_encoder")
+    left_out = "encoder." if frozen else ()
     return {name: value for name, value in model.state_dict().items() if not name.startswith(left_out)}
 
 
