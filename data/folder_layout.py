@@ -9,15 +9,20 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import cache
+from http.client import HTTPException
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
+
+from utils.config import require_positive
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -43,16 +48,16 @@ class Fault(NamedTuple):
 Job = Callable[[Path, object], tuple[bool, list[Fault]]]
 
 
-def require_known(categories: Sequence[str], known: Sequence[str], source: object) -> None:
-    """Raise UserError unless the categories are some of those that are known, each named once."""
-    unknown = [name for name in categories if name not in known]
-    if unknown or not 0 < len(set(categories)) == len(categories):
+def require_known(constant: str, names: Sequence[str], known: Sequence[str], source: object) -> None:
+    """Raise UserError unless the constant names some of the classes known, each once."""
+    unknown = [name for name in names if name not in known]
+    if unknown or not 0 < len(set(names)) == len(names):
         spellings = {name.lower(): name for name in known}
         near = difflib.get_close_matches("".join(unknown[:1]).lower(), spellings, 1)
         hint = f"; did you mean {spellings[near[0]]}?" if near else ""
         raise UserError(
-            f"CATEGORIES = {','.join(categories)}: must name different categories of {source}, "
-            f"which has {', '.join(known)}{hint}"
+            f"{constant} = {','.join(names)}: must name different classes, without background, of {source}: "
+            f"{', '.join(known)}{hint}"
         )
 
 
@@ -76,7 +81,7 @@ def describe(name: str, **constants: object) -> str:
     return json.dumps({"name": name, "made by": "data/prepare.py", **constants}) + "\n"
 
 
-def holds(target: Path, record: str) -> bool:
+def holds(target: Path, record: str, option: str = "OUT") -> bool:
     """Whether target holds the data set of this data.json. Raises UserError if it holds anything else."""
     if not occupied(target):
         return False
@@ -85,7 +90,29 @@ def holds(target: Path, record: str) -> bool:
         print(f"{target} holds this data set already: nothing to do")
         return True
     held = f"a data set made from other files or constants, see {file.name}" if file.is_file() else "something else"
-    raise UserError(f"{target} holds {held}: remove it, or choose another folder with --OUT=...")
+    raise UserError(f"{target} holds {held}: remove it, or choose another folder with --{option}=...")
+
+
+@contextmanager
+def placed(target: Path, record: str) -> Iterator[Path]:
+    """A new folder, which becomes target, with this data.json, when the block ends; an error leaves nothing behind."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
+        whole = Path(folder) / "whole"
+        whole.mkdir()
+        yield whole
+        write_text(record, whole / "data.json")
+        move_into_place(whole, target)
+
+
+def fetch(download: Callable[[], object], timeout: float, by_hand: str) -> None:
+    """Download with torchvision. by_hand: what one can do instead. Raises UserError."""
+    require_positive({"TIMEOUT": timeout}, "TIMEOUT")
+    socket.setdefaulttimeout(timeout)
+    try:
+        download()
+    except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off
+        raise UserError(f"the download failed ({error}). Run the command again, or do it by hand: {by_hand}") from error
 
 
 def write_data_set(
@@ -102,19 +129,15 @@ def write_data_set(
     record: the content of data.json; names: the classes in the order of their ids; faults: what the report has
     to name besides those of the job; notes: its further lines. An error leaves nothing behind.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     counts, faults = dict.fromkeys(tasks, 0), list(faults)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
-        whole = Path(folder) / "whole"
-        for split, written, left_out in _run(job, whole, tasks):
+    with placed(target, record) as folder:
+        for split, written, left_out in _run(job, folder, tasks):
             counts[split] += written
             faults += left_out
         for split, count in counts.items():
             if not count:
                 raise UserError("\n".join([f"no picture is left for {SPLITS[split]}", *report(faults)]))
-        write_classes(names, whole)
-        write_text(record, whole / "data.json")
-        move_into_place(whole, target)
+        write_classes(names, folder)
     words = ", ".join(f"{count:,} picture{'s' * (count > 1)} for {SPLITS[split]}" for split, count in counts.items())
     print("\n".join([*report(faults), *notes, f"{target}: {words}; {len(names)} classes"]))
 
@@ -154,12 +177,11 @@ def _attend() -> None:
 
 def report(faults: list[Fault]) -> list[str]:
     """A line per kind of thing left out: how many, and for every reason the first of them."""
+    kinds = {}
+    for noun, why, where in faults:
+        kinds.setdefault(noun, {}).setdefault(why, []).append(where)
     lines = []
-    for noun in dict.fromkeys(fault.noun for fault in faults):
-        places = {}
-        for fault in faults:
-            if fault.noun == noun:
-                places.setdefault(fault.why, []).append(fault.where)
+    for noun, places in kinds.items():
         total = sum(map(len, places.values()))
         reasons = [f"{len(where):,} {why} (first: {where[0]})" for why, where in places.items()]
         lines.append(f"{total:,} {noun}{'s' * (total > 1)} left out: {', '.join(reasons)}")

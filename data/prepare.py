@@ -10,24 +10,22 @@ The layouts are described in data/README.md. A data set appears in its place onl
 another one than data/pets with `--DATA_ROOT=data/synthetic`.
 """
 
-import json
 import shutil
-import socket
 import sys
-import tempfile
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
 
 # A script sees the modules of its own folder only: add the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.config import PETS_ROOT, require_positive, run_script, script_constants  # noqa: E402
+from utils.config import PETS_ROOT, require_positive, run_script  # noqa: E402
 
 from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
-from data import coco, voc  # noqa: E402
-from data.drawing.dataset import check_classes, write_cats_and_dogs, write_others  # noqa: E402
-from data.folder_layout import move_into_place, occupied  # noqa: E402
+from data import voc  # noqa: E402
+from data.drawing.animals import ANIMALS  # noqa: E402
+from data.drawing.dataset import write_cats_and_dogs, write_others  # noqa: E402
+from data.folder_layout import describe, fetch, holds, move_into_place, occupied, placed, require_known  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 
@@ -62,12 +60,18 @@ def main() -> None:
         raise UserError("SYNTHETIC, COCO and VOC are data sets of their own: name one of them")
     if CLASSES and not SYNTHETIC:
         raise UserError("CLASSES are those to draw: add --SYNTHETIC=True (CATEGORIES chooses some of COCO's or VOC's)")
+    if SEED < 0:
+        raise UserError(f"SEED = {SEED}: must not be negative")
     try:
         if SYNTHETIC:
             synthesise(Path(SYNTHETIC_ROOT).resolve())
         elif COCO:
             if not OUT:
                 raise UserError("COCO needs a folder to write: --OUT=data/mine")
+            try:
+                from data import coco
+            except ImportError as error:
+                raise UserError(f"--COCO needs pycocotools: pip install pycocotools ({error})") from error
             target = Path(OUT).resolve()
             coco.convert(target, NAME or target.name, COCO, PICTURES, CATEGORIES, SPLIT, SEED, VOID, CROWDS)
         elif VOC:
@@ -94,28 +98,22 @@ def download(target: Path) -> None:
             ) from error
         return
 
-    require_positive({"TIMEOUT": TIMEOUT}, "TIMEOUT")
-    partial = target.with_name(f"{target.name}.download")  # archives that arrived whole are kept for the next run
-    unpacked = partial / "oxford-iiit-pet"  # torchvision's name
+    arriving = target.with_name(f"{target.name}.download")  # archives that arrived whole are kept for the next run
+    unpacked = arriving / "oxford-iiit-pet"  # torchvision's name
     for folder in (unpacked / "images", unpacked / "annotations"):
         if folder.exists():  # torchvision would take a half unpacked folder for a whole one
             shutil.rmtree(folder)
-    print(f"downloading 800 MB into {partial}")
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        for split in ("trainval", "test"):
-            OxfordIIITPet(partial, split, target_types="segmentation", download=True)
-    except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off
-        raise UserError(
-            f"the download failed ({error}). Run the command again, or do it by hand: fetch images.tar.gz and\n"
-            "annotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/ and unpack both in\n"
-            f"{target}, which then holds the folders images and annotations."
-        ) from error
+    print(f"downloading 800 MB into {arriving}")
+    by_hand = (
+        "fetch images.tar.gz and\nannotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/ and unpack "
+        f"both in\n{target}, which then holds the folders images and annotations."
+    )
+    fetch(partial(OxfordIIITPet, arriving, target_types="segmentation", download=True), TIMEOUT, by_hand)
     pictures = count_pictures(unpacked)
     move_into_place(unpacked, target)
     for archive in target.glob("*.tar.gz"):
         archive.unlink()
-    shutil.rmtree(partial)
+    shutil.rmtree(arriving)
     print(f"{target}: {pictures}")
 
 
@@ -130,32 +128,20 @@ def count_pictures(root: Path) -> str:
 
 def synthesise(target: Path) -> None:
     """Draw the synthetic data set, unless target holds the same one already. Raises UserError."""
-    constants = script_constants(main)
-    require_positive(constants, "TRAIN_PICTURES", "TEST_PICTURES")
+    about = dict(CLASSES=CLASSES, TRAIN_PICTURES=TRAIN_PICTURES, TEST_PICTURES=TEST_PICTURES, SIDES=SIDES, SEED=SEED)
+    require_positive(about, "TRAIN_PICTURES", "TEST_PICTURES")
     if len(SIDES) != 2 or not 64 <= SIDES[0] <= SIDES[1]:
         raise UserError(f"SIDES = {SIDES}: must be two numbers from 64, the smaller one first")
-    if SEED < 0:
-        raise UserError(f"SEED = {SEED}: must not be negative")
-    check_classes(CLASSES)
-    about = {name: constants[name] for name in ("CLASSES", "TRAIN_PICTURES", "TEST_PICTURES", "SIDES", "SEED")}
-    record = json.dumps({"name": "synthetic", "made by": "data/prepare.py", **about}) + "\n"
-    if occupied(target):
-        file = target / "data.json"
-        if file.is_file() and file.read_text() == record:
-            print(f"{target} holds this synthetic data set already: nothing to do")
-            return
-        held = f"a data set made with other constants, see {file.name}" if file.is_file() else "something else"
-        raise UserError(f"{target} holds {held}: remove it, or choose another folder with --SYNTHETIC_ROOT=...")
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
-        whole = Path(folder) / "whole"
+    if CLASSES:
+        require_known("CLASSES", CLASSES, tuple(ANIMALS), "the animals that can be drawn")
+    record = describe("synthetic", **about)
+    if holds(target, record, "SYNTHETIC_ROOT"):
+        return
+    with placed(target, record) as folder:
         if CLASSES:
-            write_others(whole, CLASSES, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
+            write_others(folder, CLASSES, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
         else:
-            write_cats_and_dogs(whole, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
-        (whole / "data.json").write_text(record)
-        move_into_place(whole, target)
+            write_cats_and_dogs(folder, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
     print(f"{target}: {count_pictures(target)}")
 
 

@@ -3,7 +3,6 @@
 A picture depends on the seed and on its number alone.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,24 +13,10 @@ from tqdm import tqdm
 from data.drawing.animals import ANIMALS, PATTERNS, POSES, Rng, paint_coat
 from data.drawing.scenes import draw_scene
 from utils.classes import VOID, named, write_classes
-from utils.errors import UserError
 
 OVERSAMPLING = 2  # pictures are drawn this much larger: smooth edges
 Subject = tuple[str, str, int]  # one of ANIMALS, one of PATTERNS, class id in the mask
 BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
-
-
-def check_classes(classes: Sequence[str]) -> None:
-    """Raise UserError unless every class can be drawn and is named once."""
-    text = f"CLASSES = {','.join(classes)}"
-    for name in classes:
-        if name not in ANIMALS:
-            near = difflib.get_close_matches(name.lower(), ANIMALS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
-            known = f"known are {', '.join(ANIMALS)} (background is always class 0)"
-            raise UserError(f"{text}: cannot draw {name!r}; {hint}{known}")
-        if classes.count(name) > 1:
-            raise UserError(f"{text}: {name} occurs more than once")
 
 
 def write_cats_and_dogs(root: Path, train: int, test: int, sides: tuple[int, int], seed: int) -> None:
