@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPException
 from itertools import repeat
@@ -93,18 +92,6 @@ def holds(target: Path, record: str, option: str = "OUT") -> bool:
     raise UserError(f"{target} holds {held}: remove it, or choose another folder with --{option}=...")
 
 
-@contextmanager
-def placed(target: Path, record: str) -> Iterator[Path]:
-    """A new folder, which becomes target, with this data.json, when the block ends; an error leaves nothing behind."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
-        whole = Path(folder) / "whole"
-        whole.mkdir()
-        yield whole
-        write_text(record, whole / "data.json")
-        move_into_place(whole, target)
-
-
 def fetch(download: Callable[[], object], timeout: float, by_hand: str) -> None:
     """Download with torchvision. by_hand: what one can do instead. Raises UserError."""
     require_positive({"TIMEOUT": timeout}, "TIMEOUT")
@@ -130,14 +117,18 @@ def write_data_set(
     to name besides those of the job; notes: its further lines. An error leaves nothing behind.
     """
     counts, faults = dict.fromkeys(tasks, 0), list(faults)
-    with placed(target, record) as folder:
-        for split, written, left_out in _run(job, folder, tasks):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
+        whole = Path(folder) / "whole"
+        for split, written, left_out in _run(job, whole, tasks):
             counts[split] += written
             faults += left_out
         for split, count in counts.items():
             if not count:
                 raise UserError("\n".join([f"no picture is left for {SPLITS[split]}", *report(faults)]))
-        write_classes(names, folder)
+        write_classes(names, whole)
+        write_text(record, whole / "data.json")
+        move_into_place(whole, target)
     words = ", ".join(f"{count:,} picture{'s' * (count > 1)} for {SPLITS[split]}" for split, count in counts.items())
     print("\n".join([*report(faults), *notes, f"{target}: {words}; {len(names)} classes"]))
 
@@ -199,18 +190,22 @@ def displayed_size(file: Path) -> tuple[int, int]:
 
 
 def save_pair(picture: Path, mask: np.ndarray, folder: Path, name: str) -> None:
-    """Link or copy the picture file, and write its mask: uint8 (H, W) class ids as a PNG with a palette."""
+    """Link or copy the picture file, and write its mask: uint8 (H, W) class ids."""
     link = folder / "images" / f"{name}{picture.suffix}"
     try:
         os.link(picture.resolve(), link)
     except OSError:  # on another disk, or of another owner
         shutil.copyfile(picture, link)
-    image = Image.fromarray(mask)
-    image.putpalette(_palette())
-    image.save(folder / "masks" / f"{name}.png")
+    save_mask(Image.fromarray(mask), folder, name)
+
+
+def save_mask(ids: Image.Image, folder: Path, name: str) -> None:
+    """Write a mask of class ids as a PNG with PASCAL VOC's colours as its palette."""
+    ids.putpalette(_palette())
+    ids.save(folder / "masks" / f"{name}.png")
 
 
 @cache
 def _palette() -> bytes:
-    """PASCAL VOC's colours of all ids, once for all masks."""
+    """The colours of all ids, once for all masks."""
     return named(range(MOST)).palette.tobytes()

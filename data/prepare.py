@@ -24,8 +24,8 @@ from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
 from data import voc  # noqa: E402
 from data.drawing.animals import ANIMALS  # noqa: E402
-from data.drawing.dataset import write_cats_and_dogs, write_others  # noqa: E402
-from data.folder_layout import describe, fetch, holds, move_into_place, occupied, placed, require_known  # noqa: E402
+from data.drawing.dataset import write_drawings  # noqa: E402
+from data.folder_layout import describe, fetch, holds, move_into_place, occupied, require_known  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 
@@ -35,7 +35,7 @@ TIMEOUT = 60.0  # seconds of silence after which the download is given up
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
 SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # where they go
-CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cats and dogs as in Oxford
+CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cat,dog
 TRAIN_PICTURES = 240  # for training and validation
 TEST_PICTURES = 60
 SIDES = (128, 160)  # shortest and longest side of a picture, in pixels
@@ -128,21 +128,21 @@ def count_pictures(root: Path) -> str:
 
 def synthesise(target: Path) -> None:
     """Draw the synthetic data set, unless target holds the same one already. Raises UserError."""
-    about = dict(CLASSES=CLASSES, TRAIN_PICTURES=TRAIN_PICTURES, TEST_PICTURES=TEST_PICTURES, SIDES=SIDES, SEED=SEED)
+    about = dict(
+        CLASSES=CLASSES or ("cat", "dog"),
+        TRAIN_PICTURES=TRAIN_PICTURES,
+        TEST_PICTURES=TEST_PICTURES,
+        SIDES=SIDES,
+        SEED=SEED,
+    )
     require_positive(about, "TRAIN_PICTURES", "TEST_PICTURES")
     if len(SIDES) != 2 or not 64 <= SIDES[0] <= SIDES[1]:
         raise UserError(f"SIDES = {SIDES}: must be two numbers from 64, the smaller one first")
-    if CLASSES:
-        require_known("CLASSES", CLASSES, tuple(ANIMALS), "the animals that can be drawn")
+    classes = CLASSES or ("cat", "dog")
+    require_known("CLASSES", classes, tuple(ANIMALS), "what can be drawn")
     record = describe("synthetic", **about)
-    if holds(target, record, "SYNTHETIC_ROOT"):
-        return
-    with placed(target, record) as folder:
-        if CLASSES:
-            write_others(folder, CLASSES, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
-        else:
-            write_cats_and_dogs(folder, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
-    print(f"{target}: {count_pictures(target)}")
+    if not holds(target, record, "SYNTHETIC_ROOT"):
+        write_drawings(target, record, classes, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
 
 
 if __name__ == "__main__":
