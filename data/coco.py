@@ -37,16 +37,6 @@ class Picture:
     objects: list[tuple[str, int, list, bool]]  # where it is from, class id or VOID, its parts_of, whether a crowd
 
 
-@dataclass(frozen=True)
-class CocoSet:
-    """A JSON whose structure has been checked."""
-
-    file: Path
-    categories: dict[int | str, str]  # id -> name, by id
-    images: list[dict]  # with id, file_name, width, height
-    annotations: list[dict]  # with image_id and category_id as the others have them, or None
-
-
 def convert(
     target: Path,
     name: str,
@@ -99,15 +89,17 @@ def convert(
     notes = [f"{number:,} crowd{'s' * (number > 1)} {became}"] if number else []
     if "all" in tasks:
         tasks = divide(tasks["all"], shares, seed)
-    job = partial(draw, void=void, must_show=bool(categories))
-    write_data_set(target, record, names, tasks, job, faults, notes)
+    write_data_set(target, record, names, tasks, partial(draw, void=void), faults, notes)
 
 
 # -------------------------------------------------------------------------------------------- the JSON
 
 
-def parse(file: Path, content: bytes) -> CocoSet:
-    """Check the structure of a COCO JSON. Raises UserError."""
+def parse(file: Path, content: bytes) -> dict:
+    """The data of a COCO JSON and its "file", checked: entries have their ids and sizes, categories lie by their ids.
+
+    Annotations of no picture or category have None in its place. Raises UserError.
+    """
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -133,9 +125,8 @@ def parse(file: Path, content: bytes) -> CocoSet:
         value, times = Counter(entry[field] for entry in data[key]).most_common(1)[0]
         if times > 1:
             raise UserError(f"{file}: {times} {key} have the {field} {value}: make them one, or give one another")
-    categories = {category["id"]: category["name"] for category in data["categories"]}
-    order = sorted(categories, key=lambda key: (isinstance(key, str), key))
-    return CocoSet(file, {key: categories[key] for key in order}, data["images"], data["annotations"])
+    data["categories"].sort(key=lambda category: (isinstance(category["id"], str), category["id"]))
+    return {**data, "file": file}
 
 
 def id_of(value: object) -> int | str | None:
@@ -146,52 +137,41 @@ def id_of(value: object) -> int | str | None:
     return number if str(number) == value.strip() else value
 
 
-def tidy(text: str) -> str:
-    """A class's name without spaces too many; an accented letter is one character (NFC)."""
-    return " ".join(normalize("NFC", text).split())
+def tidy(name: str) -> str:
+    """A class's name without spaces too many, in NFC; some tools export the background as a category."""
+    name = " ".join(normalize("NFC", name).split())
+    return "background" if name.lower() == "background" else name
 
 
 def relative_path(name: str) -> str:
-    """A file_name with slashes, in NFC, from where it may start in PICTURES: behind a host, a drive, "/" and "..".
-
-    Empty if nothing is left.
-    """
-    name = re.sub(r"^\w+://[^/]*([^?#]*).*", r"\1", name, flags=re.DOTALL)
-    parts = PurePosixPath(normalize("NFC", name).replace("\\", "/").lstrip("/")).parts
-    outside = [number for number, part in enumerate(parts, 1) if part == ".." or part.endswith(":")]
-    return "/".join(parts[outside[-1] if outside else 0 :])
+    """A file_name with slashes, in NFC, without drive, "." and ".."; of a URL without what follows a "?" or "#"."""
+    name = re.sub(r"^(\w+://[^?#]*).*", r"\1", normalize("NFC", name), flags=re.DOTALL)
+    parts = name.replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..") and not part.endswith(":"))
 
 
-def class_names(sets: list[CocoSet], chosen: tuple[str, ...]) -> list[str]:
+def class_names(sets: list[dict], chosen: tuple[str, ...]) -> list[str]:
     """The classes by id: background, then the chosen categories, or all by their ids. Raises UserError."""
-    known = list(sets[0].categories.values())
-    for other in sets[1:]:
-        if set(other.categories.values()) != set(known):
-            raise UserError(
-                f"{other.file} has other categories than {sets[0].file}: {', '.join(sorted(other.categories.values()))}"
-                f"; not {', '.join(sorted(known))}"
-            )
-    kept = [name for name in map(tidy, chosen or known) if not is_background(name)]
-    require_known("CATEGORIES", kept, known, sets[0].file)
+    file, *others = (coco["file"] for coco in sets)
+    known, *other_names = ([category["name"] for category in coco["categories"]] for coco in sets)
+    for other, names in zip(others, other_names, strict=True):
+        if set(names) != set(known):
+            text = f"{', '.join(sorted(names))}; not {', '.join(sorted(known))}"
+            raise UserError(f"{other} has other categories than {file}: {text}")
+    kept = [name for name in map(tidy, chosen or known) if name != "background"]
+    require_known("CATEGORIES", kept, known, file)
     if len(kept) >= MOST:
-        raise UserError(
-            f"{sets[0].file} has {len(kept)} categories, a mask holds {MOST - 1}: choose with --CATEGORIES=..."
-        )
+        raise UserError(f"{file} has {len(kept)} categories, a mask holds {MOST - 1}: choose with --CATEGORIES=...")
     return ["background", *kept]
 
 
-def is_background(name: str) -> bool:
-    """Some tools export the background as a category."""
-    return name.lower() == "background"
-
-
-def crowds_are_groups(sets: list[CocoSet]) -> bool:
+def crowds_are_groups(sets: list[dict]) -> bool:
     """Whether crowds are groups of objects, as in COCO itself, and not single objects that somebody painted.
 
     CVAT (Datumaro) marks every mask as a crowd, and no polygon; so does COCO. But COCO has no "attributes", and its
     crowds are few.
     """
-    entries = [entry for coco in sets for entry in coco.annotations]
+    entries = [entry for coco in sets for entry in coco["annotations"]]
     crowds = [entry for entry in entries if is_crowd(entry)]
     if any(is_crowd(entry) != is_rle(entry) for entry in entries):
         return len(crowds) < len(entries)  # this tool tells crowds from masks
@@ -210,18 +190,18 @@ def is_rle(annotation: dict) -> bool:
 # ---------------------------------------------------------------------------------- what has to be drawn
 
 
-def collect(coco: CocoSet, folder: Path, names: list[str], crowds_void: bool) -> tuple[list[Picture], list[Fault]]:
+def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tuple[list[Picture], list[Fault]]:
     """The pictures of a JSON by name, and what is left out. Raises UserError if nothing is left.
 
     A mask without one of its objects would be wrong: an annotation that cannot be drawn costs the whole picture,
     unless it has no pixels anyway.
     """
     ids = {name: index for index, name in enumerate(names)}
-    classes = {key: 0 if is_background(name) else ids.get(name) for key, name in coco.categories.items()}
-    objects = {image["id"]: [] for image in coco.images}
+    classes = {category["id"]: ids.get(category["name"]) for category in coco["categories"]}  # None: not kept
+    objects = {image["id"]: [] for image in coco["images"]}
     damaged, faults, polygons = {}, [], []  # damaged: image id -> why it is left out
-    for annotation in coco.annotations:
-        where = f"annotation {annotation.get('id', 'without id')} in {coco.file.name}"
+    for annotation in coco["annotations"]:
+        where = f"annotation {annotation.get('id', 'without id')} in {coco['file'].name}"
         image, category = annotation["image_id"], annotation["category_id"]
         if image not in objects:
             faults.append(Fault("annotation", "of no picture in the JSON", where))
@@ -243,10 +223,10 @@ def collect(coco: CocoSet, folder: Path, names: list[str], crowds_void: bool) ->
             objects[image].append((where, label, parts, crowd))
         polygons += [part for part in parts if not isinstance(part, dict)]
     if polygons and min(map(np.min, polygons)) >= 0 and max(map(np.max, polygons)) <= 1:
-        raise UserError(f"{coco.file} gives all outlines as shares of the picture, 0 .. 1: export them in pixels")
+        raise UserError(f"{coco['file']} gives all outlines as shares of the picture, 0 .. 1: export them in pixels")
 
     pictures = []
-    images = sorted(coco.images, key=lambda image: image["file_name"])
+    images = sorted(coco["images"], key=lambda image: image["file_name"])
     files = [find_picture(folder, image["file_name"]) for image in images]
     uses = Counter(files)
     stems = distinct_names([image["file_name"] for image in images])
@@ -263,7 +243,7 @@ def collect(coco: CocoSet, folder: Path, names: list[str], crowds_void: bool) ->
         else:
             pictures.append(Picture(file, name, (image["height"], image["width"]), objects[image["id"]]))
     if not any(picture.objects for picture in pictures):
-        what = f"no picture of {coco.file} in {folder} has an annotation that can be used"
+        what = f"no picture of {coco['file']} in {folder} has an annotation that can be used"
         raise UserError("\n".join([what, *report(faults)]))
     return pictures, faults
 
@@ -327,11 +307,8 @@ def divide(pictures: list[Picture], shares: tuple[float, ...], seed: int) -> dic
 # --------------------------------------------------------------------------------------------- drawing
 
 
-def draw(folder: Path, picture: Picture, void: int, must_show: bool) -> tuple[bool, list[Fault]]:
-    """Write one picture and its mask into the folder of a split: whether it did, and what it left out.
-
-    must_show: leave the picture out if none of its pixels shows a class.
-    """
+def draw(folder: Path, picture: Picture, void: int) -> tuple[bool, list[Fault]]:
+    """Write one picture and its mask into the folder of a split: whether it did, and what it left out."""
     try:
         height, width = displayed_size(picture.file)
     except UserError as error:
@@ -350,8 +327,6 @@ def draw(folder: Path, picture: Picture, void: int, must_show: bool) -> tuple[bo
         else:
             faults.append(Fault("annotation", "without a pixel in the picture", where))
     mask = paint(objects, height, width, void)
-    if must_show and not ((mask > 0) & (mask < VOID)).any():
-        return False, faults
     save_pair(picture.file, mask, folder, picture.name)
     return True, faults
 

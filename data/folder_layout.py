@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from http.client import HTTPException
 from itertools import repeat
 from pathlib import Path
@@ -32,6 +31,7 @@ from utils.errors import UserError
 from utils.files import write_text
 from utils.inputs.pictures import open_picture
 
+PALETTE = named(range(MOST)).palette.tobytes()  # of all ids
 SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -92,14 +92,21 @@ def holds(target: Path, record: str, option: str = "OUT") -> bool:
     raise UserError(f"{target} holds {held}: remove it, or choose another folder with --{option}=...")
 
 
-def fetch(download: Callable[[], object], timeout: float, by_hand: str) -> None:
-    """Download with torchvision. by_hand: what one can do instead. Raises UserError."""
+def fetch(download: Callable[[Path], object], inside: str, target: Path, timeout: float, by_hand: str) -> None:
+    """Download with torchvision into a folder beside target, and move what is `inside` it to target when it is whole.
+
+    Raises UserError; by_hand: what one can do instead.
+    """
     require_positive({"TIMEOUT": timeout}, "TIMEOUT")
+    arriving = target.with_name(f"{target.name}.download")  # archives that arrived whole are kept for the next run
+    print(f"downloading into {arriving}")
     socket.setdefaulttimeout(timeout)
     try:
-        download()
+        download(arriving)
     except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off
         raise UserError(f"the download failed ({error}). Run the command again, or do it by hand: {by_hand}") from error
+    move_into_place(arriving / inside, target)
+    shutil.rmtree(arriving)
 
 
 def write_data_set(
@@ -201,11 +208,5 @@ def save_pair(picture: Path, mask: np.ndarray, folder: Path, name: str) -> None:
 
 def save_mask(ids: Image.Image, folder: Path, name: str) -> None:
     """Write a mask of class ids as a PNG with PASCAL VOC's colours as its palette."""
-    ids.putpalette(_palette())
+    ids.putpalette(PALETTE)
     ids.save(folder / "masks" / f"{name}.png")
-
-
-@cache
-def _palette() -> bytes:
-    """The colours of all ids, once for all masks."""
-    return named(range(MOST)).palette.tobytes()

@@ -12,7 +12,6 @@ another one than data/pets with `--DATA_ROOT=data/synthetic`.
 
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 
 # A script sees the modules of its own folder only: add the repository's.
@@ -25,7 +24,7 @@ from torchvision.datasets import OxfordIIITPet  # noqa: E402
 from data import voc  # noqa: E402
 from data.drawing.animals import ANIMALS  # noqa: E402
 from data.drawing.dataset import write_drawings  # noqa: E402
-from data.folder_layout import describe, fetch, holds, move_into_place, occupied, require_known  # noqa: E402
+from data.folder_layout import describe, fetch, holds, occupied, require_known  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 
@@ -87,34 +86,25 @@ def main() -> None:
 
 
 def download(target: Path) -> None:
-    """Fetch and unpack the two archives beside target, then move the whole into place. Raises UserError."""
+    """Fetch and unpack the two archives, unless target holds them already. Raises UserError."""
     if occupied(target):
-        try:
-            print(f"{target} is complete ({count_pictures(target)}): nothing to do")
-        except UserError as error:
-            raise UserError(
-                f"{target} is not empty, but holds no complete data set: move it away, or choose another folder "
-                f"with --DATA_ROOT=...\nWhat is wrong with it: {error}"
-            ) from error
+        print(f"{target} is complete ({count_pictures(target)}): nothing to do")
         return
-
-    arriving = target.with_name(f"{target.name}.download")  # archives that arrived whole are kept for the next run
-    unpacked = arriving / "oxford-iiit-pet"  # torchvision's name
-    for folder in (unpacked / "images", unpacked / "annotations"):
-        if folder.exists():  # torchvision would take a half unpacked folder for a whole one
-            shutil.rmtree(folder)
-    print(f"downloading 800 MB into {arriving}")
     by_hand = (
         "fetch images.tar.gz and\nannotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/ and unpack "
         f"both in\n{target}, which then holds the folders images and annotations."
     )
-    fetch(partial(OxfordIIITPet, arriving, target_types="segmentation", download=True), TIMEOUT, by_hand)
-    pictures = count_pictures(unpacked)
-    move_into_place(unpacked, target)
+    fetch(unpack, "oxford-iiit-pet", target, TIMEOUT, by_hand)
     for archive in target.glob("*.tar.gz"):
         archive.unlink()
-    shutil.rmtree(arriving)
-    print(f"{target}: {pictures}")
+    print(f"{target}: {count_pictures(target)}")
+
+
+def unpack(root: Path) -> None:
+    """Let torchvision fetch and unpack the archives, 800 MB; it would take a half unpacked folder for a whole one."""
+    for name in ("images", "annotations"):
+        shutil.rmtree(root / "oxford-iiit-pet" / name, ignore_errors=True)
+    OxfordIIITPet(root, target_types="segmentation", download=True)
 
 
 def count_pictures(root: Path) -> str:
@@ -128,19 +118,13 @@ def count_pictures(root: Path) -> str:
 
 def synthesise(target: Path) -> None:
     """Draw the synthetic data set, unless target holds the same one already. Raises UserError."""
-    about = dict(
-        CLASSES=CLASSES or ("cat", "dog"),
-        TRAIN_PICTURES=TRAIN_PICTURES,
-        TEST_PICTURES=TEST_PICTURES,
-        SIDES=SIDES,
-        SEED=SEED,
-    )
+    classes = CLASSES or ("cat", "dog")
+    about = {"TRAIN_PICTURES": TRAIN_PICTURES, "TEST_PICTURES": TEST_PICTURES, "SIDES": SIDES, "SEED": SEED}
     require_positive(about, "TRAIN_PICTURES", "TEST_PICTURES")
     if len(SIDES) != 2 or not 64 <= SIDES[0] <= SIDES[1]:
         raise UserError(f"SIDES = {SIDES}: must be two numbers from 64, the smaller one first")
-    classes = CLASSES or ("cat", "dog")
     require_known("CLASSES", classes, tuple(ANIMALS), "what can be drawn")
-    record = describe("synthetic", **about)
+    record = describe("synthetic", CLASSES=classes, **about)
     if not holds(target, record, "SYNTHETIC_ROOT"):
         write_drawings(target, record, classes, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
 

@@ -1,6 +1,5 @@
 """PASCAL VOC's segmentation masks, fetched and found by torchvision, into the folder layout."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -40,21 +39,17 @@ def convert(target: Path, name: str, year: str, root: Path, categories: tuple[st
 
 
 def download(root: Path, year: str, timeout: float) -> None:
-    """Fetch a year's archive, 2 GB for 2012, and unpack it beside its place, then move it there. Raises UserError."""
+    """Fetch a year's archive, 2 GB for 2012, and unpack it. Raises UserError."""
     source = DATASET_YEAR_DICT[year]
     devkit = root / source["base_dir"]
     if (root / devkit.name).is_dir():
         raise UserError(f"VOC_ROOT = {root} holds {devkit.name} itself: name the folder in which {devkit} would lie")
-    arriving = root / f"VOC{year}.download"  # an archive that arrived whole is kept for the next run
-    print(f"downloading {source['url']} into {arriving}")
     by_hand = (
         f"fetch {source['url']}\nand unpack it in {root}, so that the folder {devkit} is there; or say with "
         f"--VOC_ROOT=... where a\nfolder lies that holds {source['base_dir']}."
     )
-    fetch(partial(VOCSegmentation, arriving, year, "train", download=True), timeout, by_hand)
-    devkit.parent.mkdir(parents=True, exist_ok=True)
-    (arriving / source["base_dir"]).rename(devkit)
-    shutil.rmtree(arriving)
+    archive = partial(VOCSegmentation, year=year, image_set="train", download=True)
+    fetch(archive, source["base_dir"], devkit, timeout, by_hand)
 
 
 def list_pairs(root: Path, year: str, split: str) -> list[tuple[Path, Path]]:
