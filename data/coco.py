@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -37,45 +36,30 @@ class Picture:
     objects: list[tuple[str, int, list, bool]]  # where it is from, class id or VOID, its parts_of, whether a crowd
 
 
-def convert(
-    target: Path,
-    name: str,
-    files: tuple[str, ...],
-    folders: tuple[str, ...],
-    categories: tuple[str, ...],
-    shares: tuple[float, ...],
-    seed: int,
-    void: int,
-    crowds: str,
-) -> None:
+def convert(target: Path, name: str, constants: dict) -> None:
     """Write the data set of prepare.py's constants to target, unless it is there already. Raises UserError."""
+    files, folders, categories = (constants[key] for key in ("COCO", "PICTURES", "CATEGORIES"))
     if len(files) not in ROLES:
         raise UserError(f"COCO names {len(files)} files: one; or train,test; or train,val,test")
     if len(folders) not in (1, len(files)):
         raise UserError(f"PICTURES names {len(folders)} folders: one, or as many as COCO has files ({len(files)})")
-    require_between({"VOID": void}, 0, 100, "VOID")
-    require_choice("CROWDS", crowds, ("auto", "objects", "void"))
+    require_between(constants, 0, 100, "VOID")
+    require_choice("CROWDS", constants["CROWDS"], ("auto", "objects", "void"))
     try:
         contents = [Path(file).read_bytes() for file in files]
     except OSError as error:
         raise UserError(f"COCO = {','.join(files)}: cannot be read ({error})") from error
     folders = [Path(folder).resolve() for folder in folders]
-    record = describe(
-        name,
-        COCO=[Path(file).name for file in files],
-        SHA256=[hashlib.sha256(content).hexdigest() for content in contents],
-        PICTURES=[str(folder) for folder in folders],
-        CATEGORIES=categories,
-        VOID=void,
-        CROWDS=crowds,
-        **({"SPLIT": shares, "SEED": seed} if len(files) == 1 else {}),
-    )
+    sums = [hashlib.sha256(content).hexdigest() for content in contents]
+    about = {"COCO": [Path(file).name for file in files], "SHA256": sums, "PICTURES": list(map(str, folders))}
+    others = ("CATEGORIES", "VOID", "CROWDS", "SPLIT", "SEED") if len(files) == 1 else ("CATEGORIES", "VOID", "CROWDS")
+    record = describe(name, **about, **{key: constants[key] for key in others})
     if holds(target, record):
         return
 
     sets = [parse(Path(file), content) for file, content in zip(files, contents, strict=True)]
     names = class_names(sets, categories)
-    crowds_void = crowds == "void" or (crowds == "auto" and crowds_are_groups(sets))
+    crowds_void = constants["CROWDS"] == "void" or (constants["CROWDS"] == "auto" and crowds_are_groups(sets))
     faults, tasks = [], {}
     for role, coco, folder in zip(ROLES[len(sets)], sets, folders * (len(sets) // len(folders)), strict=True):
         tasks[role], left_out = collect(coco, folder, names, crowds_void)
@@ -86,10 +70,10 @@ def convert(
     became = "taken as objects (--CROWDS=void makes them void)"
     if crowds_void:
         became = "became void (--CROWDS=objects takes them as objects)"
-    notes = [f"{number:,} crowd{'s' * (number > 1)} {became}"] if number else []
+    note = f"{number:,} crowd{'s' * (number > 1)} {became}" if number else ""
     if "all" in tasks:
-        tasks = divide(tasks["all"], shares, seed)
-    write_data_set(target, record, names, tasks, partial(draw, void=void), faults, notes)
+        tasks = divide(tasks["all"], constants["SPLIT"], constants["SEED"])
+    write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults, note)
 
 
 # -------------------------------------------------------------------------------------------- the JSON
@@ -109,32 +93,26 @@ def parse(file: Path, content: bytes) -> dict:
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise UserError(f'{file} has no list "{key}" with entries: export it as COCO, with instance segmentation')
     for image in data["images"]:
-        known = {"id": id_of(image.get("id")), **{side: whole(image.get(side)) for side in ("width", "height")}}
+        known = {key: whole(image.get(key)) for key in ("id", "width", "height")}
         known["file_name"] = relative_path(str(image.get("file_name") or ""))
         if known["id"] is None or not known["file_name"] or min(known["width"] or 0, known["height"] or 0) < 1:
-            raise UserError(f"{file}: {json.dumps(image):.80} in images needs an id, a file_name, a width and a height")
+            raise UserError(
+                f"{file}: {json.dumps(image):.80} in images needs a number as id, a file_name, a width and a height"
+            )
         image.update(known)
     for category in data["categories"]:
-        known = {"id": id_of(category.get("id")), "name": tidy(str(category.get("name") or ""))}
+        known = {"id": whole(category.get("id")), "name": tidy(str(category.get("name") or ""))}
         if known["id"] is None or not known["name"]:
-            raise UserError(f"{file}: {json.dumps(category):.80} in categories needs an id and a name")
+            raise UserError(f"{file}: {json.dumps(category):.80} in categories needs a number as id and a name")
         category.update(known)
     for annotation in data["annotations"]:
-        annotation.update({key: id_of(annotation.get(key)) for key in ("image_id", "category_id")})
+        annotation.update({key: whole(annotation.get(key)) for key in ("image_id", "category_id")})
     for key, field in (("images", "id"), ("images", "file_name"), ("categories", "id"), ("categories", "name")):
         value, times = Counter(entry[field] for entry in data[key]).most_common(1)[0]
         if times > 1:
             raise UserError(f"{file}: {times} {key} have the {field} {value}: make them one, or give one another")
-    data["categories"].sort(key=lambda category: (isinstance(category["id"], str), category["id"]))
+    data["categories"].sort(key=lambda category: category["id"])
     return {**data, "file": file}
-
-
-def id_of(value: object) -> int | str | None:
-    """An id as it is compared: "7" and 7.0 are 7, other text stays text. None for what is no id."""
-    number = whole(value)
-    if not isinstance(value, str):
-        return number
-    return number if str(number) == value.strip() else value
 
 
 def tidy(name: str) -> str:
@@ -222,7 +200,7 @@ def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tu
             label = VOID if crowd and crowds_void else classes[category]
             objects[image].append((where, label, parts, crowd))
         polygons += [part for part in parts if not isinstance(part, dict)]
-    if polygons and min(map(np.min, polygons)) >= 0 and max(map(np.max, polygons)) <= 1:
+    if polygons and all(polygon.min() >= 0 and polygon.max() <= 1 for polygon in polygons):
         raise UserError(f"{coco['file']} gives all outlines as shares of the picture, 0 .. 1: export them in pixels")
 
     pictures = []
@@ -276,14 +254,14 @@ def list_names(folder: Path) -> dict[str, str]:
 
 
 def distinct_names(files: list[str]) -> list[str]:
-    """The files' names without suffix; those that would be the same have their folders in front, or get a number."""
+    """The files' names without suffix; those that would be the same have their folders in front, or _2 behind."""
     paths = [PurePosixPath(file).with_suffix("") for file in files]
     shared = Counter(path.name.lower() for path in paths)  # lower: some disks do not tell A from a
     names = {}
     for path in paths:
         name = path.name if shared[path.name.lower()] == 1 else "_".join(path.parts)
-        numbered = chain([name], (f"{name}_{number}" for number in count(2)))
-        name = next(other for other in numbered if other.lower() not in names)
+        while name.lower() in names:
+            name += "_2"
         names[name.lower()] = name
     return list(names.values())
 

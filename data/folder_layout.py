@@ -115,13 +115,13 @@ def write_data_set(
     names: list[str],
     tasks: dict[str, Sequence],
     job: Job,
-    faults: Sequence[Fault] = (),
-    notes: Sequence[str] = (),
+    faults: Sequence = (),
+    note: str = "",
 ) -> None:
     """Write the tasks of every split with all processors, print what came of it. Raises UserError.
 
     record: the content of data.json; names: the classes in the order of their ids; faults: what the report has
-    to name besides those of the job; notes: its further lines. An error leaves nothing behind.
+    to name besides those of the job; note: its further line. An error leaves nothing behind.
     """
     counts, faults = dict.fromkeys(tasks, 0), list(faults)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def write_data_set(
         write_text(record, whole / "data.json")
         move_into_place(whole, target)
     words = ", ".join(f"{count:,} picture{'s' * (count > 1)} for {SPLITS[split]}" for split, count in counts.items())
-    print("\n".join([*report(faults), *notes, f"{target}: {words}; {len(names)} classes"]))
+    print("\n".join([*report(faults), *filter(None, [note]), f"{target}: {words}; {len(names)} classes"]))
 
 
 def _run(job: Job, root: Path, tasks: dict[str, Sequence]) -> Iterator[tuple[str, bool, list[Fault]]]:

@@ -58,14 +58,13 @@ def _polygon(points: object) -> np.ndarray:
 
 def to_rle(parts: list[np.ndarray | dict], height: int, width: int) -> dict:
     """The pixels that are in at least one of the parts (see parts_of), as pycocotools holds them. Raises ValueError."""
-    rles = []
-    for part in parts:
-        if isinstance(part, dict):
-            part = {"size": [height, width], "counts": _run_lengths(part, height, width)}
-        else:
-            part = part.tolist()
-        rles += masks.frPyObjects([part], height, width)
-    return masks.merge(rles)
+    checked = [
+        {"size": [height, width], "counts": _run_lengths(part, height, width)}
+        if isinstance(part, dict)
+        else part.tolist()
+        for part in parts
+    ]
+    return masks.merge([masks.frPyObjects([part], height, width)[0] for part in checked])
 
 
 def _run_lengths(rle: dict, height: int, width: int) -> list[int]:

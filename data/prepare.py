@@ -17,7 +17,7 @@ from pathlib import Path
 # A script sees the modules of its own folder only: add the repository's.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.config import PETS_ROOT, require_positive, run_script  # noqa: E402
+from utils.config import PETS_ROOT, require_positive, run_script, script_constants  # noqa: E402
 
 from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
@@ -72,7 +72,7 @@ def main() -> None:
             except ImportError as error:
                 raise UserError(f"--COCO needs pycocotools: pip install pycocotools ({error})") from error
             target = Path(OUT).resolve()
-            coco.convert(target, NAME or target.name, COCO, PICTURES, CATEGORIES, SPLIT, SEED, VOID, CROWDS)
+            coco.convert(target, NAME or target.name, script_constants(main))
         elif VOC:
             target = Path(OUT) if OUT else Path(__file__).with_name(f"voc{VOC}")
             voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES, TIMEOUT)

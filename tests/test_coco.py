@@ -1,15 +1,16 @@
-"""data/prepare.py --COCO: polygons and run lengths to the pixel, the folder it writes, and damaged input."""
+"""data/prepare.py --COCO: outlines to pixels, the folder it writes, and damaged input."""
 
 import copy
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import run_here
 from PIL import Image
-from pycocotools import mask as reference
+from pycocotools import mask as masks
 
 from data import coco, folder_layout, outlines, prepare
 from utils.errors import UserError
@@ -23,11 +24,8 @@ def square(x: float, y: float, side: float) -> list[float]:
     return [x, y, x + side, y, x + side, y + side, x, y + side]
 
 
-def pixels(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    edges = outlines.object_edges(outlines.parts_of(segmentation), height, width)
-    inside = outlines.filled(edges, 0, height * width).reshape(width, height).T
-    assert outlines.area(edges) == inside.sum()
-    return inside
+def pixels(segmentation: list | dict, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    return masks.decode(outlines.to_rle(outlines.parts_of({"segmentation": segmentation}), height, width))
 
 
 def uncompressed(mask: np.ndarray) -> list[int]:
@@ -40,58 +38,20 @@ def uncompressed(mask: np.ndarray) -> list[int]:
 # ------------------------------------------------------------------------------------ outlines to pixels
 
 
-def draw_convex(rng):
-    angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 30)))
-    return rng.uniform(2, 40) * np.stack([np.cos(angles), np.sin(angles)], 1) + rng.uniform(0, 60, 2)
-
-
-POLYGONS = {
-    "convex": draw_convex,
-    "self-intersecting": lambda rng: rng.uniform(0, 60, (rng.integers(3, 15), 2)),
-    "tiny": lambda rng: rng.uniform(0, 3, (rng.integers(3, 8), 2)) + rng.uniform(0, 50, 2),
-    "beyond the border": lambda rng: rng.uniform(-200, 260, (rng.integers(3, 12), 2)),
-    "whole numbers": lambda rng: rng.integers(-4, 64, (rng.integers(3, 12), 2)),
-    "grid of the drawing": lambda rng: rng.integers(-50, 350, (rng.integers(3, 12), 2)) / rng.choice([2, 5, 10]),
-}
-
-
-@pytest.mark.parametrize("kind", POLYGONS)
-def test_polygons_have_the_pixels_of_pycocotools(kind):
+def test_run_lengths_in_both_spellings_are_the_mask():
     rng = np.random.default_rng(0)
-    for _ in range(400):
-        height, width = rng.integers(1, 64, 2).tolist()
-        parts = [POLYGONS[kind](rng).ravel().tolist() for _ in range(rng.integers(1, 4))]
-        expected = reference.decode(reference.merge(reference.frPyObjects(parts, height, width)))
-        assert np.array_equal(pixels(parts, height, width), expected), (height, width, parts)
-
-
-def test_polygon_from_a_photo_far_larger_than_its_details():
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        polygon = (draw_convex(rng) * rng.uniform(5, 40)).round(2).ravel().tolist()
-        expected = reference.decode(reference.frPyObjects([polygon], 1200, 1600))[..., 0]
-        assert np.array_equal(pixels([polygon], 1200, 1600), expected)
-
-
-def test_run_lengths_in_both_spellings_have_the_pixels_of_pycocotools():
-    rng = np.random.default_rng(0)
-    for number in range(400):
+    for number in range(100):
         height, width = rng.integers(1, 200, 2).tolist()
         mask = (rng.random((height, width)) < rng.choice([0, 0.001, 0.1, 0.5, 0.999, 1])).astype(np.uint8)
         if number % 2:  # long runs
             mask = mask.repeat(20, 0)[:height]
-        text = reference.encode(np.asfortranarray(mask))["counts"].decode()
-        counts = uncompressed(mask)
-        size = [height, width]
-        assert np.array_equal(reference.decode(reference.frPyObjects({"size": size, "counts": counts}, *size)), mask)
-        assert np.array_equal(pixels({"size": size, "counts": text}, *size), mask)
-        assert np.array_equal(pixels({"size": size, "counts": counts}, *size), mask)
+        text = masks.encode(np.asfortranarray(mask))["counts"].decode()
+        for counts in (text, uncompressed(mask)):
+            assert np.array_equal(pixels({"size": [height, width], "counts": counts}, height, width), mask)
 
 
 def test_parts_that_overlap_are_one_object():
-    both = pixels([square(2, 2, 10), square(6, 6, 10)], HEIGHT, WIDTH)
-    assert both.sum() == 100 + 100 - 36
-    assert outlines.area(outlines.union([np.array([5, 5]), np.array([0, 5])])) == 5
+    assert pixels([square(2, 2, 10), square(6, 6, 10)]).sum() == 100 + 100 - 36
 
 
 @pytest.mark.parametrize(
@@ -100,29 +60,17 @@ def test_parts_that_overlap_are_one_object():
         ([(1, square(1, 1, 3))], ["......", ".111..", ".111..", ".111..", "......"]),
         ([(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]),
         ([(2, square(0, 0, 4)), (1, square(1, 1, 2))], ["2222..", "2112..", "2112..", "2222..", "......"]),
-        ([(1, square(0, 0, 2)), (2, square(1, 0, 2))], ["122...", "122...", "......", "......", "......"]),
-        ([(255, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2VV2..", "2VV2..", "2222..", "......"]),
     ],
 )
-def test_smaller_object_lies_on_top_and_of_equal_ones_the_later(objects, expected):
-    objects = [(label, outlines.polygon_edges(polygon, 5, 6)) for label, polygon in objects]
+def test_smaller_object_lies_on_top(objects, expected):
+    objects = [(label, outlines.to_rle([np.array(polygon)], 5, 6)) for label, polygon in objects]
     assert rows(coco.paint(objects, 5, 6, 0)) == expected
 
 
 def test_border_of_void_goes_around_objects_but_not_over_smaller_ones():
     objects = [(1, square(1, 1, 1)), (2, square(3, 2, 3))]
-    objects = [(label, outlines.polygon_edges(polygon, 7, 9)) for label, polygon in objects]
-    one = ["VVV......", "V1VVVVV..", "VVV222V..", "..V222V..", "..V222V..", "..VVVVV..", "........."]
-    two = [
-        "VVVVVVVV.",
-        "V1VVVVVV.",
-        "VVVV22VV.",
-        "VVVV22VV.",
-        ".VV222VV.",
-        ".VVVVVVV.",
-        ".VVVVVVV.",
-    ]
-    assert rows(coco.paint(objects, 7, 9, 1)) == one
+    objects = [(label, outlines.to_rle([np.array(polygon)], 7, 9)) for label, polygon in objects]
+    two = ["VVVVVVVV.", "V1VVVVVV.", "VVVV22VV.", "VVVV22VV.", ".VV222VV.", ".VVVVVVV.", ".VVVVVVV."]
     assert rows(coco.paint(objects, 7, 9, 2)) == two
 
 
@@ -178,8 +126,7 @@ def test_folder_layout_is_written_whole(tmp_path, data, capsys):
     target = convert(tmp_path, data)
     classes = "background 0,0,0\ndog 128,0,0\ncat 0,128,0\ntraffic light 128,128,0\n"  # by the ids of the JSON
     assert (target / "classes.txt").read_text() == classes
-    about = json.loads((target / "data.json").read_text())
-    assert about["name"] == "mine" and about["made by"] == "data/prepare.py" and about["SPLIT"] == [0.8, 0.1, 0.1]
+    assert json.loads((target / "data.json").read_text())["SPLIT"] == [0.8, 0.1, 0.1]
     splits = names(target)
     assert {split: len(files) for split, files in splits.items()} == {"train": 10, "val": 1, "test": 1}
     assert splits == names(target, "masks")
@@ -210,13 +157,6 @@ def test_categories_keep_their_order_and_their_pictures(tmp_path, data):
     target = convert(tmp_path, data, "--CATEGORIES=cat,dog", out="both")
     assert (target / "classes.txt").read_text() == "background 0,0,0\ncat 128,0,0\ndog 0,128,0\n"
     assert len(sum(names(target).values(), [])) == 12 and find_mask(target, "00")[5, 5] == 1
-    assert len(prepare.list_samples(target, "trainval")) == 11
-
-
-def test_picture_whose_chosen_objects_have_no_pixel_is_not_kept(tmp_path, data):
-    data["annotations"][0]["segmentation"] = [square(200, 200, 5)]
-    target = convert(tmp_path, data, "--CATEGORIES=cat")
-    assert "00" not in sum(names(target).values(), [])
 
 
 def test_category_called_background_is_class_0(tmp_path, data):
@@ -287,7 +227,6 @@ def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, data):
 
 SQUARE = np.zeros((HEIGHT, WIDTH), np.uint8)
 SQUARE[2:10, 2:10] = 1  # as square(2, 2, 8)
-COMPRESSED = reference.encode(np.asfortranarray(SQUARE))["counts"]
 RLE = {"size": [HEIGHT, WIDTH], "counts": uncompressed(SQUARE)}
 CORNERS = [[2, 2], [10, 2], [10, 10], [2, 10]]
 OUTLINES = {
@@ -296,38 +235,18 @@ OUTLINES = {
     "flat pairs": CORNERS,
     "six pairs": [[*CORNERS, [2, 8], [2, 6]]],
     "points with names": [[{"x": x, "y": y} for x, y in CORNERS]],
-    "a list too much": [[square(2, 2, 8)]],
-    "pairs and a list too much": [[CORNERS]],
     "numbers as text": [[str(value) for value in square(2, 2, 8)]],
-    "JSON as text": json.dumps([square(2, 2, 8)]),
-    "a text of numbers": "2,2, 10,2, 10,10, 2,10",
     "run lengths": RLE,
     "list of run lengths": [RLE],
     "list of partial run lengths": [RLE, {**RLE, "counts": [HEIGHT * WIDTH]}],
     "run lengths and a polygon": [RLE, square(2, 2, 4)],
     "floats": {"size": [30.0, "40"], "counts": [float(count) for count in RLE["counts"]]},
-    "compressed": {**RLE, "counts": COMPRESSED.decode()},
-    "bytes as Python prints them": {**RLE, "counts": str(COMPRESSED)},
 }
 
 
 @pytest.mark.parametrize("spelling", OUTLINES)
 def test_outline_in_any_spelling_has_the_same_pixels(spelling):
-    assert np.array_equal(pixels(OUTLINES[spelling], HEIGHT, WIDTH), SQUARE)
-
-
-def test_outlines_in_other_spellings_are_drawn(tmp_path, data, capsys):
-    for number, spelling in enumerate(("flat", "pairs", "list of run lengths", "bytes as Python prints them")):
-        change("annotations", 4 * number, segmentation=OUTLINES[spelling])(data)  # of the pictures 0, 3, 6, 9
-    target = convert(tmp_path, data, "--CATEGORIES=cat")
-    assert all(np.array_equal(find_mask(target, f"{3 * number:02d}"), SQUARE) for number in range(4))
-    assert "left out" not in capsys.readouterr().out
-
-
-def test_bytes_with_a_backslash_as_python_prints_them():
-    counts = np.array([3, 12, 44, 1, 3000], np.int64)  # 44 is written with a backslash
-    text = reference.frPyObjects({"size": [60, 51], "counts": counts.tolist()}, 60, 51)["counts"]
-    assert b"\\" in text and outlines.decode_counts(str(text)).tolist() == counts.tolist()
+    assert np.array_equal(pixels(OUTLINES[spelling]), SQUARE)
 
 
 def test_ids_and_sizes_as_text_and_as_floats_are_numbers(tmp_path, data, capsys):
@@ -342,34 +261,15 @@ def test_ids_and_sizes_as_text_and_as_floats_are_numbers(tmp_path, data, capsys)
     assert "left out" not in capsys.readouterr().out
 
 
-def test_ids_may_be_words_and_their_order_is_that_of_the_alphabet(tmp_path, data):
-    for entry in data["annotations"]:
-        entry["category_id"] = {7: "b", 3: "c"}[entry["category_id"]]
-    for category, key in zip(data["categories"], ("b", "c", 5), strict=True):
-        category["id"] = key
-    classes = coco.parse(tmp_path / "instances.json", json.dumps(data).encode()).categories
-    assert list(classes.items()) == [(5, "traffic light"), ("b", "cat"), ("c", "dog")]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
-def test_json_in_any_unicode_encoding_is_read(tmp_path, data, encoding):
-    data["categories"][0]["name"] = "chât"
-    content = json.dumps(data, ensure_ascii=False).encode(encoding)
-    assert coco.parse(tmp_path / "instances.json", content).categories[7] == "chât"
-
-
 # file_name in the JSON -> the file below PICTURES
 PLACES = {
     "my%20photo.jpg": "my photo.jpg",
     "100%25.jpg": "100%25.jpg",
-    "./x.jpg": "x.jpg",
-    "images/x.jpg": "x.jpg",
     "data\\train\\sub\\x.jpg": "sub/x.jpg",
     "../images/x.jpg": "x.jpg",
     "/home/somebody/x.jpg": "x.jpg",
     "C:\\photos\\x.jpg": "x.jpg",
     "https://example.org/bucket/my%20photo.jpg?width=640#top": "my photo.jpg",
-    "s3://bucket/x.jpg": "x.jpg",
     "caf\u00e9.jpg": "cafe\u0301.jpg",
     "cafe\u0301/x.jpg": "caf\u00e9/x.jpg",
     "X.JPG": "x.jpg",
@@ -381,7 +281,7 @@ def test_picture_is_found_by_another_spelling_of_its_name(tmp_path, name):
     file = tmp_path / PLACES[name]
     file.parent.mkdir(exist_ok=True)
     file.touch()
-    assert coco.find_picture(tmp_path, coco.relative_path(name), coco.list_names) == file
+    assert coco.find_picture(tmp_path, coco.relative_path(name)) == file
 
 
 def test_pictures_with_other_names_in_the_json_are_written(tmp_path, data, capsys):
@@ -389,14 +289,6 @@ def test_pictures_with_other_names_in_the_json_are_written(tmp_path, data, capsy
         image["file_name"] = f"images/{number:02d}%2EJPG"
     assert len(sum(names(convert(tmp_path, data)).values(), [])) == 12
     assert "left out" not in capsys.readouterr().out
-
-
-def test_two_names_of_one_file_are_no_pictures(tmp_path, data, capsys):
-    for number in (0, 1):
-        change("images", number, file_name=f"{number}/x.jpg")(data)
-    (tmp_path / "pics" / "00.jpg").rename(tmp_path / "pics" / "x.jpg")
-    assert len(sum(names(convert(tmp_path, data)).values(), [])) == 10
-    assert "2 missing, and another one has its name without folders" in capsys.readouterr().out
 
 
 def test_categories_may_be_written_with_spaces_and_other_accents(tmp_path, data):
@@ -414,8 +306,8 @@ def paint_some(data: dict, numbers: range, **values) -> None:
         data["annotations"][number].update(segmentation=RLE, iscrowd=1, **values)
 
 
-@pytest.mark.parametrize("numbers", [range(16), range(1, 16), range(0, 16, 2), range(1)])
-def test_painted_masks_are_objects(tmp_path, data, capsys, numbers):
+@pytest.mark.parametrize("numbers", [range(16), range(0, 16, 2), range(1)])
+def test_painted_masks_of_cvat_are_objects(tmp_path, data, capsys, numbers):
     for annotation in data["annotations"]:
         annotation["attributes"] = {"occluded": False}
     paint_some(data, numbers)
@@ -426,12 +318,9 @@ def test_painted_masks_are_objects(tmp_path, data, capsys, numbers):
     assert line in capsys.readouterr().out.splitlines()
 
 
-def test_masks_without_the_field_of_cvat_are_objects_where_they_are_many_or_alone(tmp_path, data):
+def test_many_masks_without_the_field_of_cvat_are_objects(tmp_path, data):
     paint_some(data, range(0, 16, 2))
-    assert 255 not in find_mask(convert(tmp_path, data, out="many"), "00")
-    for annotation in data["annotations"][2:]:
-        annotation.update(iscrowd=0, segmentation=[square(2, 2, 8)])
-    assert 255 not in find_mask(convert(tmp_path, data, out="alone"), "00")
+    assert 255 not in find_mask(convert(tmp_path, data), "00")
 
 
 def crowd(**values) -> dict:
@@ -442,7 +331,6 @@ def crowd(**values) -> dict:
 CROWDS = {
     "as COCO's own": [crowd()],
     "a polygon": [crowd(segmentation=[square(17, 2, 8)])],
-    "true": [crowd(iscrowd=True)],
     "true as text": [crowd(iscrowd="true")],
     "beside run lengths that are none": [
         crowd(category_id=3),
@@ -491,14 +379,6 @@ def test_second_run_does_nothing_and_other_data_are_refused_untouched(tmp_path, 
     assert snapshot(target) == before
 
 
-def test_foreign_folder_is_refused_untouched(tmp_path, data):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="something else"):
-        convert(tmp_path, data)
-    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-
-
 def test_error_after_the_masks_leaves_nothing_behind(tmp_path, data, monkeypatch):
     def disk_full(*_):
         raise OSError("no space left")
@@ -524,18 +404,12 @@ def change(key: str, number: int, **values):
 STRUCTURE = {
     "empty": (lambda data: b"", "is no JSON"),
     "cut off": (lambda data: json.dumps(data).encode()[:500], "is no JSON"),
-    "not text": (lambda data: b"\xff\xd8\xff\xe0 a picture", "is no JSON"),
-    "deep": (lambda data: b"[" * 100_000, "is no JSON"),
     "another JSON": (lambda data: b'{"shapes": []}', 'no list "images"'),
-    "a list": (lambda data: b"[1, 2]", 'no list "images"'),
     "no annotations": (lambda data: data.update(annotations=[]), 'no list "annotations"'),
     "no categories": (lambda data: data.pop("categories"), 'no list "categories"'),
-    "numbers for pictures": (lambda data: data.update(images=[1]), 'no list "images"'),
-    "no file name": (change("images", 3, file_name=None), "103.*needs an id, a file_name"),
-    "a folder for a file name": (change("images", 3, file_name="a/.."), "103.*needs an id, a file_name"),
-    "half a pixel": (change("images", 3, width="40.5"), "103.*needs an id, a file_name"),
-    "no width": (change("images", 3, width=None), "103.*needs an id, a file_name"),
-    "zero height": (change("images", 3, height=0), "103.*needs an id, a file_name"),
+    "no file name": (change("images", 3, file_name=None), "103.*needs a number as id, a file_name"),
+    "half a pixel": (change("images", 3, width="40.5"), "103.*needs a number as id, a file_name"),
+    "no width": (change("images", 3, width=None), "103.*needs a number as id, a file_name"),
     "two pictures of an id": (change("images", 3, id=100), "2 images have the id 100"),
     "a picture twice": (change("images", 3, file_name="./00.jpg"), "2 images have the file_name 00.jpg"),
     "two categories of a name": (change("categories", 1, name="cat"), "2 categories have the name cat"),
@@ -543,8 +417,8 @@ STRUCTURE = {
         lambda data: [entry.update(name=name) for entry, name in zip(data["categories"], ("é", "é"), strict=False)],
         "2 categories have the name é",
     ),
-    "category without name": (change("categories", 1, name=" "), "needs an id and a name"),
-    "category without id": (change("categories", 1, id=None), "needs an id and a name"),
+    "category without name": (change("categories", 1, name=" "), "needs a number as id and a name"),
+    "category with a word for an id": (change("categories", 1, id="dog"), "needs a number as id and a name"),
     "255 categories": (
         lambda data: data.update(categories=[{"id": n, "name": f"class {n}"} for n in range(255)]),
         "255 categories, a mask holds 254.*--CATEGORIES",
@@ -554,7 +428,7 @@ STRUCTURE = {
         "12 pic",
     ),
     "other ids": (
-        lambda data: [image.update(id=f"0{image['id']}") for image in data["images"]],
+        lambda data: [image.update(id=image["id"] + 50) for image in data["images"]],
         "has an annotation that can be used\n16 annotations left out: 16 of no picture in the JSON",
     ),
     "boxes only": (
@@ -578,20 +452,6 @@ def test_json_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path, data
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
 
 
-def test_254_categories_fit(tmp_path, data):
-    data["categories"] = [{"id": number, "name": f"class {number}"} for number in range(254)]
-    assert len((convert(tmp_path, data) / "classes.txt").read_text().splitlines()) == 255
-
-
-def test_huge_json_is_not_read(tmp_path):
-    with open(tmp_path / "huge.json", "wb") as file:
-        file.truncate(coco.LARGEST + 1)
-    with pytest.raises(UserError, match="huge.json has 1,073,741,825 bytes.* 1,073,741,824 at most"):
-        coco.read(tmp_path / "huge.json")
-    with pytest.raises(UserError, match="absent.json"):
-        coco.read(tmp_path / "absent.json")
-
-
 def rle(counts, size=(HEIGHT, WIDTH)):
     return change("annotations", 0, segmentation={"size": list(size), "counts": counts})
 
@@ -602,9 +462,7 @@ COUNTED = {
     "another size": (change("images", 0, width=41), "1 of another size .*00.jpg is 40 x 30, not 41 x 30", 11),
     "no category": (change("annotations", 0, category_id=None), "1 with an annotation of no known category", 11),
     "unknown category": (change("annotations", 0, category_id=77), "no known category .*annotation 1000 in inst", 11),
-    "list for a category": (change("annotations", 0, category_id=[7]), "1 with an annotation of no known category", 11),
     "unknown picture": (change("annotations", 0, image_id=5), "1 annotation left out: 1 of no picture in the JSON", 12),
-    "no picture id": (change("annotations", 0, image_id=None), "1 annotation left out: 1 of no picture", 12),
     "two points": (
         change("annotations", 0, segmentation=[[1, 1, 9, 9]]),
         "1 polygon left out: 1 of fewer than three points .*annotation 1000 in instances.json",
@@ -618,38 +476,30 @@ COUNTED = {
     "zero area": (change("annotations", 0, segmentation=[[5] * 8]), "1 annotation left out: 1 without a pixel", 12),
     "outside": (change("annotations", 0, segmentation=[square(90, 90, 9)]), "1 without a pixel in the picture", 12),
     "no outline": (change("annotations", 0, segmentation=[]), "1 with an annotation that has no outline", 11),
-    "a word": (change("annotations", 0, segmentation="cat"), "1 with an outline that is text of no known form", 11),
-    "no text": (change("annotations", 0, segmentation=" "), "1 with an annotation that has no outline", 11),
+    "a word": (change("annotations", 0, segmentation="cat"), "neither polygons nor run lengths", 11),
     "another object": (change("annotations", 0, segmentation={"points": []}), "neither polygons nor run lengths", 11),
     "odd coordinates": (change("annotations", 0, segmentation=[[1] * 7]), "coordinates are no pairs of numbers", 11),
     "NaN": (change("annotations", 0, segmentation=[[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
-    "endless": (change("annotations", 0, segmentation=[[1e300] * 6]), "coordinates are no pairs of numbers", 11),
     "endless whole number": (change("annotations", 0, segmentation=[[10**400] * 6]), "are no pairs of numbers", 11),
-    "words": (change("annotations", 0, segmentation=[["one"] * 6]), "coordinates are no pairs of numbers", 11),
-    "triples": (change("annotations", 0, segmentation=[[[1, 2, 3]] * 6]), "1 with points that are no pairs", 11),
     "two rings": (
         change("annotations", 0, segmentation=[[square(2, 2, 8), square(4, 4, 2)]]),
-        "1 with a polygon of several rings, of which some may be holes .*annotation 1000",
+        "1 with a polygon of several rings, of which some may be holes.*annotation 1000",
         11,
     ),
-    "nested": (change("annotations", 0, segmentation=[[[[[[[1, 1, 9, 1, 9, 9]]]]]]]), "an outline nested too deep", 11),
     "two pairs": (change("annotations", 0, segmentation=[[[1, 1], [9, 9]]]), "1 of fewer than three points", 12),
     "a box": (change("annotations", 0, segmentation=[[]], bbox=[2, 2, 8, 8]), "that has a box, but no outline", 11),
     "a box as outline": (change("annotations", 0, segmentation=[2, 2, 8, 8], bbox=[2, 2, 8, 8]), "has a box, but", 11),
-    "hidden": (change("images", 0, file_name="._00.jpg"), "1 hidden by the dot", 11),
+    "hidden": (change("images", 0, file_name="._00.jpg"), "1 hidden", 11),
     "same file": (change("images", 0, file_name="a/01.jpg"), "1 missing, and another one has its name", 11),
-    "parent folder": (change("images", 0, file_name="a/../../secret.jpg"), "1 missing .*pics/secret.jpg", 11),
-    "absolute": (change("images", 0, file_name="/etc/passwd"), "1 missing .*pics/etc/passwd", 11),
+    "parent folder": (change("images", 0, file_name="a/../../secret.jpg"), "1 missing .*pics/a/secret.jpg", 11),
     "percent-encoded parent folder": (change("images", 0, file_name="%2e%2e%2Finstances.json"), "1 missing", 11),
     "RLE too short": (rle([10, 20]), "that do not add up to the picture", 11),
-    "RLE too long": (rle([1200, 1]), "that do not add up to the picture", 11),
-    "RLE negative": (rle([1300, -100]), "that are no numbers of pixels", 11),
-    "RLE of words": (rle(["all"]), "that are no numbers of pixels", 11),
-    "RLE absent": (rle(None), 'without "counts"', 11),
+    "RLE negative": (rle([1300, -100]), "that do not add up to the picture", 11),
+    "RLE of words": (rle(["all"]), "that do not add up to the picture", 11),
+    "RLE absent": (rle(None), 'with "counts"', 11),
     "RLE of another size": (rle([1200], (40, 30)), "of another size than the picture", 11),
     "RLE string damaged": (rle("\u00e9\ud800"), "in an unknown or damaged encoding", 11),
-    "RLE string empty": (rle(""), "in an unknown or damaged encoding", 11),
-    "RLE string cut off": (rle("PPPP"), "in an unknown or damaged encoding", 11),
+    "RLE string cut off": (rle("PPPP"), "that are cut off", 11),
     "RLE string too short": (rle("12"), "that do not add up to the picture", 11),
 }
 
@@ -682,7 +532,7 @@ def test_damaged_picture_is_counted(tmp_path, data, capsys):
     data["images"][1]["file_name"] = "01.raw"
     convert(tmp_path, data)
     output = capsys.readouterr().out
-    assert "1 unreadable" in output and "1 with a suffix of no known picture format" in output
+    assert "1 unreadable" in output and "with a suffix of no known picture format" in output
 
 
 @pytest.mark.parametrize("width, height, kept", [(HEIGHT, WIDTH, True), (WIDTH, HEIGHT, False)])
@@ -710,22 +560,17 @@ def test_split_of_which_no_picture_is_left_is_an_error(tmp_path, data):
     [
         ("--SPLIT=0.5,0.5", "SPLIT = 0.5,0.5: must be the shares"),
         ("--SPLIT=0.5,0.1,0.1", "SPLIT = 0.5,0.1,0.1: must be the shares"),
-        ("--SPLIT=1.2,-0.1,-0.1", "SPLIT = .*: must be the shares"),
-        ("--SPLIT=0,0.5,0.5", "SPLIT = .*: must be the shares"),
-        ("--SPLIT=nan,0.5,0.5", "SPLIT = .*: must be the shares"),
         ("--SPLIT=0.98,0.01,0.01", "too few for SPLIT"),
         ("--SEED=-1", "SEED = -1"),
         ("--VOID=-1", "VOID = -1"),
         ("--CATEGORIES=cat,bird", "CATEGORIES = cat,bird: .*dog, cat, traffic light"),
-        ("--CATEGORIES=cat,cat", "CATEGORIES = cat,cat"),
-        ("--CATEGORIES=background", "must name different categories"),
+        ("--CATEGORIES=background", "must name different classes, without background"),
         ("--CATEGORIES=Cat", "CATEGORIES = Cat: .*did you mean cat"),
-        ("--CATEGORIES=trafic light", "did you mean traffic light"),
         ("--CROWDS=none", "CROWDS = 'none': must be one of"),
         ("--PICTURES=a,b", "PICTURES names 2 folders"),
-        ("--PICTURES=", "PICTURES names 0 folders"),
         ("--COCO=a,b,c,d", "COCO names 4 files"),
         ("--OUT=", "--OUT=data/mine"),
+        ("--COCO=absent.json", "COCO = absent.json: cannot be read"),
         ("--VOC=2012", "SYNTHETIC, COCO and VOC"),
     ],
 )
@@ -733,6 +578,15 @@ def test_senseless_constant_is_named(tmp_path, data, option, message):
     with pytest.raises(UserError, match=message):
         convert(tmp_path, data, option)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
+
+
+def test_without_pycocotools_it_is_named(tmp_path, data, monkeypatch):
+    monkeypatch.delitem(sys.modules, "data.coco")
+    monkeypatch.delattr("data.coco")
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.delitem(sys.modules, "data.outlines")
+    with pytest.raises(UserError, match="--COCO needs pycocotools: pip install pycocotools"):
+        convert(tmp_path, data)
 
 
 def test_jsons_of_other_categories_are_refused(tmp_path, data):
