@@ -54,29 +54,22 @@ def test_parts_that_overlap_are_one_object():
     assert pixels([square(2, 2, 10), square(6, 6, 10)]).sum() == 100 + 100 - 36
 
 
-@pytest.mark.parametrize(
-    "objects, expected",
-    [
-        ([(1, square(1, 1, 3))], ["......", ".111..", ".111..", ".111..", "......"]),
-        ([(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]),
-        ([(2, square(0, 0, 4)), (1, square(1, 1, 2))], ["2222..", "2112..", "2112..", "2222..", "......"]),
-    ],
-)
-def test_smaller_object_lies_on_top(objects, expected):
-    objects = [(label, outlines.to_rle([np.array(polygon)], 5, 6)) for label, polygon in objects]
-    assert rows(coco.paint(objects, 5, 6, 0)) == expected
+def paint(void: int, *objects: tuple[int, list], height: int, width: int) -> list[str]:
+    rles = [(label, outlines.to_rle([np.array(polygon)], height, width)) for label, polygon in objects]
+    mask = coco.paint(rles, height, width, void)
+    assert mask.dtype == np.uint8
+    return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
+
+
+def test_smaller_object_lies_on_top():
+    objects, expected = [(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]
+    for order in (objects, objects[::-1]):
+        assert paint(0, *order, height=5, width=6) == expected
 
 
 def test_border_of_void_goes_around_objects_but_not_over_smaller_ones():
-    objects = [(1, square(1, 1, 1)), (2, square(3, 2, 3))]
-    objects = [(label, outlines.to_rle([np.array(polygon)], 7, 9)) for label, polygon in objects]
-    two = ["VVVVVVVV.", "V1VVVVVV.", "VVVV22VV.", "VVVV22VV.", ".VV222VV.", ".VVVVVVV.", ".VVVVVVV."]
-    assert rows(coco.paint(objects, 7, 9, 2)) == two
-
-
-def rows(mask: np.ndarray) -> list[str]:
-    assert mask.dtype == np.uint8
-    return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
+    expected = ["VVVVVVVV.", "V1VVVVVV.", "VVVV22VV.", "VVVV22VV.", ".VV222VV.", ".VVVVVVV.", ".VVVVVVV."]
+    assert paint(2, (1, square(1, 1, 1)), (2, square(3, 2, 3)), height=7, width=9) == expected
 
 
 # ---------------------------------------------------------------------------------------- the data set
@@ -141,14 +134,6 @@ def test_folder_layout_is_written_whole(tmp_path, data, capsys):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "mine", "pics"]
 
 
-def test_masks_carry_the_colours_of_classes_txt_and_white_for_void(tmp_path, data):
-    data["annotations"][0]["iscrowd"] = 1
-    file = next(convert(tmp_path, data).glob("*/masks/00.png"))
-    colours = np.array(Image.open(file).convert("RGB"))
-    assert Image.open(file).mode == "P"
-    assert [colours[y, x].tolist() for y, x in ((0, 0), (5, 25), (5, 5))] == [[0, 0, 0], [128, 0, 0], [255, 255, 255]]
-
-
 def test_categories_keep_their_order_and_their_pictures(tmp_path, data):
     target = convert(tmp_path, data, "--CATEGORIES=dog", "--SPLIT=0.5,0.25,0.25")
     assert (target / "classes.txt").read_text() == "background 0,0,0\ndog 128,0,0\n"
@@ -169,34 +154,29 @@ def test_category_called_background_is_class_0(tmp_path, data):
 
 
 def test_seed_decides_the_split_and_the_order_of_the_json_does_not(tmp_path, data):
-    first = names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", out="a"))
+    first = names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25", out="a"))
+    assert {split: len(files) for split, files in first.items()} == {"test": 3, "train": 9}
     data["images"].reverse()
-    assert names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", out="b")) == first
-    assert names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", "--SEED=1", out="c")) != first
-
-
-def test_split_without_a_share_is_not_there(tmp_path, data):
-    splits = names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25"))
-    assert {split: len(files) for split, files in splits.items()} == {"test": 3, "train": 9}
+    assert names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25", out="b")) == first
+    assert names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25", "--SEED=1", out="c")) != first
 
 
 @pytest.mark.parametrize("roles", [("train", "test"), ("train", "val", "test")])
 def test_several_jsons_are_the_splits(tmp_path, data, roles):
-    files, folders = [], []
-    for number, role in enumerate(roles):
+    files, folders = [tmp_path / f"{role}.json" for role in roles], [tmp_path / role for role in roles]
+    for number, (file, folder) in enumerate(zip(files, folders, strict=True)):
         part = copy.deepcopy(data)
         part["images"] = data["images"][number * 4 : number * 4 + 4]
         ids = {image["id"] for image in part["images"]}
-        part["annotations"] = [entry for entry in data["annotations"] if entry["image_id"] in ids]
-        part["categories"] = [{**entry, "id": entry["id"] + number} for entry in data["categories"]]
+        part["annotations"] = [entry for entry in part["annotations"] if entry["image_id"] in ids]
+        for category in part["categories"]:
+            category["id"] += number  # the ids of a category may differ
         for annotation in part["annotations"]:
-            annotation["category_id"] += number  # the ids of a category may differ
-        files.append(tmp_path / f"{role}.json")
-        files[-1].write_text(json.dumps(part))
-        folders.append(tmp_path / role)
-        folders[-1].mkdir()
+            annotation["category_id"] += number
+        file.write_text(json.dumps(part))
+        folder.mkdir()
         for image in part["images"]:
-            (tmp_path / "pics" / image["file_name"]).rename(folders[-1] / image["file_name"])
+            (tmp_path / "pics" / image["file_name"]).rename(folder / image["file_name"])
     target = tmp_path / "mine"
     options = f"--COCO={','.join(map(str, files))}", f"--PICTURES={','.join(map(str, folders))}", f"--OUT={target}"
     run_here(prepare, *options, "--NAME=My pets")
@@ -214,10 +194,8 @@ def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, data):
         (tmp_path / "pics" / image["file_name"]).rename(file)
         image["file_name"] = place.replace("/", "\\")  # as Label Studio writes it on Windows
     target = convert(tmp_path, data, "--SPLIT=1,0,0")
-    stems = names(target)["train"]
-    assert len({stem.lower() for stem in stems}) == 12
+    assert len({stem.lower() for stem in names(target)["train"]}) == 12
     sources = {"a_x": "a/x.jpg", "a_x_2": "a_x.jpg", "b_X": "b/X.png", "b_x_2": "b/x.jpg", "x": "x.jpg"}
-    assert set(sources) <= set(stems)
     for stem, source in sources.items():
         copied = target / "train" / "images" / f"{stem}{Path(source).suffix}"
         assert copied.read_bytes() == (tmp_path / "pics" / source).read_bytes()
@@ -284,13 +262,6 @@ def test_picture_is_found_by_another_spelling_of_its_name(tmp_path, name):
     assert coco.find_picture(tmp_path, coco.relative_path(name)) == file
 
 
-def test_pictures_with_other_names_in_the_json_are_written(tmp_path, data, capsys):
-    for number, image in enumerate(data["images"]):
-        image["file_name"] = f"images/{number:02d}%2EJPG"
-    assert len(sum(names(convert(tmp_path, data)).values(), [])) == 12
-    assert "left out" not in capsys.readouterr().out
-
-
 def test_categories_may_be_written_with_spaces_and_other_accents(tmp_path, data):
     data["categories"][0]["name"] = "cha\u0302t"
     lines = (convert(tmp_path, data, "--CATEGORIES= ch\u00e2t, dog") / "classes.txt").read_text(encoding="utf-8")
@@ -331,12 +302,7 @@ def crowd(**values) -> dict:
 CROWDS = {
     "as COCO's own": [crowd()],
     "a polygon": [crowd(segmentation=[square(17, 2, 8)])],
-    "true as text": [crowd(iscrowd="true")],
-    "beside run lengths that are none": [
-        crowd(category_id=3),
-        crowd(image_id=101, iscrowd=0),
-        crowd(category_id=3, image_id=101),
-    ],
+    "beside run lengths that are none": [crowd(), crowd(image_id=101, iscrowd=0), crowd(iscrowd="true")],
 }
 
 
@@ -401,44 +367,39 @@ def change(key: str, number: int, **values):
     return apply
 
 
+def each(key: str, **values):
+    """A fault: the same change of all entries."""
+    return lambda data: [entry.update(values) for entry in data[key]]
+
+
+NO_IMAGE, NO_CATEGORY = "103.*needs a number as id, a file_name", "needs a number as id and a name"
 STRUCTURE = {
-    "empty": (lambda data: b"", "is no JSON"),
     "cut off": (lambda data: json.dumps(data).encode()[:500], "is no JSON"),
     "another JSON": (lambda data: b'{"shapes": []}', 'no list "images"'),
     "no annotations": (lambda data: data.update(annotations=[]), 'no list "annotations"'),
     "no categories": (lambda data: data.pop("categories"), 'no list "categories"'),
-    "no file name": (change("images", 3, file_name=None), "103.*needs a number as id, a file_name"),
-    "half a pixel": (change("images", 3, width="40.5"), "103.*needs a number as id, a file_name"),
-    "no width": (change("images", 3, width=None), "103.*needs a number as id, a file_name"),
+    "no file name": (change("images", 3, file_name=None), NO_IMAGE),
+    "half a pixel": (change("images", 3, width="40.5"), NO_IMAGE),
+    "no width": (change("images", 3, width=None), NO_IMAGE),
     "two pictures of an id": (change("images", 3, id=100), "2 images have the id 100"),
     "a picture twice": (change("images", 3, file_name="./00.jpg"), "2 images have the file_name 00.jpg"),
-    "two categories of a name": (change("categories", 1, name="cat"), "2 categories have the name cat"),
-    "two categories of a name in two spellings": (
-        lambda data: [entry.update(name=name) for entry, name in zip(data["categories"], ("é", "é"), strict=False)],
-        "2 categories have the name é",
-    ),
-    "category without name": (change("categories", 1, name=" "), "needs a number as id and a name"),
-    "category with a word for an id": (change("categories", 1, id="dog"), "needs a number as id and a name"),
+    "two categories of a name": (change("categories", 1, name=" cat"), "2 categories have the name cat"),
+    "category without name": (change("categories", 1, name=" "), NO_CATEGORY),
+    "category with a word for an id": (change("categories", 1, id="dog"), NO_CATEGORY),
     "255 categories": (
         lambda data: data.update(categories=[{"id": n, "name": f"class {n}"} for n in range(255)]),
         "255 categories, a mask holds 254.*--CATEGORIES",
     ),
     "no picture": (
-        lambda data: [image.update(file_name=f"no/{image['id']}.jpg") for image in data["images"]],
-        "12 pic",
+        lambda data: [image.update(file_name=f"{image['id']}.jpg") for image in data["images"]],
+        "12 missing",
     ),
-    "other ids": (
-        lambda data: [image.update(id=image["id"] + 50) for image in data["images"]],
-        "has an annotation that can be used\n16 annotations left out: 16 of no picture in the JSON",
-    ),
+    "other ids": (each("annotations", image_id=1), "16 annotations left out: 16 of no picture in the JSON"),
     "boxes only": (
-        lambda data: [entry.pop("segmentation") for entry in data["annotations"]],
-        "has an annotation that can be used\n12 pictures left out: 12 with an annotation that has no outline",
+        each("annotations", segmentation=[]),
+        "12 pictures left out: 12 with an annotation that has no outline",
     ),
-    "shares of the picture": (
-        lambda data: [entry.update(segmentation=[square(0.1, 0.2, 0.5)]) for entry in data["annotations"]],
-        "gives all outlines as shares of the picture",
-    ),
+    "shares of the picture": (each("annotations", segmentation=[square(0.1, 0.2, 0.5)]), "as shares of the picture"),
 }
 
 
@@ -452,10 +413,18 @@ def test_json_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path, data
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
 
 
+def outline(segmentation, **values):
+    return change("annotations", 0, segmentation=segmentation, **values)
+
+
 def rle(counts, size=(HEIGHT, WIDTH)):
-    return change("annotations", 0, segmentation={"size": list(size), "counts": counts})
+    return outline({"size": list(size), "counts": counts})
 
 
+FEW, RINGS = (
+    "left out: 1 of fewer than three points .*annotation 1000 in instances.json",
+    [[square(2, 2, 8), square(4, 4, 2)]],
+)
 # fault -> what is changed, a line of the report, and how many of the twelve pictures are left
 COUNTED = {
     "picture missing": (change("images", 0, file_name="x.jpg"), "1 picture left out: 1 missing .*x.jpg", 11),
@@ -463,36 +432,25 @@ COUNTED = {
     "no category": (change("annotations", 0, category_id=None), "1 with an annotation of no known category", 11),
     "unknown category": (change("annotations", 0, category_id=77), "no known category .*annotation 1000 in inst", 11),
     "unknown picture": (change("annotations", 0, image_id=5), "1 annotation left out: 1 of no picture in the JSON", 12),
-    "two points": (
-        change("annotations", 0, segmentation=[[1, 1, 9, 9]]),
-        "1 polygon left out: 1 of fewer than three points .*annotation 1000 in instances.json",
-        12,
-    ),
-    "a part of two points": (
-        change("annotations", 0, segmentation=[[1, 1, 9, 9], [], square(2, 2, 8)]),
-        "2 polygons left out: 2 of fewer than three points",
-        12,
-    ),
-    "zero area": (change("annotations", 0, segmentation=[[5] * 8]), "1 annotation left out: 1 without a pixel", 12),
-    "outside": (change("annotations", 0, segmentation=[square(90, 90, 9)]), "1 without a pixel in the picture", 12),
-    "no outline": (change("annotations", 0, segmentation=[]), "1 with an annotation that has no outline", 11),
-    "a word": (change("annotations", 0, segmentation="cat"), "neither polygons nor run lengths", 11),
-    "another object": (change("annotations", 0, segmentation={"points": []}), "neither polygons nor run lengths", 11),
-    "odd coordinates": (change("annotations", 0, segmentation=[[1] * 7]), "coordinates are no pairs of numbers", 11),
-    "NaN": (change("annotations", 0, segmentation=[[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
-    "endless whole number": (change("annotations", 0, segmentation=[[10**400] * 6]), "are no pairs of numbers", 11),
-    "two rings": (
-        change("annotations", 0, segmentation=[[square(2, 2, 8), square(4, 4, 2)]]),
-        "1 with a polygon of several rings, of which some may be holes.*annotation 1000",
-        11,
-    ),
-    "two pairs": (change("annotations", 0, segmentation=[[[1, 1], [9, 9]]]), "1 of fewer than three points", 12),
-    "a box": (change("annotations", 0, segmentation=[[]], bbox=[2, 2, 8, 8]), "that has a box, but no outline", 11),
-    "a box as outline": (change("annotations", 0, segmentation=[2, 2, 8, 8], bbox=[2, 2, 8, 8]), "has a box, but", 11),
+    "two points": (outline([[1, 1, 9, 9]]), FEW, 12),
+    "two pairs": (outline([[[1, 1], [9, 9]]]), FEW, 12),
+    "a part of two points": (outline([[1, 1, 9, 9], [], square(2, 2, 8)]), "2 polygons left out: 2 of fewer", 12),
+    "zero area": (outline([[5] * 8]), "1 annotation left out: 1 without a pixel", 12),
+    "outside": (outline([square(90, 90, 9)]), "1 without a pixel in the picture", 12),
+    "no outline": (outline([]), "1 with an annotation that has no outline", 11),
+    "a word": (outline("cat"), "neither polygons nor run lengths", 11),
+    "another object": (outline({"points": []}), "neither polygons nor run lengths", 11),
+    "odd coordinates": (outline([[1] * 7]), "coordinates are no pairs of numbers", 11),
+    "words": (outline([["one"] * 6]), "coordinates are no pairs of numbers", 11),
+    "NaN": (outline([[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
+    "far away": (outline([[2e5] * 6]), "or far outside", 11),
+    "endless": (outline([[10**400] * 6]), "or far outside", 11),
+    "two rings": (outline(RINGS), "1 with a polygon of several rings, of which some may be holes.*annotation 1000", 11),
+    "a box": (outline([[]], bbox=[2, 2, 8, 8]), "that has a box, but no outline", 11),
+    "a box as outline": (outline([2, 2, 8, 8], bbox=[2, 2, 8, 8]), "has a box, but no outline", 11),
     "hidden": (change("images", 0, file_name="._00.jpg"), "1 hidden", 11),
     "same file": (change("images", 0, file_name="a/01.jpg"), "1 missing, and another one has its name", 11),
-    "parent folder": (change("images", 0, file_name="a/../../secret.jpg"), "1 missing .*pics/a/secret.jpg", 11),
-    "percent-encoded parent folder": (change("images", 0, file_name="%2e%2e%2Finstances.json"), "1 missing", 11),
+    "parent folder": (change("images", 0, file_name="%2e%2e%2Finstances.json"), "1 missing", 11),
     "RLE too short": (rle([10, 20]), "that do not add up to the picture", 11),
     "RLE negative": (rle([1300, -100]), "that do not add up to the picture", 11),
     "RLE of words": (rle(["all"]), "that do not add up to the picture", 11),
@@ -516,13 +474,11 @@ def test_fault_of_one_entry_is_counted_and_the_rest_is_written(tmp_path, data, c
 
 
 def test_faults_are_reported_by_kind_and_reason(tmp_path, data, capsys):
-    for number in (0, 1):
-        change("annotations", number, segmentation=[[1, 1, 9, 9]])(data)
-    change("images", 5, file_name="x.jpg")(data)
-    change("images", 6, width=41)(data)
+    for apply in (outline([[1, 1, 9, 9]]), change("images", 5, file_name="x.jpg"), change("images", 6, width=41)):
+        apply(data)
     convert(tmp_path, data)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 polygons left out: 2 of fewer than three points (first: annotation 1000 in instances.json)"
+    assert lines[0] == "1 polygon left out: 1 of fewer than three points (first: annotation 1000 in instances.json)"
     assert re.fullmatch(r"2 pictures left out: 1 missing \(first: .*x.jpg\), 1 of another size .*", lines[1])
 
 
