@@ -45,10 +45,7 @@ def convert(target: Path, name: str, constants: dict) -> None:
         raise UserError(f"PICTURES names {len(folders)} folders: one, or as many as COCO has files ({len(files)})")
     require_between(constants, 0, 100, "VOID")
     require_choice("CROWDS", constants["CROWDS"], ("auto", "objects", "void"))
-    try:
-        contents = [Path(file).read_bytes() for file in files]
-    except OSError as error:
-        raise UserError(f"COCO = {','.join(files)}: cannot be read ({error})") from error
+    contents = [Path(file).read_bytes() for file in files]
     folders = [Path(folder).resolve() for folder in folders]
     sums = [hashlib.sha256(content).hexdigest() for content in contents]
     about = {"COCO": [Path(file).name for file in files], "SHA256": sums, "PICTURES": list(map(str, folders))}
@@ -146,23 +143,15 @@ def class_names(sets: list[dict], chosen: tuple[str, ...]) -> list[str]:
 def crowds_are_groups(sets: list[dict]) -> bool:
     """Whether crowds are groups of objects, as in COCO itself, and not single objects that somebody painted.
 
-    CVAT (Datumaro) marks every mask as a crowd, and no polygon; so does COCO. But COCO has no "attributes", and its
-    crowds are few.
+    CVAT (Datumaro) marks every mask as a crowd, and gives it "attributes". COCO's crowds are few.
     """
     entries = [entry for coco in sets for entry in coco["annotations"]]
     crowds = [entry for entry in entries if is_crowd(entry)]
-    if any(is_crowd(entry) != is_rle(entry) for entry in entries):
-        return len(crowds) < len(entries)  # this tool tells crowds from masks
     return 4 * len(crowds) <= len(entries) and not any("attributes" in entry for entry in crowds)
 
 
 def is_crowd(annotation: dict) -> bool:
     return str(annotation.get("iscrowd")).strip().lower() in ("1", "1.0", "true")
-
-
-def is_rle(annotation: dict) -> bool:
-    outline = annotation.get("segmentation")
-    return isinstance(outline[0] if isinstance(outline, list) and outline else outline, dict)
 
 
 # ---------------------------------------------------------------------------------- what has to be drawn

@@ -3,7 +3,6 @@
 {train,val,test}/images/NAME.jpg, {train,val,test}/masks/NAME.png, classes.txt, data.json
 """
 
-import difflib
 import json
 import multiprocessing
 import os
@@ -49,14 +48,10 @@ Job = Callable[[Path, object], tuple[bool, list[Fault]]]
 
 def require_known(constant: str, names: Sequence[str], known: Sequence[str], source: object) -> None:
     """Raise UserError unless the constant names some of the classes known, each once."""
-    unknown = [name for name in names if name not in known]
-    if unknown or not 0 < len(set(names)) == len(names):
-        spellings = {name.lower(): name for name in known}
-        near = difflib.get_close_matches("".join(unknown[:1]).lower(), spellings, 1)
-        hint = f"; did you mean {spellings[near[0]]}?" if near else ""
+    if not 0 < len(set(names) & set(known)) == len(names):
         raise UserError(
             f"{constant} = {','.join(names)}: must name different classes, without background, of {source}: "
-            f"{', '.join(known)}{hint}"
+            f"{', '.join(known)}"
         )
 
 

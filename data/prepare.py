@@ -79,7 +79,7 @@ def main() -> None:
         else:
             download(Path(DATA_ROOT).resolve())
     except OSError as error:
-        raise UserError(f"cannot write the data: {error}") from error
+        raise UserError(f"the data cannot be read or written: {error}") from error
 
 
 # ------------------------------------------------------------------------------------- Oxford-IIIT Pet

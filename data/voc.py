@@ -9,7 +9,7 @@ import numpy as np
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data.folder_layout import Fault, describe, displayed_size, fetch, holds, require_known, save_pair, write_data_set
+from data.folder_layout import Fault, describe, fetch, holds, require_known, save_pair, write_data_set
 from utils.classes import VOID
 from utils.errors import UserError
 from utils.inputs.pictures import open_picture
@@ -53,12 +53,9 @@ def download(root: Path, year: str, timeout: float) -> None:
 
 
 def list_pairs(root: Path, year: str, split: str) -> list[tuple[Path, Path]]:
-    """The pictures of a split of VOC and their masks. Raises UserError."""
-    try:
-        voc = VOCSegmentation(root, year, split)
-    except OSError as error:
-        raise UserError(f"VOC_ROOT = {root}: VOC {year} has no list of its {split} masks ({error})") from error
-    return [(Path(image), Path(mask)) for image, mask in zip(voc.images, voc.masks, strict=True)]
+    """The pictures of a split of VOC and their masks. Raises OSError."""
+    voc = VOCSegmentation(root, year, split)
+    return list(zip(map(Path, voc.images), map(Path, voc.masks), strict=True))
 
 
 def id_table(names: list[str]) -> np.ndarray:
@@ -80,10 +77,6 @@ def recode(folder: Path, pair: tuple[Path, Path], ids: np.ndarray, must_show: bo
     mask = ids[values] if values.ndim == 2 and values.dtype == np.uint8 else np.array(UNKNOWN)
     if (mask == UNKNOWN).any():
         raise UserError(f"{file} is no mask of VOC: its values must be 0 to {len(CLASSES) - 1}, and {VOID} for void")
-    size = displayed_size(picture)
-    if mask.shape != size:
-        sizes = "{1} x {0}".format(*mask.shape), "{1} x {0}".format(*size)
-        raise UserError(f"{file} is {sizes[0]}, but its picture {picture} is {sizes[1]}")
     if must_show and not ((mask > 0) & (mask < VOID)).any():
         return False, []
     save_pair(picture, mask, folder, picture.stem)
