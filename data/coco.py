@@ -64,10 +64,8 @@ def convert(target: Path, name: str, constants: dict) -> None:
         if categories:
             tasks[role] = [task for task in tasks[role] if any(0 < label < VOID for _, label, *_ in task.objects)]
     number = sum(crowd for own in tasks.values() for task in own for *_, crowd in task.objects)
-    became = "taken as objects (--CROWDS=void makes them void)"
-    if crowds_void:
-        became = "became void (--CROWDS=objects takes them as objects)"
-    note = f"{number:,} crowd{'s' * (number > 1)} {became}" if number else ""
+    kind, other = ("void", "objects") if crowds_void else ("objects", "void")
+    note = f"{number:,} crowd{'s' * (number > 1)} taken as {kind} (with --CROWDS={other} as {other})" if number else ""
     if "all" in tasks:
         tasks = divide(tasks["all"], constants["SPLIT"], constants["SEED"])
     write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults, note)
@@ -127,12 +125,12 @@ def relative_path(name: str) -> str:
 
 def class_names(sets: list[dict], chosen: tuple[str, ...]) -> list[str]:
     """The classes by id: background, then the chosen categories, or all by their ids. Raises UserError."""
-    file, *others = (coco["file"] for coco in sets)
-    known, *other_names = ([category["name"] for category in coco["categories"]] for coco in sets)
-    for other, names in zip(others, other_names, strict=True):
-        if set(names) != set(known):
-            text = f"{', '.join(sorted(names))}; not {', '.join(sorted(known))}"
-            raise UserError(f"{other} has other categories than {file}: {text}")
+    file, known = sets[0]["file"], [category["name"] for category in sets[0]["categories"]]
+    for other in sets[1:]:
+        names = sorted(category["name"] for category in other["categories"])
+        if names != sorted(known):
+            text = f"{', '.join(names)}; not {', '.join(sorted(known))}"
+            raise UserError(f"{other['file']} has other categories than {file}: {text}")
     kept = [name for name in map(tidy, chosen or known) if name != "background"]
     require_known("CATEGORIES", kept, known, file)
     if len(kept) >= MOST:
@@ -210,8 +208,9 @@ def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tu
         else:
             pictures.append(Picture(file, name, (image["height"], image["width"]), objects[image["id"]]))
     if not any(picture.objects for picture in pictures):
-        what = f"no picture of {coco['file']} in {folder} has an annotation that can be used"
-        raise UserError("\n".join([what, *report(faults)]))
+        raise UserError(
+            "\n".join([f"no picture of {coco['file']} in {folder} has a usable annotation", *report(faults)])
+        )
     return pictures, faults
 
 

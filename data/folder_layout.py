@@ -55,9 +55,6 @@ def require_known(constant: str, names: Sequence[str], known: Sequence[str], sou
         )
 
 
-# ------------------------------------------------------------------------------------ the target folder
-
-
 def occupied(target: Path) -> bool:
     """Whether target is a file, or a folder that holds something."""
     return target.is_file() or (target.is_dir() and any(target.iterdir()))
@@ -179,9 +176,6 @@ def report(faults: list[Fault]) -> list[str]:
         reasons = [f"{len(where):,} {why} (first: {where[0]})" for why, where in places.items()]
         lines.append(f"{total:,} {noun}{'s' * (total > 1)} left out: {', '.join(reasons)}")
     return lines
-
-
-# ------------------------------------------------------------------------------------------ one picture
 
 
 def displayed_size(file: Path) -> tuple[int, int]:

@@ -58,18 +58,14 @@ def _polygon(points: object) -> np.ndarray:
 
 def to_rle(parts: list[np.ndarray | dict], height: int, width: int) -> dict:
     """The pixels that are in at least one of the parts (see parts_of), as pycocotools holds them. Raises ValueError."""
-    checked = [
-        {"size": [height, width], "counts": _run_lengths(part, height, width)}
-        if isinstance(part, dict)
-        else part.tolist()
-        for part in parts
-    ]
-    return masks.merge([masks.frPyObjects([part], height, width)[0] for part in checked])
+    return masks.merge([masks.frPyObjects([_checked(part, height, width)], height, width)[0] for part in parts])
 
 
-def _run_lengths(rle: dict, height: int, width: int) -> list[int]:
-    """The numbers of pixels outside, inside, outside, ... down the columns. Raises ValueError."""
-    counts, size = rle.get("counts"), rle.get("size")
+def _checked(part: np.ndarray | dict, height: int, width: int) -> list[float] | dict:
+    """A polygon as a list, or run lengths with "counts" as numbers of pixels. Raises ValueError."""
+    if not isinstance(part, dict):
+        return part.tolist()
+    counts, size = part.get("counts"), part.get("size")
     if not isinstance(counts, (list, str)) or not isinstance(size, list):
         raise ValueError('an outline that is neither polygons nor run lengths (RLE) with "counts" and "size"')
     if list(map(whole, size)) != [height, width]:
@@ -77,7 +73,7 @@ def _run_lengths(rle: dict, height: int, width: int) -> list[int]:
     counts = _decoded(counts) if isinstance(counts, str) else list(map(whole, counts))
     if any(count is None or count < 0 for count in counts) or sum(counts) != height * width:
         raise ValueError("run lengths (RLE) that do not add up to the picture")
-    return counts
+    return {"size": [height, width], "counts": counts}
 
 
 def _decoded(text: str) -> list[int]:
@@ -86,17 +82,15 @@ def _decoded(text: str) -> list[int]:
     Five bits a character, the lowest first, bit 6 set where more of the number follow, two's complement. From the
     fourth number on it is the difference to the number before the last one.
     """
+    text = text.strip()
+    if not re.fullmatch("([P-o]{0,6}[0-O])+", text):
+        raise ValueError("run lengths (RLE) in an unknown or damaged encoding")
     counts, number, shift = [], 0, 0
-    for character in text.strip():
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 35:
-            raise ValueError("run lengths (RLE) in an unknown or damaged encoding")
-        number |= (code & 31) << shift
+    for code in text.encode():
+        number |= (code - 48 & 31) << shift
         shift += 5
-        if code < 32:
-            number -= (code & 16) << shift - 4  # the sign
+        if code < 80:
+            number -= (code - 48 & 16) << shift - 4  # the sign
             counts.append(number + (counts[-2] if len(counts) > 2 else 0))
             number = shift = 0
-    if shift:
-        raise ValueError("run lengths (RLE) that are cut off")
     return counts

@@ -82,18 +82,13 @@ def main() -> None:
         raise UserError(f"the data cannot be read or written: {error}") from error
 
 
-# ------------------------------------------------------------------------------------- Oxford-IIIT Pet
-
-
 def download(target: Path) -> None:
     """Fetch and unpack the two archives, unless target holds them already. Raises UserError."""
     if occupied(target):
         print(f"{target} is complete ({count_pictures(target)}): nothing to do")
         return
-    by_hand = (
-        "fetch images.tar.gz and\nannotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/ and unpack "
-        f"both in\n{target}, which then holds the folders images and annotations."
-    )
+    source = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
+    by_hand = f"fetch images.tar.gz and annotations.tar.gz from\n{source} and unpack both in {target}"
     fetch(unpack, "oxford-iiit-pet", target, TIMEOUT, by_hand)
     for archive in target.glob("*.tar.gz"):
         archive.unlink()
@@ -111,9 +106,6 @@ def count_pictures(root: Path) -> str:
     """The sizes of a data set's splits, in words. Raises UserError if any file of theirs is missing."""
     trainval, test = (len(list_samples(root, split)) for split in ("trainval", "test"))
     return f"{trainval} pictures for training and validation, {test} for testing"
-
-
-# ------------------------------------------------------------------------------------- synthetic data
 
 
 def synthesise(target: Path) -> None:

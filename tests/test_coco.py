@@ -285,7 +285,7 @@ def test_painted_masks_of_cvat_are_objects(tmp_path, data, capsys, numbers):
     target = convert(tmp_path, data)
     assert all(255 not in np.array(Image.open(file)) for file in target.glob("*/masks/*"))
     number = len(numbers)
-    line = f"{number} crowd{'s' * (number > 1)} taken as objects (--CROWDS=void makes them void)"
+    line = f"{number} crowd{'s' * (number > 1)} taken as objects (with --CROWDS=void as void)"
     assert line in capsys.readouterr().out.splitlines()
 
 
@@ -301,7 +301,6 @@ def crowd(**values) -> dict:
 
 CROWDS = {
     "as COCO's own": [crowd()],
-    "a polygon": [crowd(segmentation=[square(17, 2, 8)])],
     "beside run lengths that are none": [crowd(), crowd(image_id=101, iscrowd=0), crowd(iscrowd="true")],
 }
 
@@ -312,7 +311,10 @@ def test_groups_become_void_and_are_counted(tmp_path, data, capsys, kind):
     target = convert(tmp_path, data)
     assert (find_mask(target, "00")[2:10, 17:20] == 255).all()
     number = sum(entry["iscrowd"] != 0 for entry in CROWDS[kind])
-    assert f"{number} crowd{'s' * (number > 1)} became void (--CROWDS=objects takes" in capsys.readouterr().out
+    assert (
+        f"{number} crowd{'s' * (number > 1)} taken as void (with --CROWDS=objects as objects)"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("crowds, value", [("objects", 2), ("void", 255)])
@@ -457,7 +459,7 @@ COUNTED = {
     "RLE absent": (rle(None), 'with "counts"', 11),
     "RLE of another size": (rle([1200], (40, 30)), "of another size than the picture", 11),
     "RLE string damaged": (rle("\u00e9\ud800"), "in an unknown or damaged encoding", 11),
-    "RLE string cut off": (rle("PPPP"), "that are cut off", 11),
+    "RLE string cut off": (rle("PPPP"), "in an unknown or damaged encoding", 11),
     "RLE string too short": (rle("12"), "that do not add up to the picture", 11),
 }
 

@@ -84,13 +84,7 @@ def draw_furniture(draw: ImageDraw.ImageDraw, rng: Rng, spot: Callable[[], Calla
 
 
 def draw_garden(draw: ImageDraw.ImageDraw, rng: Rng, spot: Callable[[], Callable[..., list[float]]]) -> None:
-    """A house, a fence, a tree and bushes."""
-    at = spot()
-    draw.rectangle(at(-0.7, 0.8, 0.7, 0), pick(rng, CLOTHS))
-    draw.polygon(at(-0.8, 0.8, 0, 1.4, 0.8, 0.8), pick(rng, ((150, 80, 66), (96, 92, 100))))
-    for left in (-0.49, 0.21):
-        draw.rectangle(at(left, 0.6, left + 0.28, 0.3), (236, 226, 180), (240, 236, 228), 3)
-
+    """A fence, a tree and bushes."""
     at, wood = spot(), pick(rng, WOODS)
     for level in (0.25, 0.6):
         draw.rectangle(at(-2, level, 2, level - 0.07), shade(wood, 0.8))
