@@ -22,16 +22,17 @@ from utils.inputs.pictures import read_image, read_mask
 FOX = named(("background", "fox"))
 IDS = np.zeros((12, 16), np.uint8)
 IDS[3:9, 4:10] = 1
+MASK = Image.fromarray(IDS)
 
 
-def write_pair(folder: Path, name: str, mask: np.ndarray | Image.Image, masks: str = "masks") -> Path:
+def write_pair(folder: Path, name: str, mask: Image.Image) -> Path:
     """A picture folder/images/NAME.png and its mask; returns the mask's path."""
-    for kind in ("images", masks):
+    for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(len(name)).integers(0, 256, (*IDS.shape, 3), np.uint8)
     Image.fromarray(noise).save(folder / "images" / f"{name}.png")
-    file = folder / masks / f"{name}.png"
-    (Image.fromarray(mask) if isinstance(mask, np.ndarray) else mask).save(file)
+    file = folder / "masks" / f"{name}.png"
+    mask.save(file)
     return file
 
 
@@ -156,11 +157,6 @@ def test_ids_may_be_stored_in_any_depth(tmp_path, kind):
     mask = np.array([[0, 7, 7], [5, VOID, 2]], np.uint8)
     to_image, suffix = ID_MASKS[kind]
     np.testing.assert_array_equal(read_one(tmp_path, to_image(mask), classes, suffix), mask)
-
-
-def test_one_bit_does_not_tell_three_classes_apart(tmp_path):
-    with pytest.raises(UserError, match=r"unknown mask values \['white'\]"):
-        read_one(tmp_path, Image.fromarray(IDS.astype(bool)), named(("background", "fox", "hare")))
 
 
 def test_white_in_a_palette_of_ids_is_an_id_in_every_mask(tmp_path):
@@ -295,9 +291,6 @@ def test_predict_names_what_it_skips_in_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(predict, "segment_files", lambda row, names, *rest: print(*names.values()) or [])
     assert predict.main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == ["a", f"1 file skipped in {tmp_path}: b.heic"]
-    (tmp_path / "a.jpg").unlink()
-    with pytest.raises(UserError, match="no pictures in .*, which holds b.heic"):
-        predict.main([str(tmp_path)])
 
 
 def test_a_data_set_passes_over_hidden_files_and_names_what_else_it_skips(foxes, capsys):
@@ -314,19 +307,12 @@ def test_a_data_set_passes_over_hidden_files_and_names_what_else_it_skips(foxes,
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_accents_may_be_written_in_two_ways(foxes, oxford_copy, forms):
+def test_accents_may_be_written_in_two_ways(foxes, forms):
     picture, mask = (unicodedata.normalize(form, "é") for form in forms)
     root = foxes()
     for folder, name in (("images", picture), ("masks", mask)):
         (root / "train" / folder / "train0.png").rename(root / "train" / folder / f"{name}.png")
     assert {sample.mask.stem for sample in list_samples(root, "train")} == {mask, "train1"}
-
-    lists = oxford_copy / "annotations" / "test.txt"
-    lists.write_text(lists.read_text().replace("pug_test_01", f"pug_{picture}"), encoding="utf-8")
-    (oxford_copy / "images" / "pug_test_01.jpg").rename(oxford_copy / "images" / f"pug_{mask}.jpg")
-    trimaps = oxford_copy / "annotations" / "trimaps"
-    (trimaps / "pug_test_01.png").rename(trimaps / f"pug_{mask}.png")
-    assert len(SegmentationDataset(oxford_copy, "test", 16)) == 8
 
 
 @pytest.mark.parametrize(
@@ -335,8 +321,8 @@ def test_accents_may_be_written_in_two_ways(foxes, oxford_copy, forms):
 )
 def test_a_mask_of_a_similar_name_is_taken(tmp_path, name):
     folder = tmp_path / "test"
-    write_pair(folder, "b", IDS)
-    mask = write_pair(folder, "a", IDS)
+    write_pair(folder, "b", MASK)
+    mask = write_pair(folder, "a", MASK)
     Image.open(mask).save(folder / "masks" / "new.tmp", format=Image.registered_extensions()[Path(name).suffix.lower()])
     mask.unlink()
     (folder / "masks" / "new.tmp").rename(folder / "masks" / name)
@@ -345,7 +331,7 @@ def test_a_mask_of_a_similar_name_is_taken(tmp_path, name):
 
 
 def test_of_several_masks_none_is_taken(tmp_path):
-    mask = write_pair(tmp_path / "test", "a", IDS)
+    mask = write_pair(tmp_path / "test", "a", MASK)
     shutil.copy(mask, mask.with_name("a_mask.png"))
     assert list_samples(tmp_path, "test")[0].mask == mask, "the name itself"
     mask.rename(mask.with_name("a_label.png"))
@@ -354,7 +340,7 @@ def test_of_several_masks_none_is_taken(tmp_path):
 
 
 def test_a_mask_belongs_to_one_picture(tmp_path):
-    write_pair(tmp_path / "test", "a", IDS)
+    write_pair(tmp_path / "test", "a", MASK)
     images = tmp_path / "test" / "images"
     Image.open(images / "a.png").save(images / "a.jpg")
     with pytest.raises(UserError, match="a.png is the mask of .*a.jpg and of .*a.png"):
@@ -363,7 +349,7 @@ def test_a_mask_belongs_to_one_picture(tmp_path):
 
 def test_where_a_mask_is_missing_the_message_says_what_is_there(tmp_path):
     for name in ("a", "b"):
-        write_pair(tmp_path / "test", name, IDS).rename(tmp_path / "test" / "masks" / f"{name}_final2.png")
+        write_pair(tmp_path / "test", name, MASK).rename(tmp_path / "test" / "masks" / f"{name}_final2.png")
     with pytest.raises(UserError, match="a.png is missing.*a_final2.png and 1 more"):
         list_samples(tmp_path, "test")
 
@@ -373,12 +359,12 @@ def test_where_a_mask_is_missing_the_message_says_what_is_there(tmp_path):
 
 def test_images_and_masks_alone_are_a_data_set_without_a_test_split(tmp_path):
     for index in range(12):
-        write_pair(tmp_path, f"{index:02}", IDS)
+        write_pair(tmp_path, f"{index:02}", MASK)
     names = {split: [s.name for s in list_samples(tmp_path, split)] for split in ("train", "val", "trainval")}
     assert names["val"] == ["00", "10"] and len(names["train"]) == 10 and len(names["trainval"]) == 12
     with pytest.raises(UserError, match="no test split.*test/images.*test/masks"):
         list_samples(tmp_path, "test")
-    write_pair(tmp_path / "test", "a", IDS)
+    write_pair(tmp_path / "test", "a", MASK)
     assert len(list_samples(tmp_path, "test")) == 1 and len(list_samples(tmp_path, "trainval")) == 12
 
 
@@ -389,7 +375,7 @@ def test_validation_may_have_a_longer_name(foxes):
 
 
 def test_a_folder_to_score_needs_test_alone(tmp_path):
-    write_pair(tmp_path / "test", "a", IDS)
+    write_pair(tmp_path / "test", "a", MASK)
     assert len(list_samples(tmp_path, "test")) == 1
     with pytest.raises(UserError, match="train.*is missing.*test/"):
         list_samples(tmp_path, "train")

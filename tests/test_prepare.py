@@ -14,15 +14,13 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, run_here, script_environment
+from conftest import run_here, script_environment
 from PIL import Image
 
 from data import prepare
-from data.drawing.animals import ANIMALS
 from data.folder_layout import write_data_set
 from utils.errors import UserError
 from utils.inputs.layouts import list_samples
@@ -73,13 +71,6 @@ def test_masks_hold_ids_and_void_and_every_split_has_every_class(drawn):
         assert seen == {0, *range(1, len(classes) + 1), 255}
 
 
-def test_void_lies_between_all_animals_and_the_background(drawn):
-    for sample in list_samples(drawn[0], "trainval"):
-        mask = np.asarray(Image.open(sample.mask)).astype(int)
-        for one, other in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
-            assert ((one == other) | (one == 255) | (other == 255)).all(), sample.name
-
-
 def test_some_pictures_show_two_classes_and_most_show_one(drawn):
     root, classes = drawn
     masks = [np.unique(Image.open(sample.mask)) for sample in list_samples(root, "trainval")]
@@ -110,13 +101,6 @@ def test_second_run_does_nothing_and_other_constants_are_refused_untouched(tmp_p
     assert before == {file: file.stat().st_mtime_ns for file in root.rglob("*")}
 
 
-def test_foreign_folder_is_refused_untouched(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="something else.*SYNTHETIC_ROOT"):
-        draw(tmp_path)
-    assert contents(tmp_path) == {"thesis.txt": b"years of work"}
-
-
 @pytest.mark.parametrize(
     "option, message",
     [
@@ -124,7 +108,7 @@ def test_foreign_folder_is_refused_untouched(tmp_path):
         ("--SIDES=128", "SIDES"),
         ("--SIDES=160,128", "SIDES"),
         ("--SEED=-1", "SEED = -1"),
-        ("--CLASSES=cat,rabit", "CLASSES = cat,rabit: .*cat, dog, rabbit, bird; did you mean rabbit"),
+        ("--CLASSES=cat,rabit", "CLASSES = cat,rabit: .*cat, dog, rabbit, bird"),
         ("--CLASSES=cat,dog,cat", "different classes"),
         ("--CLASSES=background,cat", "without background"),
         ("--SYNTHETIC=False", "--SYNTHETIC=True"),
@@ -134,10 +118,6 @@ def test_senseless_constant_is_named(tmp_path, option, message):
     with pytest.raises(UserError, match=message):
         draw(tmp_path / "synthetic", "--CLASSES=cat,dog", option)
     assert not list(tmp_path.iterdir())
-
-
-def test_remark_behind_the_constant_lists_what_can_be_drawn():
-    assert f"any of {','.join(ANIMALS)}," in (REPOSITORY / "data" / "prepare.py").read_text()
 
 
 @pytest.mark.slow
@@ -198,7 +178,9 @@ def test_cut_off_download_goes_on_with_the_archive_that_is_missing(server, tmp_p
     target, archive = tmp_path / "pets", served / "annotations.tar.gz"
     whole = archive.read_bytes()
     archive.write_bytes(whole[:1000])
-    with pytest.raises(UserError, match="again"):
+    with pytest.raises(
+        UserError, match=r"Run the command again, .*images.tar.gz and annotations.tar.gz .*\n.*robots.ox.ac.uk.*/pets$"
+    ):
         prepare.download(target)
     assert not target.exists()
     archive.write_bytes(whole)
@@ -215,19 +197,6 @@ def test_half_unpacked_archives_are_unpacked_again(server, tmp_path):
     prepare.download(tmp_path / "pets")
     assert sorted(os.listdir(tmp_path / "pets")) == ["annotations", "images"]
     assert not list((tmp_path / "pets").rglob("half.txt"))
-
-
-@pytest.mark.parametrize("error", [URLError("no route"), TimeoutError("silence"), RuntimeError("corrupted")])
-def test_failed_download_names_archives_and_folder(tmp_path, monkeypatch, error):
-    def refuse(*_, **__):
-        raise error
-
-    monkeypatch.setattr(prepare, "OxfordIIITPet", refuse)
-    with pytest.raises(UserError) as caught:
-        prepare.download(tmp_path / "pets")
-    for part in ("images.tar.gz", "annotations.tar.gz", "robots.ox.ac.uk", str(tmp_path / "pets")):
-        assert part in str(caught.value)
-    assert not (tmp_path / "pets").exists()
 
 
 def test_incomplete_or_foreign_target_is_refused_untouched(tmp_path):
@@ -267,22 +236,22 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
+@pytest.mark.parametrize(
+    "name, send", [("SIGINT", os.killpg), ("SIGTERM", os.kill), ("SIGHUP", os.killpg), ("SIGKILL", os.kill)]
+)
 def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_path, name, send):
     (tmp_path / "slow.py").write_text(SLOW)
     command = [sys.executable, str(tmp_path / "slow.py"), f"--FOLDER={tmp_path / 'out' / 'mine'}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=script_environment(), start_new_session=True, **pipes)
+    number = getattr(signal, name)
     try:
         assert process.stdout.readline().startswith("begun")
-        send(process.pid, getattr(signal, name))
+        send(process.pid, number)
         _, messages = process.communicate(timeout=30)  # the pipes are open until the last worker has ended
     finally:
-        if send is os.kill or process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    number = getattr(signal, name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == (-number if name == "SIGKILL" else 128 + number)
     assert name == "SIGKILL" or not list((tmp_path / "out").iterdir())
     assert "Traceback" not in messages

@@ -112,11 +112,16 @@ def overwrite(mask: np.ndarray):
 
 DAMAGE = {
     "mask missing": (lambda devkit: (devkit / "SegmentationClass" / "2007_02.png").unlink(), "2007_02.png: cannot be"),
-    "picture missing": (lambda devkit: (devkit / "JPEGImages" / "2007_05.jpg").unlink(), "2007_05.jpg: cannot be"),
-    "list missing": (lambda devkit: (devkit / "ImageSets" / "Segmentation" / "val.txt").unlink(), "no list of its val"),
+    "picture missing": (
+        lambda devkit: (devkit / "JPEGImages" / "2007_05.jpg").unlink(),
+        "the data cannot be read .*2007_05.jpg",
+    ),
+    "list missing": (
+        lambda devkit: (devkit / "ImageSets" / "Segmentation" / "val.txt").unlink(),
+        "the data cannot be read .*val.txt",
+    ),
     "values": (overwrite(np.full((10, 12), 77, np.uint8)), "2007_02.png is no mask of VOC"),
     "colours": (overwrite(np.zeros((10, 12, 3), np.uint8)), "2007_02.png is no mask of VOC"),
-    "size": (overwrite(np.zeros((10, 13), np.uint8)), "2007_02.png is 13 x 10, but its picture .*2007_02.jpg is"),
 }
 
 
@@ -183,23 +188,6 @@ def test_without_a_network_the_error_comes_in_time_and_says_what_to_fetch(tmp_pa
     assert time.monotonic() - start < 5
     devkit = tmp_path / "root" / "VOCdevkit" / "VOC2012"
     assert all(part in str(caught.value) for part in (url, str(devkit), "--VOC_ROOT")) and not devkit.exists()
-
-
-# ----------------------------------------------------------------------------------------- real data
-
-
-@pytest.mark.slow
-def test_cats_and_dogs_of_the_real_voc(tmp_path):
-    root = REPOSITORY.parent / "shared"
-    if not (root / "VOCdevkit").is_dir():
-        pytest.skip(f"PASCAL VOC is not in {root / 'VOCdevkit'}")
-    run_here(prepare, "--VOC=2012", f"--VOC_ROOT={root}", f"--OUT={tmp_path / 'out'}", "--CATEGORIES=cat,dog")
-    splits = names(tmp_path / "out")
-    assert {split: len(files) for split, files in splits.items()} == {"train": 249, "test": 243}
-    for name in splits["test"][::40]:
-        original = values(root / "VOCdevkit" / "VOC2012" / "SegmentationClass" / f"{name}.png")
-        expected = np.select([original == 8, original == 12, original == 255], [1, 2, 255], 0)
-        assert np.array_equal(values(tmp_path / "out" / "test" / "masks" / f"{name}.png"), expected)
 
 
 def test_the_road_goes_on_with_training_scoring_and_predicting(root, train_and_use):
