@@ -72,7 +72,6 @@ BLACK_AND_WHITE = {
     "1 bit": lambda mask: Image.fromarray(mask.astype(bool)),
     "RGB": lambda mask: Image.fromarray(mask * 255).convert("RGB"),
     "RGBA": lambda mask: Image.fromarray(mask * 255).convert("RGBA"),
-    "LA": lambda mask: Image.fromarray(mask * 255).convert("LA"),
     "palette": palette([0, 0, 0, 255, 255, 255]),
     "16 bits": lambda mask: Image.fromarray(mask.astype(np.uint16) * 65535),
     "16 bits, 255": lambda mask: Image.fromarray(mask.astype(np.uint16) * 255),
@@ -144,9 +143,7 @@ ID_MASKS = {
     "16 bits": (lambda mask: Image.fromarray(mask.astype(np.uint16)), ".png"),
     "32 bits": (lambda mask: Image.fromarray(mask.astype(np.int32)), ".tif"),
     "floating point": (lambda mask: Image.fromarray(mask.astype(np.float32)), ".tif"),
-    "LA": (lambda mask: Image.fromarray(mask).convert("LA"), ".png"),
     "RGB": (lambda mask: Image.fromarray(mask).convert("RGB"), ".png"),
-    "RGBA": (lambda mask: Image.fromarray(mask).convert("RGBA"), ".png"),
     "GIF": (Image.fromarray, ".gif"),
 }
 
@@ -232,7 +229,6 @@ RANGES = {
     "beyond 16 bits": RAMP * 1e6,
     "12 of 16 bits": (RAMP * 4095).astype(np.uint16),
     "8 of 16 bits": (RAMP * 255).astype(np.uint16),
-    "16 bits": (RAMP * 65535).astype(np.uint16),
     "16 bits, the other way round": (RAMP * 65535).astype(">u2"),
     "16 of 32 bits": (RAMP * 65535).astype(np.int32),
     "negative integers": (RAMP * 3000).astype(np.int32) - 1000,
