@@ -77,7 +77,7 @@ def convert(target: Path, name: str, constants: dict) -> None:
 def parse(file: Path, content: bytes) -> dict:
     """The data of a COCO JSON and its "file", checked: entries have their ids and sizes, categories lie by their ids.
 
-    Annotations of no picture or category have None in its place. Raises UserError.
+    An annotation's image_id or category_id that is no number is None. Raises UserError.
     """
     try:
         data = json.loads(content)

@@ -44,7 +44,7 @@ def download(root: Path, year: str, timeout: float) -> None:
     devkit = root / source["base_dir"]
     if (root / devkit.name).is_dir():
         raise UserError(f"VOC_ROOT = {root} holds {devkit.name} itself: name the folder in which {devkit} would lie")
-    by_hand = f"fetch {source['url']}\nand unpack it to {devkit}, or in another folder for --VOC_ROOT=..."
+    by_hand = f"fetch {source['url']}\nand unpack it in {root}, or in --VOC_ROOT=..., so that {devkit} is there"
     archive = partial(VOCSegmentation, year=year, image_set="train", download=True)
     fetch(archive, source["base_dir"], devkit, timeout, by_hand)
 
