@@ -3,21 +3,23 @@
 {train,val,test}/images/NAME.jpg, {train,val,test}/masks/NAME.png, classes.txt, data.json
 """
 
-import difflib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
+from http.client import HTTPException
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
+
+from utils.config import require_positive
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -28,6 +30,7 @@ from utils.errors import UserError
 from utils.files import write_text
 from utils.inputs.pictures import open_picture
 
+PALETTE = named(range(MOST)).palette.tobytes()  # of all ids
 SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -43,20 +46,13 @@ class Fault(NamedTuple):
 Job = Callable[[Path, object], tuple[bool, list[Fault]]]
 
 
-def require_known(categories: Sequence[str], known: Sequence[str], source: object) -> None:
-    """Raise UserError unless the categories are some of those that are known, each named once."""
-    unknown = [name for name in categories if name not in known]
-    if unknown or not 0 < len(set(categories)) == len(categories):
-        spellings = {name.lower(): name for name in known}
-        near = difflib.get_close_matches("".join(unknown[:1]).lower(), spellings, 1)
-        hint = f"; did you mean {spellings[near[0]]}?" if near else ""
+def require_known(constant: str, names: Sequence[str], known: Sequence[str], source: object) -> None:
+    """Raise UserError unless the constant names some of the classes known, each once."""
+    if not 0 < len(set(names) & set(known)) == len(names):
         raise UserError(
-            f"CATEGORIES = {','.join(categories)}: must name different categories of {source}, "
-            f"which has {', '.join(known)}{hint}"
+            f"{constant} = {','.join(names)}: must name different classes, without background, of {source}: "
+            f"{', '.join(known)}"
         )
-
-
-# ------------------------------------------------------------------------------------ the target folder
 
 
 def occupied(target: Path) -> bool:
@@ -76,7 +72,7 @@ def describe(name: str, **constants: object) -> str:
     return json.dumps({"name": name, "made by": "data/prepare.py", **constants}) + "\n"
 
 
-def holds(target: Path, record: str) -> bool:
+def holds(target: Path, record: str, option: str = "OUT") -> bool:
     """Whether target holds the data set of this data.json. Raises UserError if it holds anything else."""
     if not occupied(target):
         return False
@@ -85,7 +81,24 @@ def holds(target: Path, record: str) -> bool:
         print(f"{target} holds this data set already: nothing to do")
         return True
     held = f"a data set made from other files or constants, see {file.name}" if file.is_file() else "something else"
-    raise UserError(f"{target} holds {held}: remove it, or choose another folder with --OUT=...")
+    raise UserError(f"{target} holds {held}: remove it, or choose another folder with --{option}=...")
+
+
+def fetch(download: Callable[[Path], object], inside: str, target: Path, timeout: float, by_hand: str) -> None:
+    """Download with torchvision into a folder beside target, and move what is `inside` it to target when it is whole.
+
+    Raises UserError; by_hand: what one can do instead.
+    """
+    require_positive({"TIMEOUT": timeout}, "TIMEOUT")
+    arriving = target.with_name(f"{target.name}.download")  # archives that arrived whole are kept for the next run
+    print(f"downloading into {arriving}")
+    socket.setdefaulttimeout(timeout)
+    try:
+        download(arriving)
+    except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off
+        raise UserError(f"the download failed ({error}). Run the command again, or do it by hand: {by_hand}") from error
+    move_into_place(arriving / inside, target)
+    shutil.rmtree(arriving)
 
 
 def write_data_set(
@@ -94,16 +107,16 @@ def write_data_set(
     names: list[str],
     tasks: dict[str, Sequence],
     job: Job,
-    faults: Sequence[Fault] = (),
-    notes: Sequence[str] = (),
+    faults: Sequence = (),
+    note: str = "",
 ) -> None:
     """Write the tasks of every split with all processors, print what came of it. Raises UserError.
 
     record: the content of data.json; names: the classes in the order of their ids; faults: what the report has
-    to name besides those of the job; notes: its further lines. An error leaves nothing behind.
+    to name besides those of the job; note: its further line. An error leaves nothing behind.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     counts, faults = dict.fromkeys(tasks, 0), list(faults)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
         whole = Path(folder) / "whole"
         for split, written, left_out in _run(job, whole, tasks):
@@ -116,7 +129,7 @@ def write_data_set(
         write_text(record, whole / "data.json")
         move_into_place(whole, target)
     words = ", ".join(f"{count:,} picture{'s' * (count > 1)} for {SPLITS[split]}" for split, count in counts.items())
-    print("\n".join([*report(faults), *notes, f"{target}: {words}; {len(names)} classes"]))
+    print("\n".join([*report(faults), *filter(None, [note]), f"{target}: {words}; {len(names)} classes"]))
 
 
 def _run(job: Job, root: Path, tasks: dict[str, Sequence]) -> Iterator[tuple[str, bool, list[Fault]]]:
@@ -154,19 +167,15 @@ def _attend() -> None:
 
 def report(faults: list[Fault]) -> list[str]:
     """A line per kind of thing left out: how many, and for every reason the first of them."""
+    kinds = {}
+    for noun, why, where in faults:
+        kinds.setdefault(noun, {}).setdefault(why, []).append(where)
     lines = []
-    for noun in dict.fromkeys(fault.noun for fault in faults):
-        places = {}
-        for fault in faults:
-            if fault.noun == noun:
-                places.setdefault(fault.why, []).append(fault.where)
+    for noun, places in kinds.items():
         total = sum(map(len, places.values()))
         reasons = [f"{len(where):,} {why} (first: {where[0]})" for why, where in places.items()]
         lines.append(f"{total:,} {noun}{'s' * (total > 1)} left out: {', '.join(reasons)}")
     return lines
-
-
-# ------------------------------------------------------------------------------------------ one picture
 
 
 def displayed_size(file: Path) -> tuple[int, int]:
@@ -177,18 +186,16 @@ def displayed_size(file: Path) -> tuple[int, int]:
 
 
 def save_pair(picture: Path, mask: np.ndarray, folder: Path, name: str) -> None:
-    """Link or copy the picture file, and write its mask: uint8 (H, W) class ids as a PNG with a palette."""
+    """Link or copy the picture file, and write its mask: uint8 (H, W) class ids."""
     link = folder / "images" / f"{name}{picture.suffix}"
     try:
         os.link(picture.resolve(), link)
     except OSError:  # on another disk, or of another owner
         shutil.copyfile(picture, link)
-    image = Image.fromarray(mask)
-    image.putpalette(_palette())
-    image.save(folder / "masks" / f"{name}.png")
+    save_mask(Image.fromarray(mask), folder, name)
 
 
-@cache
-def _palette() -> bytes:
-    """PASCAL VOC's colours of all ids, once for all masks."""
-    return named(range(MOST)).palette.tobytes()
+def save_mask(ids: Image.Image, folder: Path, name: str) -> None:
+    """Write a mask of class ids as a PNG with PASCAL VOC's colours as its palette."""
+    ids.putpalette(PALETTE)
+    ids.save(folder / "masks" / f"{name}.png")

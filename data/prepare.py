@@ -10,12 +10,8 @@ The layouts are described in data/README.md. A data set appears in its place onl
 another one than data/pets with `--DATA_ROOT=data/synthetic`.
 """
 
-import json
 import shutil
-import socket
 import sys
-import tempfile
-from http.client import HTTPException
 from pathlib import Path
 
 # A script sees the modules of its own folder only: add the repository's.
@@ -25,9 +21,9 @@ from utils.config import PETS_ROOT, require_positive, run_script, script_constan
 
 from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
-from data import coco, voc  # noqa: E402
-from data.drawing.dataset import check_classes, write_cats_and_dogs, write_others  # noqa: E402
-from data.folder_layout import move_into_place, occupied  # noqa: E402
+from data import voc  # noqa: E402
+from data.drawing.dataset import ANIMALS, write_cats_and_dogs, write_drawings  # noqa: E402
+from data.folder_layout import describe, fetch, holds, occupied, require_known  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 
@@ -37,7 +33,7 @@ TIMEOUT = 60.0  # seconds of silence after which the download is given up
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
 SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # where they go
-CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cats and dogs as in Oxford
+CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cat,dog
 TRAIN_PICTURES = 240  # for training and validation
 TEST_PICTURES = 60
 SIDES = (128, 160)  # shortest and longest side of a picture, in pixels
@@ -62,61 +58,47 @@ def main() -> None:
         raise UserError("SYNTHETIC, COCO and VOC are data sets of their own: name one of them")
     if CLASSES and not SYNTHETIC:
         raise UserError("CLASSES are those to draw: add --SYNTHETIC=True (CATEGORIES chooses some of COCO's or VOC's)")
+    if SEED < 0:
+        raise UserError(f"SEED = {SEED}: must not be negative")
     try:
         if SYNTHETIC:
             synthesise(Path(SYNTHETIC_ROOT).resolve())
         elif COCO:
             if not OUT:
                 raise UserError("COCO needs a folder to write: --OUT=data/mine")
+            try:
+                from data import coco
+            except ImportError as error:
+                raise UserError(f"--COCO needs pycocotools: pip install pycocotools ({error})") from error
             target = Path(OUT).resolve()
-            coco.convert(target, NAME or target.name, COCO, PICTURES, CATEGORIES, SPLIT, SEED, VOID, CROWDS)
+            coco.convert(target, NAME or target.name, script_constants(main))
         elif VOC:
             target = Path(OUT) if OUT else Path(__file__).with_name(f"voc{VOC}")
             voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES, TIMEOUT)
         else:
             download(Path(DATA_ROOT).resolve())
     except OSError as error:
-        raise UserError(f"cannot write the data: {error}") from error
-
-
-# ------------------------------------------------------------------------------------- Oxford-IIIT Pet
+        raise UserError(f"the data cannot be read or written: {error}") from error
 
 
 def download(target: Path) -> None:
-    """Fetch and unpack the two archives beside target, then move the whole into place. Raises UserError."""
+    """Fetch and unpack the two archives, unless target holds them already. Raises UserError."""
     if occupied(target):
-        try:
-            print(f"{target} is complete ({count_pictures(target)}): nothing to do")
-        except UserError as error:
-            raise UserError(
-                f"{target} is not empty, but holds no complete data set: move it away, or choose another folder "
-                f"with --DATA_ROOT=...\nWhat is wrong with it: {error}"
-            ) from error
+        print(f"{target} is complete ({count_pictures(target)}): nothing to do")
         return
-
-    require_positive({"TIMEOUT": TIMEOUT}, "TIMEOUT")
-    partial = target.with_name(f"{target.name}.download")  # archives that arrived whole are kept for the next run
-    unpacked = partial / "oxford-iiit-pet"  # torchvision's name
-    for folder in (unpacked / "images", unpacked / "annotations"):
-        if folder.exists():  # torchvision would take a half unpacked folder for a whole one
-            shutil.rmtree(folder)
-    print(f"downloading 800 MB into {partial}")
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        for split in ("trainval", "test"):
-            OxfordIIITPet(partial, split, target_types="segmentation", download=True)
-    except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off
-        raise UserError(
-            f"the download failed ({error}). Run the command again, or do it by hand: fetch images.tar.gz and\n"
-            "annotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets/ and unpack both in\n"
-            f"{target}, which then holds the folders images and annotations."
-        ) from error
-    pictures = count_pictures(unpacked)
-    move_into_place(unpacked, target)
+    source = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
+    by_hand = f"fetch images.tar.gz and annotations.tar.gz from\n{source} and unpack both in {target}"
+    fetch(unpack, "oxford-iiit-pet", target, TIMEOUT, by_hand)
     for archive in target.glob("*.tar.gz"):
         archive.unlink()
-    shutil.rmtree(partial)
-    print(f"{target}: {pictures}")
+    print(f"{target}: {count_pictures(target)}")
+
+
+def unpack(root: Path) -> None:
+    """Let torchvision fetch and unpack the archives, 800 MB; it would take a half unpacked folder for a whole one."""
+    for name in ("images", "annotations"):
+        shutil.rmtree(root / "oxford-iiit-pet" / name, ignore_errors=True)
+    OxfordIIITPet(root, target_types="segmentation", download=True)
 
 
 def count_pictures(root: Path) -> str:
@@ -125,38 +107,21 @@ def count_pictures(root: Path) -> str:
     return f"{trainval} pictures for training and validation, {test} for testing"
 
 
-# ------------------------------------------------------------------------------------- synthetic data
-
-
 def synthesise(target: Path) -> None:
     """Draw the synthetic data set, unless target holds the same one already. Raises UserError."""
-    constants = script_constants(main)
-    require_positive(constants, "TRAIN_PICTURES", "TEST_PICTURES")
+    about = {"TRAIN_PICTURES": TRAIN_PICTURES, "TEST_PICTURES": TEST_PICTURES, "SIDES": SIDES, "SEED": SEED}
+    require_positive(about, "TRAIN_PICTURES", "TEST_PICTURES")
     if len(SIDES) != 2 or not 64 <= SIDES[0] <= SIDES[1]:
         raise UserError(f"SIDES = {SIDES}: must be two numbers from 64, the smaller one first")
-    if SEED < 0:
-        raise UserError(f"SEED = {SEED}: must not be negative")
-    check_classes(CLASSES)
-    about = {name: constants[name] for name in ("CLASSES", "TRAIN_PICTURES", "TEST_PICTURES", "SIDES", "SEED")}
-    record = json.dumps({"name": "synthetic", "made by": "data/prepare.py", **about}) + "\n"
-    if occupied(target):
-        file = target / "data.json"
-        if file.is_file() and file.read_text() == record:
-            print(f"{target} holds this synthetic data set already: nothing to do")
-            return
-        held = f"a data set made with other constants, see {file.name}" if file.is_file() else "something else"
-        raise UserError(f"{target} holds {held}: remove it, or choose another folder with --SYNTHETIC_ROOT=...")
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
-        whole = Path(folder) / "whole"
-        if CLASSES:
-            write_others(whole, CLASSES, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
-        else:
-            write_cats_and_dogs(whole, TRAIN_PICTURES, TEST_PICTURES, SIDES, SEED)
-        (whole / "data.json").write_text(record)
-        move_into_place(whole, target)
-    print(f"{target}: {count_pictures(target)}")
+    if CLASSES:
+        require_known("CLASSES", CLASSES, tuple(ANIMALS), "what can be drawn")
+    record, counts = describe("synthetic", CLASSES=CLASSES, **about), (TRAIN_PICTURES, TEST_PICTURES)
+    if holds(target, record, "SYNTHETIC_ROOT"):
+        return
+    if CLASSES:
+        write_drawings(target, record, CLASSES, *counts, SIDES, SEED)
+    else:
+        write_cats_and_dogs(target, record, *counts, SIDES, SEED)
 
 
 if __name__ == "__main__":

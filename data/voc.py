@@ -1,18 +1,15 @@
 """PASCAL VOC's segmentation masks, fetched and found by torchvision, into the folder layout."""
 
-import shutil
-import socket
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 
-from utils.config import require_choice, require_positive
+from utils.config import require_choice
 
 import numpy as np
 from torchvision.datasets import VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data.folder_layout import Fault, describe, displayed_size, holds, require_known, save_pair, write_data_set
+from data.folder_layout import Fault, describe, fetch, holds, require_known, save_pair, write_data_set
 from utils.classes import VOID
 from utils.errors import UserError
 from utils.inputs.pictures import open_picture
@@ -30,7 +27,7 @@ def convert(target: Path, name: str, year: str, root: Path, categories: tuple[st
     """Write VOC's train and val to target as train and test, unless they are there already. Raises UserError."""
     require_choice("VOC", year, YEARS)
     kept = categories or tuple(CLASSES[1:])
-    require_known(kept, CLASSES[1:], "VOC")
+    require_known("CATEGORIES", kept, CLASSES[1:], "VOC")
     record = describe(name, VOC=year, VOC_ROOT=str(root), CATEGORIES=categories)
     if holds(target, record):
         return
@@ -42,39 +39,20 @@ def convert(target: Path, name: str, year: str, root: Path, categories: tuple[st
 
 
 def download(root: Path, year: str, timeout: float) -> None:
-    """Fetch a year's archive, 2 GB for 2012, and unpack it beside its place, then move it there. Raises UserError."""
-    require_positive({"TIMEOUT": timeout}, "TIMEOUT")
+    """Fetch a year's archive, 2 GB for 2012, and unpack it. Raises UserError."""
     source = DATASET_YEAR_DICT[year]
     devkit = root / source["base_dir"]
     if (root / devkit.name).is_dir():
         raise UserError(f"VOC_ROOT = {root} holds {devkit.name} itself: name the folder in which {devkit} would lie")
-    arriving = root / f"VOC{year}.download"  # an archive that arrived whole is kept for the next run
-    print(f"downloading {source['url']} into {arriving}")
-    socket.setdefaulttimeout(timeout)
-    try:
-        VOCSegmentation(arriving, year, "train", download=True)
-    except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off
-        raise UserError(
-            f"the download failed ({error}). Run the command again, or do it by hand: fetch {source['url']}\n"
-            f"and unpack it in {root}, so that the folder {devkit} is there; or say with --VOC_ROOT=... where a\n"
-            f"folder lies that holds {source['base_dir']}."
-        ) from error
-    devkit.parent.mkdir(parents=True, exist_ok=True)
-    (arriving / source["base_dir"]).rename(devkit)
-    shutil.rmtree(arriving)
+    by_hand = f"fetch {source['url']}\nand unpack it in {root}, or in --VOC_ROOT=..., so that {devkit} is there"
+    archive = partial(VOCSegmentation, year=year, image_set="train", download=True)
+    fetch(archive, source["base_dir"], devkit, timeout, by_hand)
 
 
 def list_pairs(root: Path, year: str, split: str) -> list[tuple[Path, Path]]:
-    """The pictures of a split of VOC and their masks. Raises UserError if one is missing."""
-    try:
-        voc = VOCSegmentation(root, year, split)
-    except OSError as error:
-        raise UserError(f"VOC_ROOT = {root}: VOC {year} has no list of its {split} masks ({error})") from error
-    pairs = [(Path(image), Path(mask)) for image, mask in zip(voc.images, voc.masks, strict=True)]
-    for file in (file for pair in pairs for file in pair):
-        if not file.is_file():
-            raise UserError(f"{file} is missing: it belongs to the {split} split of VOC {year}")
-    return pairs
+    """The pictures of a split of VOC and their masks. Raises OSError."""
+    voc = VOCSegmentation(root, year, split)
+    return list(zip(map(Path, voc.images), map(Path, voc.masks), strict=True))
 
 
 def id_table(names: list[str]) -> np.ndarray:
@@ -96,10 +74,6 @@ def recode(folder: Path, pair: tuple[Path, Path], ids: np.ndarray, must_show: bo
     mask = ids[values] if values.ndim == 2 and values.dtype == np.uint8 else np.array(UNKNOWN)
     if (mask == UNKNOWN).any():
         raise UserError(f"{file} is no mask of VOC: its values must be 0 to {len(CLASSES) - 1}, and {VOID} for void")
-    size = displayed_size(picture)
-    if mask.shape != size:
-        sizes = "{1} x {0}".format(*mask.shape), "{1} x {0}".format(*size)
-        raise UserError(f"{file} is {sizes[0]}, but its picture {picture} is {sizes[1]}")
     if must_show and not ((mask > 0) & (mask < VOID)).any():
         return False, []
     save_pair(picture, mask, folder, picture.stem)

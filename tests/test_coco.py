@@ -1,17 +1,18 @@
-"""data/prepare.py --COCO: polygons and run lengths to the pixel, the folder it writes, and damaged input."""
+"""data/prepare.py --COCO: outlines to pixels, the folder it writes, and damaged input."""
 
 import copy
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import run_here
 from PIL import Image
-from pycocotools import mask as reference
+from pycocotools import mask as masks
 
-from data import coco, folder_layout, outlines, prepare
+from data import coco, outlines, prepare
 from utils.errors import UserError
 
 HEIGHT, WIDTH = 30, 40  # of the drawn pictures
@@ -23,11 +24,8 @@ def square(x: float, y: float, side: float) -> list[float]:
     return [x, y, x + side, y, x + side, y + side, x, y + side]
 
 
-def pixels(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    edges = outlines.object_edges(outlines.parts_of(segmentation), height, width)
-    inside = outlines.filled(edges, 0, height * width).reshape(width, height).T
-    assert outlines.area(edges) == inside.sum()
-    return inside
+def pixels(segmentation: list | dict, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    return masks.decode(outlines.to_rle(outlines.parts_of({"segmentation": segmentation}), height, width))
 
 
 def uncompressed(mask: np.ndarray) -> list[int]:
@@ -40,95 +38,37 @@ def uncompressed(mask: np.ndarray) -> list[int]:
 # ------------------------------------------------------------------------------------ outlines to pixels
 
 
-def draw_convex(rng):
-    angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 30)))
-    return rng.uniform(2, 40) * np.stack([np.cos(angles), np.sin(angles)], 1) + rng.uniform(0, 60, 2)
-
-
-POLYGONS = {
-    "convex": draw_convex,
-    "self-intersecting": lambda rng: rng.uniform(0, 60, (rng.integers(3, 15), 2)),
-    "tiny": lambda rng: rng.uniform(0, 3, (rng.integers(3, 8), 2)) + rng.uniform(0, 50, 2),
-    "beyond the border": lambda rng: rng.uniform(-200, 260, (rng.integers(3, 12), 2)),
-    "whole numbers": lambda rng: rng.integers(-4, 64, (rng.integers(3, 12), 2)),
-    "grid of the drawing": lambda rng: rng.integers(-50, 350, (rng.integers(3, 12), 2)) / rng.choice([2, 5, 10]),
-}
-
-
-@pytest.mark.parametrize("kind", POLYGONS)
-def test_polygons_have_the_pixels_of_pycocotools(kind):
+def test_run_lengths_in_both_spellings_are_the_mask():
     rng = np.random.default_rng(0)
-    for _ in range(400):
-        height, width = rng.integers(1, 64, 2).tolist()
-        parts = [POLYGONS[kind](rng).ravel().tolist() for _ in range(rng.integers(1, 4))]
-        expected = reference.decode(reference.merge(reference.frPyObjects(parts, height, width)))
-        assert np.array_equal(pixels(parts, height, width), expected), (height, width, parts)
-
-
-def test_polygon_from_a_photo_far_larger_than_its_details():
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        polygon = (draw_convex(rng) * rng.uniform(5, 40)).round(2).ravel().tolist()
-        expected = reference.decode(reference.frPyObjects([polygon], 1200, 1600))[..., 0]
-        assert np.array_equal(pixels([polygon], 1200, 1600), expected)
-
-
-def test_run_lengths_in_both_spellings_have_the_pixels_of_pycocotools():
-    rng = np.random.default_rng(0)
-    for number in range(400):
+    for number in range(100):
         height, width = rng.integers(1, 200, 2).tolist()
         mask = (rng.random((height, width)) < rng.choice([0, 0.001, 0.1, 0.5, 0.999, 1])).astype(np.uint8)
         if number % 2:  # long runs
             mask = mask.repeat(20, 0)[:height]
-        text = reference.encode(np.asfortranarray(mask))["counts"].decode()
-        counts = uncompressed(mask)
-        size = [height, width]
-        assert np.array_equal(reference.decode(reference.frPyObjects({"size": size, "counts": counts}, *size)), mask)
-        assert np.array_equal(pixels({"size": size, "counts": text}, *size), mask)
-        assert np.array_equal(pixels({"size": size, "counts": counts}, *size), mask)
+        text = masks.encode(np.asfortranarray(mask))["counts"].decode()
+        for counts in (text, uncompressed(mask)):
+            assert np.array_equal(pixels({"size": [height, width], "counts": counts}, height, width), mask)
 
 
 def test_parts_that_overlap_are_one_object():
-    both = pixels([square(2, 2, 10), square(6, 6, 10)], HEIGHT, WIDTH)
-    assert both.sum() == 100 + 100 - 36
-    assert outlines.area(outlines.union([np.array([5, 5]), np.array([0, 5])])) == 5
+    assert pixels([square(2, 2, 10), square(6, 6, 10)]).sum() == 100 + 100 - 36
 
 
-@pytest.mark.parametrize(
-    "objects, expected",
-    [
-        ([(1, square(1, 1, 3))], ["......", ".111..", ".111..", ".111..", "......"]),
-        ([(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]),
-        ([(2, square(0, 0, 4)), (1, square(1, 1, 2))], ["2222..", "2112..", "2112..", "2222..", "......"]),
-        ([(1, square(0, 0, 2)), (2, square(1, 0, 2))], ["122...", "122...", "......", "......", "......"]),
-        ([(255, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2VV2..", "2VV2..", "2222..", "......"]),
-    ],
-)
-def test_smaller_object_lies_on_top_and_of_equal_ones_the_later(objects, expected):
-    objects = [(label, outlines.polygon_edges(polygon, 5, 6)) for label, polygon in objects]
-    assert rows(coco.paint(objects, 5, 6, 0)) == expected
+def paint(void: int, *objects: tuple[int, list], height: int, width: int) -> list[str]:
+    rles = [(label, outlines.to_rle([np.array(polygon)], height, width)) for label, polygon in objects]
+    mask = coco.paint(rles, height, width, void)
+    return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
+
+
+def test_smaller_object_lies_on_top():
+    objects, expected = [(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]
+    for order in (objects, objects[::-1]):
+        assert paint(0, *order, height=5, width=6) == expected
 
 
 def test_border_of_void_goes_around_objects_but_not_over_smaller_ones():
-    objects = [(1, square(1, 1, 1)), (2, square(3, 2, 3))]
-    objects = [(label, outlines.polygon_edges(polygon, 7, 9)) for label, polygon in objects]
-    one = ["VVV......", "V1VVVVV..", "VVV222V..", "..V222V..", "..V222V..", "..VVVVV..", "........."]
-    two = [
-        "VVVVVVVV.",
-        "V1VVVVVV.",
-        "VVVV22VV.",
-        "VVVV22VV.",
-        ".VV222VV.",
-        ".VVVVVVV.",
-        ".VVVVVVV.",
-    ]
-    assert rows(coco.paint(objects, 7, 9, 1)) == one
-    assert rows(coco.paint(objects, 7, 9, 2)) == two
-
-
-def rows(mask: np.ndarray) -> list[str]:
-    assert mask.dtype == np.uint8
-    return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
+    expected = ["VVVVVVVV.", "V1VVVVVV.", "VVVV22VV.", "VVVV22VV.", ".VV222VV.", ".VVVVVVV.", ".VVVVVVV."]
+    assert paint(2, (1, square(1, 1, 1)), (2, square(3, 2, 3)), height=7, width=9) == expected
 
 
 # ---------------------------------------------------------------------------------------- the data set
@@ -178,8 +118,7 @@ def test_folder_layout_is_written_whole(tmp_path, data, capsys):
     target = convert(tmp_path, data)
     classes = "background 0,0,0\ndog 128,0,0\ncat 0,128,0\ntraffic light 128,128,0\n"  # by the ids of the JSON
     assert (target / "classes.txt").read_text() == classes
-    about = json.loads((target / "data.json").read_text())
-    assert about["name"] == "mine" and about["made by"] == "data/prepare.py" and about["SPLIT"] == [0.8, 0.1, 0.1]
+    assert json.loads((target / "data.json").read_text())["SPLIT"] == [0.8, 0.1, 0.1]
     splits = names(target)
     assert {split: len(files) for split, files in splits.items()} == {"train": 10, "val": 1, "test": 1}
     assert splits == names(target, "masks")
@@ -194,29 +133,11 @@ def test_folder_layout_is_written_whole(tmp_path, data, capsys):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "mine", "pics"]
 
 
-def test_masks_carry_the_colours_of_classes_txt_and_white_for_void(tmp_path, data):
-    data["annotations"][0]["iscrowd"] = 1
-    file = next(convert(tmp_path, data).glob("*/masks/00.png"))
-    colours = np.array(Image.open(file).convert("RGB"))
-    assert Image.open(file).mode == "P"
-    assert [colours[y, x].tolist() for y, x in ((0, 0), (5, 25), (5, 5))] == [[0, 0, 0], [128, 0, 0], [255, 255, 255]]
-
-
 def test_categories_keep_their_order_and_their_pictures(tmp_path, data):
-    target = convert(tmp_path, data, "--CATEGORIES=dog", "--SPLIT=0.5,0.25,0.25")
-    assert (target / "classes.txt").read_text() == "background 0,0,0\ndog 128,0,0\n"
+    target = convert(tmp_path, data, "--CATEGORIES=traffic light,dog", "--SPLIT=0.5,0.25,0.25")
+    assert (target / "classes.txt").read_text() == "background 0,0,0\ntraffic light 128,0,0\ndog 0,128,0\n"
     assert sorted(sum(names(target).values(), [])) == ["00", "03", "06", "09"]
-    assert set(np.unique(find_mask(target, "06"))) == {0, 1}
-    target = convert(tmp_path, data, "--CATEGORIES=cat,dog", out="both")
-    assert (target / "classes.txt").read_text() == "background 0,0,0\ncat 128,0,0\ndog 0,128,0\n"
-    assert len(sum(names(target).values(), [])) == 12 and find_mask(target, "00")[5, 5] == 1
-    assert len(prepare.list_samples(target, "trainval")) == 11
-
-
-def test_picture_whose_chosen_objects_have_no_pixel_is_not_kept(tmp_path, data):
-    data["annotations"][0]["segmentation"] = [square(200, 200, 5)]
-    target = convert(tmp_path, data, "--CATEGORIES=cat")
-    assert "00" not in sum(names(target).values(), [])
+    assert set(np.unique(find_mask(target, "06"))) == {0, 2}
 
 
 def test_category_called_background_is_class_0(tmp_path, data):
@@ -229,34 +150,29 @@ def test_category_called_background_is_class_0(tmp_path, data):
 
 
 def test_seed_decides_the_split_and_the_order_of_the_json_does_not(tmp_path, data):
-    first = names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", out="a"))
+    first = names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25", out="a"))
+    assert {split: len(files) for split, files in first.items()} == {"test": 3, "train": 9}
     data["images"].reverse()
-    assert names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", out="b")) == first
-    assert names(convert(tmp_path, data, "--SPLIT=0.5,0.25,0.25", "--SEED=1", out="c")) != first
-
-
-def test_split_without_a_share_is_not_there(tmp_path, data):
-    splits = names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25"))
-    assert {split: len(files) for split, files in splits.items()} == {"test": 3, "train": 9}
+    assert names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25", out="b")) == first
+    assert names(convert(tmp_path, data, "--SPLIT=0.75,0,0.25", "--SEED=1", out="c")) != first
 
 
 @pytest.mark.parametrize("roles", [("train", "test"), ("train", "val", "test")])
 def test_several_jsons_are_the_splits(tmp_path, data, roles):
-    files, folders = [], []
-    for number, role in enumerate(roles):
+    files, folders = [tmp_path / f"{role}.json" for role in roles], [tmp_path / role for role in roles]
+    for number, (file, folder) in enumerate(zip(files, folders, strict=True)):
         part = copy.deepcopy(data)
         part["images"] = data["images"][number * 4 : number * 4 + 4]
         ids = {image["id"] for image in part["images"]}
-        part["annotations"] = [entry for entry in data["annotations"] if entry["image_id"] in ids]
-        part["categories"] = [{**entry, "id": entry["id"] + number} for entry in data["categories"]]
+        part["annotations"] = [entry for entry in part["annotations"] if entry["image_id"] in ids]
+        for category in part["categories"]:
+            category["id"] += number  # the ids of a category may differ
         for annotation in part["annotations"]:
-            annotation["category_id"] += number  # the ids of a category may differ
-        files.append(tmp_path / f"{role}.json")
-        files[-1].write_text(json.dumps(part))
-        folders.append(tmp_path / role)
-        folders[-1].mkdir()
+            annotation["category_id"] += number
+        file.write_text(json.dumps(part))
+        folder.mkdir()
         for image in part["images"]:
-            (tmp_path / "pics" / image["file_name"]).rename(folders[-1] / image["file_name"])
+            (tmp_path / "pics" / image["file_name"]).rename(folder / image["file_name"])
     target = tmp_path / "mine"
     options = f"--COCO={','.join(map(str, files))}", f"--PICTURES={','.join(map(str, folders))}", f"--OUT={target}"
     run_here(prepare, *options, "--NAME=My pets")
@@ -274,10 +190,8 @@ def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, data):
         (tmp_path / "pics" / image["file_name"]).rename(file)
         image["file_name"] = place.replace("/", "\\")  # as Label Studio writes it on Windows
     target = convert(tmp_path, data, "--SPLIT=1,0,0")
-    stems = names(target)["train"]
-    assert len({stem.lower() for stem in stems}) == 12
+    assert len({stem.lower() for stem in names(target)["train"]}) == 12
     sources = {"a_x": "a/x.jpg", "a_x_2": "a_x.jpg", "b_X": "b/X.png", "b_x_2": "b/x.jpg", "x": "x.jpg"}
-    assert set(sources) <= set(stems)
     for stem, source in sources.items():
         copied = target / "train" / "images" / f"{stem}{Path(source).suffix}"
         assert copied.read_bytes() == (tmp_path / "pics" / source).read_bytes()
@@ -287,47 +201,23 @@ def test_pictures_of_one_name_in_two_folders_are_kept_apart(tmp_path, data):
 
 SQUARE = np.zeros((HEIGHT, WIDTH), np.uint8)
 SQUARE[2:10, 2:10] = 1  # as square(2, 2, 8)
-COMPRESSED = reference.encode(np.asfortranarray(SQUARE))["counts"]
 RLE = {"size": [HEIGHT, WIDTH], "counts": uncompressed(SQUARE)}
 CORNERS = [[2, 2], [10, 2], [10, 10], [2, 10]]
 OUTLINES = {
     "flat": square(2, 2, 8),
     "pairs": [CORNERS],
     "flat pairs": CORNERS,
-    "six pairs": [[*CORNERS, [2, 8], [2, 6]]],
     "points with names": [[{"x": x, "y": y} for x, y in CORNERS]],
-    "a list too much": [[square(2, 2, 8)]],
-    "pairs and a list too much": [[CORNERS]],
     "numbers as text": [[str(value) for value in square(2, 2, 8)]],
-    "JSON as text": json.dumps([square(2, 2, 8)]),
-    "a text of numbers": "2,2, 10,2, 10,10, 2,10",
     "run lengths": RLE,
     "list of run lengths": [RLE],
-    "list of partial run lengths": [RLE, {**RLE, "counts": [HEIGHT * WIDTH]}],
-    "run lengths and a polygon": [RLE, square(2, 2, 4)],
     "floats": {"size": [30.0, "40"], "counts": [float(count) for count in RLE["counts"]]},
-    "compressed": {**RLE, "counts": COMPRESSED.decode()},
-    "bytes as Python prints them": {**RLE, "counts": str(COMPRESSED)},
 }
 
 
 @pytest.mark.parametrize("spelling", OUTLINES)
 def test_outline_in_any_spelling_has_the_same_pixels(spelling):
-    assert np.array_equal(pixels(OUTLINES[spelling], HEIGHT, WIDTH), SQUARE)
-
-
-def test_outlines_in_other_spellings_are_drawn(tmp_path, data, capsys):
-    for number, spelling in enumerate(("flat", "pairs", "list of run lengths", "bytes as Python prints them")):
-        change("annotations", 4 * number, segmentation=OUTLINES[spelling])(data)  # of the pictures 0, 3, 6, 9
-    target = convert(tmp_path, data, "--CATEGORIES=cat")
-    assert all(np.array_equal(find_mask(target, f"{3 * number:02d}"), SQUARE) for number in range(4))
-    assert "left out" not in capsys.readouterr().out
-
-
-def test_bytes_with_a_backslash_as_python_prints_them():
-    counts = np.array([3, 12, 44, 1, 3000], np.int64)  # 44 is written with a backslash
-    text = reference.frPyObjects({"size": [60, 51], "counts": counts.tolist()}, 60, 51)["counts"]
-    assert b"\\" in text and outlines.decode_counts(str(text)).tolist() == counts.tolist()
+    assert np.array_equal(pixels(OUTLINES[spelling]), SQUARE)
 
 
 def test_ids_and_sizes_as_text_and_as_floats_are_numbers(tmp_path, data, capsys):
@@ -342,34 +232,14 @@ def test_ids_and_sizes_as_text_and_as_floats_are_numbers(tmp_path, data, capsys)
     assert "left out" not in capsys.readouterr().out
 
 
-def test_ids_may_be_words_and_their_order_is_that_of_the_alphabet(tmp_path, data):
-    for entry in data["annotations"]:
-        entry["category_id"] = {7: "b", 3: "c"}[entry["category_id"]]
-    for category, key in zip(data["categories"], ("b", "c", 5), strict=True):
-        category["id"] = key
-    classes = coco.parse(tmp_path / "instances.json", json.dumps(data).encode()).categories
-    assert list(classes.items()) == [(5, "traffic light"), ("b", "cat"), ("c", "dog")]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
-def test_json_in_any_unicode_encoding_is_read(tmp_path, data, encoding):
-    data["categories"][0]["name"] = "chât"
-    content = json.dumps(data, ensure_ascii=False).encode(encoding)
-    assert coco.parse(tmp_path / "instances.json", content).categories[7] == "chât"
-
-
 # file_name in the JSON -> the file below PICTURES
 PLACES = {
     "my%20photo.jpg": "my photo.jpg",
     "100%25.jpg": "100%25.jpg",
-    "./x.jpg": "x.jpg",
-    "images/x.jpg": "x.jpg",
     "data\\train\\sub\\x.jpg": "sub/x.jpg",
-    "../images/x.jpg": "x.jpg",
     "/home/somebody/x.jpg": "x.jpg",
     "C:\\photos\\x.jpg": "x.jpg",
     "https://example.org/bucket/my%20photo.jpg?width=640#top": "my photo.jpg",
-    "s3://bucket/x.jpg": "x.jpg",
     "caf\u00e9.jpg": "cafe\u0301.jpg",
     "cafe\u0301/x.jpg": "caf\u00e9/x.jpg",
     "X.JPG": "x.jpg",
@@ -381,22 +251,7 @@ def test_picture_is_found_by_another_spelling_of_its_name(tmp_path, name):
     file = tmp_path / PLACES[name]
     file.parent.mkdir(exist_ok=True)
     file.touch()
-    assert coco.find_picture(tmp_path, coco.relative_path(name), coco.list_names) == file
-
-
-def test_pictures_with_other_names_in_the_json_are_written(tmp_path, data, capsys):
-    for number, image in enumerate(data["images"]):
-        image["file_name"] = f"images/{number:02d}%2EJPG"
-    assert len(sum(names(convert(tmp_path, data)).values(), [])) == 12
-    assert "left out" not in capsys.readouterr().out
-
-
-def test_two_names_of_one_file_are_no_pictures(tmp_path, data, capsys):
-    for number in (0, 1):
-        change("images", number, file_name=f"{number}/x.jpg")(data)
-    (tmp_path / "pics" / "00.jpg").rename(tmp_path / "pics" / "x.jpg")
-    assert len(sum(names(convert(tmp_path, data)).values(), [])) == 10
-    assert "2 missing, and another one has its name without folders" in capsys.readouterr().out
+    assert coco.find_picture(tmp_path, coco.relative_path(name)) == file
 
 
 def test_categories_may_be_written_with_spaces_and_other_accents(tmp_path, data):
@@ -408,67 +263,27 @@ def test_categories_may_be_written_with_spaces_and_other_accents(tmp_path, data)
 # ---------------------------------------------------------------------------------------------- crowds
 
 
-def paint_some(data: dict, numbers: range, **values) -> None:
-    """Give annotations the outline and the mark that CVAT gives to a mask."""
+ATTRIBUTES = {"attributes": {"occluded": False}}  # CVAT's
+
+
+@pytest.mark.parametrize(
+    "option, numbers, values, kind",
+    [
+        ("auto", range(16), ATTRIBUTES, "objects"),
+        ("auto", range(1), ATTRIBUTES, "objects"),
+        ("auto", range(0, 16, 2), {}, "objects"),  # too many for groups
+        ("auto", range(2), {}, "void"),
+        ("objects", range(1), {}, "objects"),
+        ("void", range(16), ATTRIBUTES, "void"),
+    ],
+)
+def test_crowds_of_coco_become_void_and_painted_masks_objects(tmp_path, data, capsys, option, numbers, values, kind):
     for number in numbers:
         data["annotations"][number].update(segmentation=RLE, iscrowd=1, **values)
-
-
-@pytest.mark.parametrize("numbers", [range(16), range(1, 16), range(0, 16, 2), range(1)])
-def test_painted_masks_are_objects(tmp_path, data, capsys, numbers):
-    for annotation in data["annotations"]:
-        annotation["attributes"] = {"occluded": False}
-    paint_some(data, numbers)
-    target = convert(tmp_path, data)
-    assert all(255 not in np.array(Image.open(file)) for file in target.glob("*/masks/*"))
-    number = len(numbers)
-    line = f"{number} crowd{'s' * (number > 1)} taken as objects (--CROWDS=void makes them void)"
-    assert line in capsys.readouterr().out.splitlines()
-
-
-def test_masks_without_the_field_of_cvat_are_objects_where_they_are_many_or_alone(tmp_path, data):
-    paint_some(data, range(0, 16, 2))
-    assert 255 not in find_mask(convert(tmp_path, data, out="many"), "00")
-    for annotation in data["annotations"][2:]:
-        annotation.update(iscrowd=0, segmentation=[square(2, 2, 8)])
-    assert 255 not in find_mask(convert(tmp_path, data, out="alone"), "00")
-
-
-def crowd(**values) -> dict:
-    outline = {"size": [HEIGHT, WIDTH], "counts": uncompressed(np.roll(SQUARE, 15, 1))}
-    return {"image_id": 100, "category_id": 7, "segmentation": outline, "iscrowd": 1, **values}
-
-
-CROWDS = {
-    "as COCO's own": [crowd()],
-    "a polygon": [crowd(segmentation=[square(17, 2, 8)])],
-    "true": [crowd(iscrowd=True)],
-    "true as text": [crowd(iscrowd="true")],
-    "beside run lengths that are none": [
-        crowd(category_id=3),
-        crowd(image_id=101, iscrowd=0),
-        crowd(category_id=3, image_id=101),
-    ],
-}
-
-
-@pytest.mark.parametrize("kind", CROWDS)
-def test_groups_become_void_and_are_counted(tmp_path, data, capsys, kind):
-    data["annotations"] += CROWDS[kind]
-    target = convert(tmp_path, data)
-    assert (find_mask(target, "00")[2:10, 17:20] == 255).all()
-    number = sum(entry["iscrowd"] != 0 for entry in CROWDS[kind])
-    assert f"{number} crowd{'s' * (number > 1)} became void (--CROWDS=objects takes" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("crowds, value", [("objects", 2), ("void", 255)])
-def test_option_says_what_crowds_become(tmp_path, data, crowds, value):
-    paint_some(data, range(1))
-    data["annotations"] += CROWDS["as COCO's own"]
-    target = convert(tmp_path, data, f"--CROWDS={crowds}")
-    mask = find_mask(target, "00")
-    assert mask[5, 5] == mask[5, 18] == value
-    assert json.loads((target / "data.json").read_text())["CROWDS"] == crowds
+    target = convert(tmp_path, data, f"--CROWDS={option}")
+    assert (find_mask(target, "00")[5, 5] == 255) == (kind == "void")
+    line = f"{len(numbers)} crowd{'s' * (len(numbers) > 1)} taken as {kind} (with --CROWDS="
+    assert line in capsys.readouterr().out
 
 
 # -------------------------------------------------------------------------------- run again, break off
@@ -491,24 +306,6 @@ def test_second_run_does_nothing_and_other_data_are_refused_untouched(tmp_path, 
     assert snapshot(target) == before
 
 
-def test_foreign_folder_is_refused_untouched(tmp_path, data):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="something else"):
-        convert(tmp_path, data)
-    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-
-
-def test_error_after_the_masks_leaves_nothing_behind(tmp_path, data, monkeypatch):
-    def disk_full(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(folder_layout, "write_text", disk_full)
-    with pytest.raises(UserError, match="no space left"):
-        convert(tmp_path, data)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
-
-
 # -------------------------------------------------------------------------------------- damaged input
 
 
@@ -521,50 +318,37 @@ def change(key: str, number: int, **values):
     return apply
 
 
+def each(key: str, **values):
+    """A fault: the same change of all entries."""
+    return lambda data: [entry.update(values) for entry in data[key]]
+
+
+NO_IMAGE, NO_CATEGORY = "103.*needs a number as id, a file_name", "needs a number as id and a name"
 STRUCTURE = {
-    "empty": (lambda data: b"", "is no JSON"),
     "cut off": (lambda data: json.dumps(data).encode()[:500], "is no JSON"),
-    "not text": (lambda data: b"\xff\xd8\xff\xe0 a picture", "is no JSON"),
-    "deep": (lambda data: b"[" * 100_000, "is no JSON"),
     "another JSON": (lambda data: b'{"shapes": []}', 'no list "images"'),
-    "a list": (lambda data: b"[1, 2]", 'no list "images"'),
     "no annotations": (lambda data: data.update(annotations=[]), 'no list "annotations"'),
-    "no categories": (lambda data: data.pop("categories"), 'no list "categories"'),
-    "numbers for pictures": (lambda data: data.update(images=[1]), 'no list "images"'),
-    "no file name": (change("images", 3, file_name=None), "103.*needs an id, a file_name"),
-    "a folder for a file name": (change("images", 3, file_name="a/.."), "103.*needs an id, a file_name"),
-    "half a pixel": (change("images", 3, width="40.5"), "103.*needs an id, a file_name"),
-    "no width": (change("images", 3, width=None), "103.*needs an id, a file_name"),
-    "zero height": (change("images", 3, height=0), "103.*needs an id, a file_name"),
+    "no file name": (change("images", 3, file_name=None), NO_IMAGE),
+    "half a pixel": (change("images", 3, width="40.5"), NO_IMAGE),
     "two pictures of an id": (change("images", 3, id=100), "2 images have the id 100"),
     "a picture twice": (change("images", 3, file_name="./00.jpg"), "2 images have the file_name 00.jpg"),
-    "two categories of a name": (change("categories", 1, name="cat"), "2 categories have the name cat"),
-    "two categories of a name in two spellings": (
-        lambda data: [entry.update(name=name) for entry, name in zip(data["categories"], ("é", "é"), strict=False)],
-        "2 categories have the name é",
-    ),
-    "category without name": (change("categories", 1, name=" "), "needs an id and a name"),
-    "category without id": (change("categories", 1, id=None), "needs an id and a name"),
+    "two categories of a name": (change("categories", 1, name=" cat"), "2 categories have the name cat"),
+    "category without name": (change("categories", 1, name=" "), NO_CATEGORY),
+    "category with a word for an id": (change("categories", 1, id="dog"), NO_CATEGORY),
     "255 categories": (
         lambda data: data.update(categories=[{"id": n, "name": f"class {n}"} for n in range(255)]),
         "255 categories, a mask holds 254.*--CATEGORIES",
     ),
     "no picture": (
-        lambda data: [image.update(file_name=f"no/{image['id']}.jpg") for image in data["images"]],
-        "12 pic",
+        lambda data: [image.update(file_name=f"{image['id']}.jpg") for image in data["images"]],
+        "12 missing",
     ),
-    "other ids": (
-        lambda data: [image.update(id=f"0{image['id']}") for image in data["images"]],
-        "has an annotation that can be used\n16 annotations left out: 16 of no picture in the JSON",
-    ),
+    "other ids": (each("annotations", image_id=1), "16 annotations left out: 16 of no picture in the JSON"),
     "boxes only": (
-        lambda data: [entry.pop("segmentation") for entry in data["annotations"]],
-        "has an annotation that can be used\n12 pictures left out: 12 with an annotation that has no outline",
+        each("annotations", segmentation=[]),
+        "12 pictures left out: 12 with an annotation that has no outline",
     ),
-    "shares of the picture": (
-        lambda data: [entry.update(segmentation=[square(0.1, 0.2, 0.5)]) for entry in data["annotations"]],
-        "gives all outlines as shares of the picture",
-    ),
+    "shares of the picture": (each("annotations", segmentation=[square(0.1, 0.2, 0.5)]), "as shares of the picture"),
 }
 
 
@@ -578,77 +362,46 @@ def test_json_that_cannot_be_used_is_named_and_nothing_is_written(tmp_path, data
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
 
 
-def test_254_categories_fit(tmp_path, data):
-    data["categories"] = [{"id": number, "name": f"class {number}"} for number in range(254)]
-    assert len((convert(tmp_path, data) / "classes.txt").read_text().splitlines()) == 255
-
-
-def test_huge_json_is_not_read(tmp_path):
-    with open(tmp_path / "huge.json", "wb") as file:
-        file.truncate(coco.LARGEST + 1)
-    with pytest.raises(UserError, match="huge.json has 1,073,741,825 bytes.* 1,073,741,824 at most"):
-        coco.read(tmp_path / "huge.json")
-    with pytest.raises(UserError, match="absent.json"):
-        coco.read(tmp_path / "absent.json")
+def outline(segmentation, **values):
+    return change("annotations", 0, segmentation=segmentation, **values)
 
 
 def rle(counts, size=(HEIGHT, WIDTH)):
-    return change("annotations", 0, segmentation={"size": list(size), "counts": counts})
+    return outline({"size": list(size), "counts": counts})
 
 
+FEW, RINGS = (
+    "left out: 1 of fewer than three points .*annotation 1000 in instances.json",
+    [[square(2, 2, 8), square(4, 4, 2)]],
+)
 # fault -> what is changed, a line of the report, and how many of the twelve pictures are left
 COUNTED = {
     "picture missing": (change("images", 0, file_name="x.jpg"), "1 picture left out: 1 missing .*x.jpg", 11),
     "another size": (change("images", 0, width=41), "1 of another size .*00.jpg is 40 x 30, not 41 x 30", 11),
-    "no category": (change("annotations", 0, category_id=None), "1 with an annotation of no known category", 11),
     "unknown category": (change("annotations", 0, category_id=77), "no known category .*annotation 1000 in inst", 11),
-    "list for a category": (change("annotations", 0, category_id=[7]), "1 with an annotation of no known category", 11),
     "unknown picture": (change("annotations", 0, image_id=5), "1 annotation left out: 1 of no picture in the JSON", 12),
-    "no picture id": (change("annotations", 0, image_id=None), "1 annotation left out: 1 of no picture", 12),
-    "two points": (
-        change("annotations", 0, segmentation=[[1, 1, 9, 9]]),
-        "1 polygon left out: 1 of fewer than three points .*annotation 1000 in instances.json",
-        12,
-    ),
-    "a part of two points": (
-        change("annotations", 0, segmentation=[[1, 1, 9, 9], [], square(2, 2, 8)]),
-        "2 polygons left out: 2 of fewer than three points",
-        12,
-    ),
-    "zero area": (change("annotations", 0, segmentation=[[5] * 8]), "1 annotation left out: 1 without a pixel", 12),
-    "outside": (change("annotations", 0, segmentation=[square(90, 90, 9)]), "1 without a pixel in the picture", 12),
-    "no outline": (change("annotations", 0, segmentation=[]), "1 with an annotation that has no outline", 11),
-    "a word": (change("annotations", 0, segmentation="cat"), "1 with an outline that is text of no known form", 11),
-    "no text": (change("annotations", 0, segmentation=" "), "1 with an annotation that has no outline", 11),
-    "another object": (change("annotations", 0, segmentation={"points": []}), "neither polygons nor run lengths", 11),
-    "odd coordinates": (change("annotations", 0, segmentation=[[1] * 7]), "coordinates are no pairs of numbers", 11),
-    "NaN": (change("annotations", 0, segmentation=[[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
-    "endless": (change("annotations", 0, segmentation=[[1e300] * 6]), "coordinates are no pairs of numbers", 11),
-    "endless whole number": (change("annotations", 0, segmentation=[[10**400] * 6]), "are no pairs of numbers", 11),
-    "words": (change("annotations", 0, segmentation=[["one"] * 6]), "coordinates are no pairs of numbers", 11),
-    "triples": (change("annotations", 0, segmentation=[[[1, 2, 3]] * 6]), "1 with points that are no pairs", 11),
-    "two rings": (
-        change("annotations", 0, segmentation=[[square(2, 2, 8), square(4, 4, 2)]]),
-        "1 with a polygon of several rings, of which some may be holes .*annotation 1000",
-        11,
-    ),
-    "nested": (change("annotations", 0, segmentation=[[[[[[[1, 1, 9, 1, 9, 9]]]]]]]), "an outline nested too deep", 11),
-    "two pairs": (change("annotations", 0, segmentation=[[[1, 1], [9, 9]]]), "1 of fewer than three points", 12),
-    "a box": (change("annotations", 0, segmentation=[[]], bbox=[2, 2, 8, 8]), "that has a box, but no outline", 11),
-    "a box as outline": (change("annotations", 0, segmentation=[2, 2, 8, 8], bbox=[2, 2, 8, 8]), "has a box, but", 11),
-    "hidden": (change("images", 0, file_name="._00.jpg"), "1 hidden by the dot", 11),
+    "two points": (outline([[1, 1, 9, 9]]), FEW, 12),
+    "a part of two points": (outline([[1, 1, 9, 9], [], square(2, 2, 8)]), "2 polygons left out: 2 of fewer", 12),
+    "outside": (outline([square(90, 90, 9)]), "1 without a pixel in the picture", 12),
+    "no outline": (outline([]), "1 with an annotation that has no outline", 11),
+    "a word": (outline("cat"), "neither polygons nor run lengths", 11),
+    "odd coordinates": (outline([[1] * 7]), "coordinates are no pairs of numbers", 11),
+    "words": (outline([["one"] * 6]), "coordinates are no pairs of numbers", 11),
+    "NaN": (outline([[float("nan")] * 6]), "coordinates are no pairs of numbers", 11),
+    "far away": (outline([[2e5] * 6]), "or far outside", 11),
+    "two rings": (outline(RINGS), "1 with a polygon of several rings, of which some may be holes.*annotation 1000", 11),
+    "a box": (outline([[]], bbox=[2, 2, 8, 8]), "that has a box, but no outline", 11),
+    "a box as outline": (outline([2, 2, 8, 8], bbox=[2, 2, 8, 8]), "has a box, but no outline", 11),
+    "damaged picture": (change("images", 0, file_name="damaged.jpg"), "1 picture left out: 1 unreadable", 11),
+    "another suffix": (change("images", 0, file_name="photo.raw"), "1 hidden, or with a suffix of no known", 11),
+    "hidden": (change("images", 0, file_name="._00.jpg"), "1 hidden", 11),
     "same file": (change("images", 0, file_name="a/01.jpg"), "1 missing, and another one has its name", 11),
-    "parent folder": (change("images", 0, file_name="a/../../secret.jpg"), "1 missing .*pics/secret.jpg", 11),
-    "absolute": (change("images", 0, file_name="/etc/passwd"), "1 missing .*pics/etc/passwd", 11),
-    "percent-encoded parent folder": (change("images", 0, file_name="%2e%2e%2Finstances.json"), "1 missing", 11),
+    "parent folder": (change("images", 0, file_name="%2e%2e%2Finstances.json"), "1 missing", 11),
     "RLE too short": (rle([10, 20]), "that do not add up to the picture", 11),
-    "RLE too long": (rle([1200, 1]), "that do not add up to the picture", 11),
-    "RLE negative": (rle([1300, -100]), "that are no numbers of pixels", 11),
-    "RLE of words": (rle(["all"]), "that are no numbers of pixels", 11),
-    "RLE absent": (rle(None), 'without "counts"', 11),
+    "RLE negative": (rle([1300, -100]), "that do not add up to the picture", 11),
+    "RLE absent": (rle(None), 'with "counts"', 11),
     "RLE of another size": (rle([1200], (40, 30)), "of another size than the picture", 11),
     "RLE string damaged": (rle("\u00e9\ud800"), "in an unknown or damaged encoding", 11),
-    "RLE string empty": (rle(""), "in an unknown or damaged encoding", 11),
     "RLE string cut off": (rle("PPPP"), "in an unknown or damaged encoding", 11),
     "RLE string too short": (rle("12"), "that do not add up to the picture", 11),
 }
@@ -657,32 +410,13 @@ COUNTED = {
 @pytest.mark.parametrize("fault", COUNTED)
 def test_fault_of_one_entry_is_counted_and_the_rest_is_written(tmp_path, data, capsys, fault):
     apply, line, left = COUNTED[fault]
-    (tmp_path / "pics" / "._00.jpg").write_bytes(b"what macOS writes beside a file")
+    for name in ("._00.jpg", "damaged.jpg", "photo.raw"):
+        (tmp_path / "pics" / name).write_bytes(b"no picture")
     apply(data)
     target = convert(tmp_path, data)
     output = capsys.readouterr().out
     assert re.search(line, output), output
     assert sum(map(len, names(target).values())) == sum(map(len, names(target, "masks").values())) == left
-
-
-def test_faults_are_reported_by_kind_and_reason(tmp_path, data, capsys):
-    for number in (0, 1):
-        change("annotations", number, segmentation=[[1, 1, 9, 9]])(data)
-    change("images", 5, file_name="x.jpg")(data)
-    change("images", 6, width=41)(data)
-    convert(tmp_path, data)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 polygons left out: 2 of fewer than three points (first: annotation 1000 in instances.json)"
-    assert re.fullmatch(r"2 pictures left out: 1 missing \(first: .*x.jpg\), 1 of another size .*", lines[1])
-
-
-def test_damaged_picture_is_counted(tmp_path, data, capsys):
-    (tmp_path / "pics" / "00.jpg").write_bytes(b"no picture")
-    (tmp_path / "pics" / "01.jpg").rename(tmp_path / "pics" / "01.raw")
-    data["images"][1]["file_name"] = "01.raw"
-    convert(tmp_path, data)
-    output = capsys.readouterr().out
-    assert "1 unreadable" in output and "1 with a suffix of no known picture format" in output
 
 
 @pytest.mark.parametrize("width, height, kept", [(HEIGHT, WIDTH, True), (WIDTH, HEIGHT, False)])
@@ -708,24 +442,17 @@ def test_split_of_which_no_picture_is_left_is_an_error(tmp_path, data):
 @pytest.mark.parametrize(
     "option, message",
     [
-        ("--SPLIT=0.5,0.5", "SPLIT = 0.5,0.5: must be the shares"),
         ("--SPLIT=0.5,0.1,0.1", "SPLIT = 0.5,0.1,0.1: must be the shares"),
-        ("--SPLIT=1.2,-0.1,-0.1", "SPLIT = .*: must be the shares"),
-        ("--SPLIT=0,0.5,0.5", "SPLIT = .*: must be the shares"),
-        ("--SPLIT=nan,0.5,0.5", "SPLIT = .*: must be the shares"),
         ("--SPLIT=0.98,0.01,0.01", "too few for SPLIT"),
         ("--SEED=-1", "SEED = -1"),
         ("--VOID=-1", "VOID = -1"),
         ("--CATEGORIES=cat,bird", "CATEGORIES = cat,bird: .*dog, cat, traffic light"),
-        ("--CATEGORIES=cat,cat", "CATEGORIES = cat,cat"),
-        ("--CATEGORIES=background", "must name different categories"),
-        ("--CATEGORIES=Cat", "CATEGORIES = Cat: .*did you mean cat"),
-        ("--CATEGORIES=trafic light", "did you mean traffic light"),
+        ("--CATEGORIES=background", "must name different classes, without background"),
         ("--CROWDS=none", "CROWDS = 'none': must be one of"),
         ("--PICTURES=a,b", "PICTURES names 2 folders"),
-        ("--PICTURES=", "PICTURES names 0 folders"),
         ("--COCO=a,b,c,d", "COCO names 4 files"),
         ("--OUT=", "--OUT=data/mine"),
+        ("--COCO=absent.json", "cannot be read .*absent.json"),
         ("--VOC=2012", "SYNTHETIC, COCO and VOC"),
     ],
 )
@@ -733,6 +460,15 @@ def test_senseless_constant_is_named(tmp_path, data, option, message):
     with pytest.raises(UserError, match=message):
         convert(tmp_path, data, option)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["instances.json", "pics"]
+
+
+def test_without_pycocotools_it_is_named(tmp_path, data, monkeypatch):
+    monkeypatch.delitem(sys.modules, "data.coco")
+    monkeypatch.delattr("data.coco")
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.delitem(sys.modules, "data.outlines")
+    with pytest.raises(UserError, match="--COCO needs pycocotools: pip install pycocotools"):
+        convert(tmp_path, data)
 
 
 def test_jsons_of_other_categories_are_refused(tmp_path, data):

@@ -1,38 +1,38 @@
 """Data sets as people have them: black and white masks, ids of any depth, other names, flat folders, hidden files."""
 
 import shutil
+import struct
 import unicodedata
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_here
 from PIL import Image
 
-import evaluate
 import predict
-import train_unet
 from utils.classes import VOID, named
 from utils.errors import UserError
 from utils.figures.overlays import save_mask
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample, list_pictures, list_samples, skipped
-from utils.inputs.pictures import mask_values, read_image, read_mask
+from utils.inputs.pictures import read_image, read_mask
 
 FOX = named(("background", "fox"))
 IDS = np.zeros((12, 16), np.uint8)
 IDS[3:9, 4:10] = 1
+MASK = Image.fromarray(IDS)
 
 
-def write_pair(folder: Path, name: str, mask: np.ndarray | Image.Image, masks: str = "masks") -> Path:
+def write_pair(folder: Path, name: str, mask: Image.Image) -> Path:
     """A picture folder/images/NAME.png and its mask; returns the mask's path."""
-    for kind in ("images", masks):
+    for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(len(name)).integers(0, 256, (*IDS.shape, 3), np.uint8)
     Image.fromarray(noise).save(folder / "images" / f"{name}.png")
-    file = folder / masks / f"{name}.png"
-    (Image.fromarray(mask) if isinstance(mask, np.ndarray) else mask).save(file)
+    file = folder / "masks" / f"{name}.png"
+    mask.save(file)
     return file
 
 
@@ -72,7 +72,6 @@ BLACK_AND_WHITE = {
     "1 bit": lambda mask: Image.fromarray(mask.astype(bool)),
     "RGB": lambda mask: Image.fromarray(mask * 255).convert("RGB"),
     "RGBA": lambda mask: Image.fromarray(mask * 255).convert("RGBA"),
-    "LA": lambda mask: Image.fromarray(mask * 255).convert("LA"),
     "palette": palette([0, 0, 0, 255, 255, 255]),
     "16 bits": lambda mask: Image.fromarray(mask.astype(np.uint16) * 65535),
     "16 bits, 255": lambda mask: Image.fromarray(mask.astype(np.uint16) * 255),
@@ -90,16 +89,6 @@ def test_white_is_the_thing_where_two_classes_have_black_and_white_masks(foxes, 
     assert SegmentationDataset(root, "train", 16)[0][1].max() == 1
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [("I", ".tif"), ("F", ".tif"), ("L", ".bmp"), ("L", ".gif")])
-def test_black_and_white_masks_of_32_bits_or_other_files(foxes, mode, suffix):
-    root = foxes()
-    for split in ("train", "val", "test"):
-        for file in list((root / split / "masks").iterdir()):
-            Image.fromarray(IDS * 255).convert(mode).save(file.with_suffix(suffix))
-            file.unlink()
-    np.testing.assert_array_equal(masks_of(root)[0], IDS)
-
-
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_what_white_means_is_decided_over_all_splits(foxes, split):
     white = np.where(IDS, VOID, 0).astype(np.uint8)
@@ -108,58 +97,24 @@ def test_what_white_means_is_decided_over_all_splits(foxes, split):
     for each in splits:
         assert VOID in masks_of(root, each)[0], "with an id in any split, 255 is void in all"
     Image.fromarray(white).save(root / split / "masks" / f"{split}1.png")
-    assert masks_of(root, "val")[0].max() == 1
+    assert masks_of(root, "val")[0].max() == 1, "a mask was changed"
 
 
-def test_a_test_split_alone_is_scored_with_white_as_the_thing(foxes, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_white_is_the_thing_in_a_test_split_alone(foxes):
     root = foxes(BLACK_AND_WHITE["8 bits"])
-    small = ("--IMAGE_SIZE=32", "--SMALL_SIZE=32", "--WIDTH=4", "--DEPTH=2", "--EPOCHS=1", "--BATCH_SIZE=2")
-    run_here(train_unet, f"--DATA_ROOT={root}", *small)
     for part in ("train", "val"):
         shutil.rmtree(root / part)
-    run_here(evaluate, f"--DATA_ROOT={root}", "--ROWS=UNET")
-    assert "IoU fox" in capsys.readouterr().out
-    line = (tmp_path / "results" / "results.csv").read_text().splitlines()[1]
-    assert ",1.0000," not in line
+    assert masks_of(root, "test")[0].max() == 1
 
 
 @pytest.mark.parametrize(
-    ("names", "kind", "values"),
-    [
-        ("background\nfox\nhare\n", "8 bits", "0 and 255"),
-        ("background\nfox\nhare\n", "1 bit", "0 and 255"),
-        ("background\nfox\nhare\n", "16 bits", "0 and 65535"),
-    ],
+    ("kind", "values"), [("8 bits", "0 and 255"), ("1 bit", "0 and 255"), ("16 bits", "0 and 65535"), ("empty", "0")]
 )
-def test_masks_of_background_and_void_alone_are_refused_with_their_values(foxes, names, kind, values):
-    root = foxes(BLACK_AND_WHITE[kind], names)
+def test_masks_of_background_and_void_alone_are_refused_with_their_values(foxes, kind, values):
+    root = foxes(BLACK_AND_WHITE.get(kind, lambda mask: Image.fromarray(mask * 0)), "background\nfox\nhare\n")
     for split in ("train", "test"):
-        with pytest.raises(UserError, match=f"hold only {values}.*no pixel is fox or hare.*classes.txt"):
+        with pytest.raises(UserError, match=f"hold only {values};.*no pixel is fox or hare.*classes.txt"):
             list_samples(root, split)
-
-
-def test_masks_of_background_alone_are_refused(foxes):
-    with pytest.raises(UserError, match="hold only 0;"):
-        list_samples(foxes(lambda mask: Image.fromarray(mask * 0)), "train")
-
-
-def test_masks_are_searched_once_and_no_further_than_to_the_first_id(foxes, monkeypatch):
-    read = []
-    monkeypatch.setattr(
-        "utils.inputs.layouts.mask_values", lambda *arguments: read.append(arguments[0]) or mask_values(*arguments)
-    )
-    list_samples(foxes(), "train")
-    assert len(read) == 1
-    root = foxes(BLACK_AND_WHITE["8 bits"])
-    list_samples(root, "train")
-    assert len(read) > 6
-    read.clear()
-    list_samples(root, "test")
-    assert len(read) == 1, "the first one; what was found is kept"
-    Image.fromarray(IDS).save(root / "val" / "masks" / "val0.png")
-    list_samples(root, "test")
-    assert len(read) > 3, "a mask was changed"
 
 
 def test_a_class_without_a_pixel_in_training_is_named(foxes, capsys):
@@ -168,10 +123,6 @@ def test_a_class_without_a_pixel_in_training_is_named(foxes, capsys):
     assert "no pixel is hare in the training masks" in capsys.readouterr().out
     SegmentationDataset(root, "test", 16)
     assert "hare" not in capsys.readouterr().out
-    for mask in (root / "val" / "masks").iterdir():  # black and white, unlike those of the other splits
-        BLACK_AND_WHITE["8 bits"](IDS).save(mask)
-    SegmentationDataset(root, "val", 16)
-    assert "no pixel is fox or hare in the val masks" in capsys.readouterr().out
 
 
 def test_a_first_class_of_another_name_is_announced(foxes, capsys):
@@ -190,12 +141,9 @@ def read_one(tmp_path: Path, image: Image.Image, classes=FOX, suffix: str = ".pn
 
 ID_MASKS = {
     "16 bits": (lambda mask: Image.fromarray(mask.astype(np.uint16)), ".png"),
-    "16 bits, the other way round": (lambda mask: Image.fromarray(mask.astype(">u2")), ".tif"),
     "32 bits": (lambda mask: Image.fromarray(mask.astype(np.int32)), ".tif"),
     "floating point": (lambda mask: Image.fromarray(mask.astype(np.float32)), ".tif"),
-    "LA": (lambda mask: Image.fromarray(mask).convert("LA"), ".png"),
     "RGB": (lambda mask: Image.fromarray(mask).convert("RGB"), ".png"),
-    "RGBA": (lambda mask: Image.fromarray(mask).convert("RGBA"), ".png"),
     "GIF": (Image.fromarray, ".gif"),
 }
 
@@ -208,15 +156,6 @@ def test_ids_may_be_stored_in_any_depth(tmp_path, kind):
     np.testing.assert_array_equal(read_one(tmp_path, to_image(mask), classes, suffix), mask)
 
 
-def test_one_bit_of_two_classes_is_an_id_beside_masks_of_ids(tmp_path):
-    np.testing.assert_array_equal(read_one(tmp_path, Image.fromarray(IDS.astype(bool))), IDS)
-
-
-def test_one_bit_does_not_tell_three_classes_apart(tmp_path):
-    with pytest.raises(UserError, match=r"unknown mask values \['white'\]"):
-        read_one(tmp_path, Image.fromarray(IDS.astype(bool)), named(("background", "fox", "hare")))
-
-
 def test_white_in_a_palette_of_ids_is_an_id_in_every_mask(tmp_path):
     draw = palette([0, 0, 0, 255, 255, 255, 255, 0, 0])
     for mask in (np.where(np.eye(12, 16, dtype=bool), 2, IDS).astype(np.uint8), IDS):  # red is not in the second
@@ -225,8 +164,6 @@ def test_white_in_a_palette_of_ids_is_an_id_in_every_mask(tmp_path):
 
 
 def test_the_grey_of_a_palette_counts_where_it_is_an_id(tmp_path):
-    image = palette([0, 0, 0, 2, 2, 2])(IDS)  # as GIF stores a mask of 0 and 2
-    assert read_one(tmp_path, image, named(("a", "b", "c"))).max() == 2
     image = palette([0, 0, 0, 1, 1, 1, 255, 255, 255])(IDS * 2)  # 0, 1 and void
     assert read_one(tmp_path, image, named(("a", "b", "c"))).max() == VOID
 
@@ -235,10 +172,8 @@ def test_the_grey_of_a_palette_counts_where_it_is_an_id(tmp_path):
     ("values", "message"),
     [
         (np.array([[0, 256]], np.uint16), "unknown mask values 256"),
-        (np.array([[0, 300, 65535]], np.uint16), "unknown mask values 300, 65535"),
         (np.array([[0, 65535]], np.uint16), r"unknown mask values \[65535\]"),
         (np.array([[-1, 1]], np.int32), "unknown mask values -1"),
-        (np.array([[0, 0.5]], np.float32), "unknown mask values 0.5"),
         (np.array([[0, np.nan, np.inf]], np.float32), "unknown mask values inf, nan"),
         (np.array([[0, 7]], np.uint16), r"unknown mask values \[7\]"),
     ],
@@ -255,8 +190,6 @@ def test_a_jpeg_is_no_mask(tmp_path):
 
 def deep_png(path: Path, values: np.ndarray) -> None:
     """A PNG of 16 bits a channel, which Pillow cannot write: (H, W, 3) uint16."""
-    import struct
-    import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -289,29 +222,23 @@ def test_predicted_masks_read_back(tmp_path):
 # ------------------------------------------------------------------------------------------- pictures of any range
 
 RAMP = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
-SHADES = np.floor(RAMP * 255)
 RANGES = {
-    "0..1": (RAMP, SHADES),
-    "a little above 1": (RAMP * 1.05, np.minimum(RAMP * 1.05 * 255, 255)),
-    "0..255 in floating point": (RAMP * 255, SHADES),
-    "0..65535 in floating point": (RAMP * 65535, SHADES),
-    "-1..1": (RAMP * 2 - 1, SHADES),
-    "beyond 16 bits": (RAMP * 1e6, SHADES),
-    "12 of 16 bits": ((RAMP * 4095).astype(np.uint16), SHADES),
-    "8 of 16 bits": ((RAMP * 255).astype(np.uint16), SHADES),
-    "16 bits": ((RAMP * 65535).astype(np.uint16), SHADES),
-    "16 bits, the other way round": ((RAMP * 65535).astype(">u2"), SHADES),
-    "8 of 32 bits": ((RAMP * 255).astype(np.int32), SHADES),
-    "16 of 32 bits": ((RAMP * 65535).astype(np.int32), SHADES),
-    "negative integers": ((RAMP * 3000).astype(np.int32) - 1000, SHADES),
+    "0..1": RAMP,
+    "0..255 in floating point": RAMP * 255,
+    "-1..1": RAMP * 2 - 1,
+    "beyond 16 bits": RAMP * 1e6,
+    "12 of 16 bits": (RAMP * 4095).astype(np.uint16),
+    "8 of 16 bits": (RAMP * 255).astype(np.uint16),
+    "16 bits, the other way round": (RAMP * 65535).astype(">u2"),
+    "16 of 32 bits": (RAMP * 65535).astype(np.int32),
+    "negative integers": (RAMP * 3000).astype(np.int32) - 1000,
 }
 
 
 @pytest.mark.parametrize("kind", RANGES)
 def test_pictures_of_any_number_type_keep_their_shades(tmp_path, kind):
-    values, shades = RANGES[kind]
-    Image.fromarray(values).save(tmp_path / "a.tif")
-    assert np.abs(read_image(tmp_path / "a.tif")[..., 0] - shades).max() <= 1.5
+    Image.fromarray(RANGES[kind]).save(tmp_path / "a.tif")
+    assert np.abs(read_image(tmp_path / "a.tif")[..., 0] - np.floor(RAMP * 255)).max() <= 1.5
 
 
 def test_pixels_that_are_no_number_are_black_and_do_not_darken_the_others(tmp_path):
@@ -320,14 +247,12 @@ def test_pixels_that_are_no_number_are_black_and_do_not_darken_the_others(tmp_pa
     Image.fromarray(values).save(tmp_path / "a.tif")
     image = read_image(tmp_path / "a.tif")[..., 0]
     assert image[0, :2].tolist() == [0, 0] and image[1, 1] == image[2, 3] == 255
-    Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "a.tif")
-    assert (read_image(tmp_path / "a.tif") == 0).all()
 
 
-@pytest.mark.parametrize("suffix", ["avif", "jp2", "blp", "dds", "webp"])
+@pytest.mark.parametrize("suffix", ["avif", "jp2", "dds", "webp"])
 def test_damaged_pictures_of_any_format_are_named(tmp_path, suffix):
     file, rng = tmp_path / f"a.{suffix}", np.random.default_rng(0)
-    Image.fromarray(IDS * 255).convert("P" if suffix == "blp" else "RGB").save(file)
+    Image.fromarray(IDS * 255).convert("RGB").save(file)
     whole = file.read_bytes()
     for index in range(60):
         damaged = bytearray(whole[: rng.integers(1, len(whole))] if index % 2 else whole)
@@ -362,9 +287,6 @@ def test_predict_names_what_it_skips_in_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(predict, "segment_files", lambda row, names, *rest: print(*names.values()) or [])
     assert predict.main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == ["a", f"1 file skipped in {tmp_path}: b.heic"]
-    (tmp_path / "a.jpg").unlink()
-    with pytest.raises(UserError, match="no pictures in .*, which holds b.heic"):
-        predict.main([str(tmp_path)])
 
 
 def test_a_data_set_passes_over_hidden_files_and_names_what_else_it_skips(foxes, capsys):
@@ -381,30 +303,22 @@ def test_a_data_set_passes_over_hidden_files_and_names_what_else_it_skips(foxes,
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_accents_may_be_written_in_two_ways(foxes, oxford_copy, forms):
+def test_accents_may_be_written_in_two_ways(foxes, forms):
     picture, mask = (unicodedata.normalize(form, "é") for form in forms)
     root = foxes()
     for folder, name in (("images", picture), ("masks", mask)):
         (root / "train" / folder / "train0.png").rename(root / "train" / folder / f"{name}.png")
     assert {sample.mask.stem for sample in list_samples(root, "train")} == {mask, "train1"}
 
-    lists = oxford_copy / "annotations" / "test.txt"
-    lists.write_text(lists.read_text().replace("pug_test_01", f"pug_{picture}"), encoding="utf-8")
-    (oxford_copy / "images" / "pug_test_01.jpg").rename(oxford_copy / "images" / f"pug_{mask}.jpg")
-    trimaps = oxford_copy / "annotations" / "trimaps"
-    (trimaps / "pug_test_01.png").rename(trimaps / f"pug_{mask}.png")
-    assert len(SegmentationDataset(oxford_copy, "test", 16)) == 8
-
 
 @pytest.mark.parametrize(
     "name",
-    ["a.PNG", "a.tif", "a.bmp", "a.gif", "a.png.png", "a_mask.png", "a-mask.png", "mask_a.png", "a_Label.PNG", "A.png"]
-    + ["a_seg.tif", "a_L.png"],
+    ["a.PNG", "a.tif", "a.gif", "a.png.png", "a_mask.png", "mask_a.png", "a_Label.PNG", "A.png", "a_seg.tif"],
 )
 def test_a_mask_of_a_similar_name_is_taken(tmp_path, name):
     folder = tmp_path / "test"
-    write_pair(folder, "b", IDS)
-    mask = write_pair(folder, "a", IDS)
+    write_pair(folder, "b", MASK)
+    mask = write_pair(folder, "a", MASK)
     Image.open(mask).save(folder / "masks" / "new.tmp", format=Image.registered_extensions()[Path(name).suffix.lower()])
     mask.unlink()
     (folder / "masks" / "new.tmp").rename(folder / "masks" / name)
@@ -412,13 +326,8 @@ def test_a_mask_of_a_similar_name_is_taken(tmp_path, name):
     assert [sample.mask.name for sample in samples] == [name, "b.png"]
 
 
-def test_words_in_the_names_of_pictures_and_masks_are_left_out(tmp_path):
-    write_pair(tmp_path / "test", "img_1", IDS).rename(tmp_path / "test" / "masks" / "mask_1.png")
-    assert [sample.mask.name for sample in list_samples(tmp_path, "test")] == ["mask_1.png"]
-
-
 def test_of_several_masks_none_is_taken(tmp_path):
-    mask = write_pair(tmp_path / "test", "a", IDS)
+    mask = write_pair(tmp_path / "test", "a", MASK)
     shutil.copy(mask, mask.with_name("a_mask.png"))
     assert list_samples(tmp_path, "test")[0].mask == mask, "the name itself"
     mask.rename(mask.with_name("a_label.png"))
@@ -427,19 +336,16 @@ def test_of_several_masks_none_is_taken(tmp_path):
 
 
 def test_a_mask_belongs_to_one_picture(tmp_path):
-    mask = write_pair(tmp_path / "test", "a", IDS)
+    write_pair(tmp_path / "test", "a", MASK)
     images = tmp_path / "test" / "images"
     Image.open(images / "a.png").save(images / "a.jpg")
     with pytest.raises(UserError, match="a.png is the mask of .*a.jpg and of .*a.png"):
         list_samples(tmp_path, "test")
-    shutil.copy(mask, mask.with_name("a.jpg.png"))
-    mask.rename(mask.with_name("a.png.png"))
-    assert [sample.name for sample in list_samples(tmp_path, "test")] == ["a.jpg", "a.png"]
 
 
 def test_where_a_mask_is_missing_the_message_says_what_is_there(tmp_path):
     for name in ("a", "b"):
-        write_pair(tmp_path / "test", name, IDS).rename(tmp_path / "test" / "masks" / f"{name}_final2.png")
+        write_pair(tmp_path / "test", name, MASK).rename(tmp_path / "test" / "masks" / f"{name}_final2.png")
     with pytest.raises(UserError, match="a.png is missing.*a_final2.png and 1 more"):
         list_samples(tmp_path, "test")
 
@@ -449,32 +355,30 @@ def test_where_a_mask_is_missing_the_message_says_what_is_there(tmp_path):
 
 def test_images_and_masks_alone_are_a_data_set_without_a_test_split(tmp_path):
     for index in range(12):
-        write_pair(tmp_path, f"{index:02}", IDS)
+        write_pair(tmp_path, f"{index:02}", MASK)
     names = {split: [s.name for s in list_samples(tmp_path, split)] for split in ("train", "val", "trainval")}
     assert names["val"] == ["00", "10"] and len(names["train"]) == 10 and len(names["trainval"]) == 12
     with pytest.raises(UserError, match="no test split.*test/images.*test/masks"):
         list_samples(tmp_path, "test")
-    write_pair(tmp_path / "test", "a", IDS)
+    write_pair(tmp_path / "test", "a", MASK)
     assert len(list_samples(tmp_path, "test")) == 1 and len(list_samples(tmp_path, "trainval")) == 12
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_validation_may_have_a_longer_name(foxes, name):
+def test_validation_may_have_a_longer_name(foxes):
     root = foxes()
-    (root / "val").rename(root / name)
+    (root / "val").rename(root / "valid")
     assert [sample.name for sample in list_samples(root, "val")] == ["val0", "val1"]
 
 
 def test_a_folder_to_score_needs_test_alone(tmp_path):
-    write_pair(tmp_path / "test", "a", IDS)
+    write_pair(tmp_path / "test", "a", MASK)
     assert len(list_samples(tmp_path, "test")) == 1
     with pytest.raises(UserError, match="train.*is missing.*test/"):
         list_samples(tmp_path, "train")
 
 
 @pytest.mark.parametrize(
-    ("pictures", "masks"),
-    [("images", "labels"), ("images", "annotations"), ("img", "mask"), ("train", "train"), ("images/train", "masks")],
+    ("pictures", "masks"), [("images", "labels"), ("img", "mask"), ("train", "train"), ("images/train", "masks")]
 )
 def test_other_layouts_are_refused_with_what_is_there_and_the_layout_to_make(tmp_path, pictures, masks):
     for folder, suffix in ((pictures, "jpg"), (masks, "png")):

@@ -3,8 +3,9 @@
 A picture depends on the seed and on its number alone.
 """
 
-import difflib
+import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,64 +14,63 @@ from tqdm import tqdm
 
 from data.drawing.animals import ANIMALS, PATTERNS, POSES, Rng, paint_coat
 from data.drawing.scenes import draw_scene
-from utils.classes import VOID, named, write_classes
-from utils.errors import UserError
+from data.folder_layout import Fault, move_into_place, save_mask, write_data_set
+from utils.classes import VOID
+from utils.files import write_text
 
+BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
 OVERSAMPLING = 2  # pictures are drawn this much larger: smooth edges
 Subject = tuple[str, str, int]  # one of ANIMALS, one of PATTERNS, class id in the mask
-BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
 
 
-def check_classes(classes: Sequence[str]) -> None:
-    """Raise UserError unless every class can be drawn and is named once."""
-    text = f"CLASSES = {','.join(classes)}"
-    for name in classes:
-        if name not in ANIMALS:
-            near = difflib.get_close_matches(name.lower(), ANIMALS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
-            known = f"known are {', '.join(ANIMALS)} (background is always class 0)"
-            raise UserError(f"{text}: cannot draw {name!r}; {hint}{known}")
-        if classes.count(name) > 1:
-            raise UserError(f"{text}: {name} occurs more than once")
-
-
-def write_cats_and_dogs(root: Path, train: int, test: int, sides: tuple[int, int], seed: int) -> None:
-    """Cats and dogs in the Oxford layout: pictures, trimaps and lists. train, test: numbers of pictures."""
-    (root / "images").mkdir(parents=True)
-    (root / "annotations" / "trimaps").mkdir(parents=True)
+def write_cats_and_dogs(target: Path, record: str, train: int, test: int, sides: tuple[int, int], seed: int) -> None:
+    """Draw cats and dogs. record: the content of data.json; train, test: numbers of pictures."""
     lists = {"trainval": [], "test": []}
-    for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
-        breed = number % len(BREEDS)
-        animal, pattern, species = BREEDS[breed]
-        name = f"{'Cat' if animal == 'cat' else animal}_{pattern}_{number // len(BREEDS) + 1}"  # as in Pet
-        image, mask = draw_picture(np.random.default_rng((seed, number)), BREEDS[breed], BREEDS[breed], sides)
-        image.save(root / "images" / f"{name}.jpg", quality=92)
-        trimap = mask.point(lambda value: {0: 2, VOID: 3}.get(value, 1))  # 1 pet, 2 background, 3 outline
-        trimap.save(root / "annotations" / "trimaps" / f"{name}.png")
-        split = "trainval" if number < train else "test"
-        lists[split].append(f"{name} {breed + 1} {species} {breed // 2 + 1}\n")
-    for split, lines in lists.items():  # sorted: every 10th line is for validation, so it has all breeds
-        (root / "annotations" / f"{split}.txt").write_text("".join(sorted(lines)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
+        whole = Path(folder) / "whole"
+        (whole / "images").mkdir(parents=True)
+        (whole / "annotations" / "trimaps").mkdir(parents=True)
+        for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
+            breed = number % len(BREEDS)
+            animal, pattern, species = BREEDS[breed]
+            name = f"{'Cat' if animal == 'cat' else animal}_{pattern}_{number // len(BREEDS) + 1}"  # as in Pet
+            image, mask = draw_picture(np.random.default_rng((seed, number)), BREEDS[breed], BREEDS[breed], sides)
+            image.save(whole / "images" / f"{name}.jpg", quality=92)
+            trimap = mask.point(lambda value: {0: 2, VOID: 3}.get(value, 1))  # 1 pet, 2 background, 3 outline
+            trimap.save(whole / "annotations" / "trimaps" / f"{name}.png")
+            split = "trainval" if number < train else "test"
+            lists[split].append(f"{name} {breed + 1} {species} {breed // 2 + 1}\n")
+        for split, lines in lists.items():  # sorted: every 10th line is for validation, so it has all breeds
+            (whole / "annotations" / f"{split}.txt").write_text("".join(sorted(lines)))
+        write_text(record, whole / "data.json")
+        move_into_place(whole, target)
+    print(f"{target}: {train} pictures for training and validation, {test} for testing")
 
 
-def write_others(root: Path, classes: Sequence[str], train: int, test: int, sides: tuple[int, int], seed: int) -> None:
-    """These classes in the folder layout: pictures, masks, classes.txt. train, test: numbers of pictures."""
-    palette = named(("background", *classes)).palette.tobytes()
+def write_drawings(
+    target: Path, record: str, classes: Sequence[str], train: int, test: int, sides: tuple[int, int], seed: int
+) -> None:
+    """Draw these classes in the folder layout. record: the content of data.json; train, test: numbers of pictures."""
     first_val = train - (train + 9) // 10  # a tenth is for validation, as in the other layouts
-    for folder in ("train/images", "train/masks", "val/images", "val/masks", "test/images", "test/masks"):
-        (root / folder).mkdir(parents=True)
-    for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
-        rng = np.random.default_rng((seed, number))
-        first = number % len(classes)  # the classes in turn: every split has all of them
-        second = first if rng.random() < 0.4 else int(rng.integers(len(classes)))
-        subjects = [(classes[index], rng.choice(list(PATTERNS)), index + 1) for index in (first, second)]
-        image, mask = draw_picture(rng, *subjects, sides)
-        split = "train" if number < first_val else "val" if number < train else "test"
-        name = f"{classes[first]}_{number // len(classes) + 1}"
-        image.save(root / split / "images" / f"{name}.jpg", quality=92)
-        mask.putpalette(palette)
-        mask.save(root / split / "masks" / f"{name}.png")
-    write_classes(("background", *classes), root)
+    tasks = {"train": range(first_val), "val": range(first_val, train), "test": range(train, train + test)}
+    job = partial(draw_pair, classes=classes, sides=sides, seed=seed)
+    write_data_set(target, record, ["background", *classes], tasks, job)
+
+
+def draw_pair(
+    folder: Path, number: int, classes: Sequence[str], sides: tuple[int, int], seed: int
+) -> tuple[bool, list[Fault]]:
+    """Draw the picture of this number and its mask into the folder of a split: a Job of write_data_set."""
+    rng = np.random.default_rng((seed, number))
+    first = number % len(classes)  # the classes in turn: every split has all of them
+    second = first if rng.random() < 0.4 else int(rng.integers(len(classes)))
+    subjects = [(classes[index], rng.choice(list(PATTERNS)), index + 1) for index in (first, second)]
+    image, mask = draw_picture(rng, *subjects, sides)
+    name = f"{classes[first]}_{number // len(classes) + 1}"
+    image.save(folder / "images" / f"{name}.jpg", quality=92)
+    save_mask(mask, folder, name)
+    return True, []
 
 
 def draw_picture(rng: Rng, subject: Subject, other: Subject, sides: tuple[int, int]) -> tuple[Image.Image, Image.Image]:

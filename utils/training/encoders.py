@@ -19,8 +19,8 @@ def build_model(
     """A model, the arguments it was made with, and what its checkpoint says of the encoder.
 
     arguments["encoder"] is the constant ENCODER; start: weights whose encoder and widths are used in place of the
-    constants'. A frozen encoder that another row fine-tuned is stored with the model, or, if that row lies in the folder
-    share_with (CHECKPOINTS), by a reference to its file. Raises UserError if the encoder cannot be had.
+    constants'. A frozen encoder that another row fine-tuned is stored with the model, or, if that row lies in the
+    folder share_with (CHECKPOINTS), by a reference to its file. Raises UserError if the encoder cannot be had.
     """
     if start:
         content = load(start)
