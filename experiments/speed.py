@@ -2,28 +2,26 @@
 
     python -m experiments.speed --README=README.md      # 64 pictures, three rounds: ten minutes
 
-Every line of this data and split is timed in three rounds, all in turn; its median becomes the line's img/s.
+Every line of this data's test split is timed in three rounds, all in turn; its median becomes the line's img/s.
 """
 
 import time
 from pathlib import Path
 from statistics import median
 
-from utils.config import DATA, require_choice, require_positive, run_script
+from utils.config import DATA, run_script
 
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
+from utils.inputs.layouts import data_name, list_samples, subset
 from utils.rows import find_rows, load_rows
 from utils.scoring.results import merge_lines, result_table, scales_of
 from utils.tables import write_between_markers
 
 DATA_ROOT = DATA  # any layout of data/README.md
-SPLIT = "test"
-PICTURES = 64  # a random subset of so many, always the same; 0: the whole split
-BATCH_SIZE = 16
+PICTURES = 64  # a random subset of the test split, always the same; 0: all of it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 RESULTS = "results"  # folder of results.csv
@@ -31,27 +29,25 @@ README = ()  # files whose tables between markers are written anew
 
 
 def main() -> None:
-    require_choice("SPLIT", SPLIT, SPLITS)
-    require_positive(globals(), "BATCH_SIZE")
     path, data, names = Path(RESULTS) / "results.csv", data_name(DATA_ROOT), list(find_rows(CHECKPOINTS))
-    samples = subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
+    samples = subset(list_samples(DATA_ROOT, "test"), PICTURES)
     rows, _ = load_rows(names, CHECKPOINTS, pick_device(DEVICE), samples[0].classes, DATA_ROOT)
     rows = {row.name: row for row in rows}
-    of_split = [line for line in read_csv(path) if (line["data"], line["split"]) == (data, SPLIT)]
+    of_split = [line for line in read_csv(path) if (line["data"], line["split"]) == (data, "test")]
     timed = {}  # index of a line -> its row, flip and pictures
     for index, line in enumerate(of_split):
         row = rows.get(line["model"])
         if row and line["scales"] == scales_of(row):
-            row.prepare(DATA_ROOT, line["flip"] == "1", BATCH_SIZE)
-            dataset = SegmentationDataset(DATA_ROOT, SPLIT, row.view_size, keep={sample.name for sample in samples})
+            row.prepare(DATA_ROOT, line["flip"] == "1")
+            dataset = SegmentationDataset(DATA_ROOT, "test", row.view_size, keep={sample.name for sample in samples})
             timed[index] = row, line["flip"] == "1", dataset
     if not timed:
-        raise UserError(f"{path} has no line of these rows on {data}, {SPLIT}: run evaluate.py first")
+        raise UserError(f"{path} has no line of these rows on {data}, test split: run evaluate.py first")
     speeds = {index: [] for index in timed}
     for _ in range(3):
         for index, (row, flip, dataset) in timed.items():
             started = time.perf_counter()
-            row.score(dataset, flip, batch_size=BATCH_SIZE)
+            row.score(dataset, flip)
             speeds[index].append(len(dataset) / (time.perf_counter() - started))
     for index, of_line in speeds.items():
         of_split[index]["images_per_second"] = f"{median(of_line):.1f}"
