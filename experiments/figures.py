@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from experiments.diagrams import DIAGRAMS
-from experiments.robustness import draw_corrupted
+from experiments.robustness import PERTURBATIONS
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
@@ -28,7 +28,7 @@ from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import data_name, list_samples
-from utils.inputs.pictures import read_image, read_sample
+from utils.inputs.pictures import read_image, read_sample, rng_of
 from utils.rows import find_rows, load_row, load_rows
 from utils.rows.row import Row
 
@@ -158,8 +158,15 @@ def draw_cat(path: Path) -> None:
 
 
 def draw_corrupted_cat(path: Path) -> None:
-    """The same photo corrupted in eight ways."""
-    draw_corrupted(rows_that_know_cats(path), read_image(CAT), NOSE, 1, path)
+    """The same photo, what every perturbation makes of it at its last level, and every row's prediction below."""
+    rows, corrupted = rows_that_know_cats(path), {"unchanged": read_image(CAT)}
+    for name, (_, levels, perturb) in PERTURBATIONS.items():
+        corrupted[f"{name}\n{levels[-1]}"] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
+    columns = {
+        title: [picture, *(draw_prediction(row, picture, NOSE, 1) for row in rows)]
+        for title, picture in corrupted.items()
+    }
+    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
 
 
 def rows_that_know_cats(path: Path) -> list[Row]:
