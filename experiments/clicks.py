@@ -7,11 +7,11 @@ disk of the mean animal's size around every click, "ROW look-up" everything of t
 first click.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
-from utils.config import DATA, require_between, require_choice, run_script
+from utils.config import DATA, require_choice, run_script
 
 import numpy as np
 import torch
@@ -50,7 +50,6 @@ COUNTS: tuple[int, ...] = (1, 2, 3, 5, 10)  # after which the IoU is reported
 
 def main() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
-    require_between(globals(), 0, math.inf, "PICTURES")
     device = pick_device(DEVICE)
     with distributed(device):
         samples = subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
@@ -169,8 +168,8 @@ def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------- baselines
 
-# picture uint8 (H, W, 3) -> (clicks so far -> mask of the thing, bool (H, W))
-Answer = Callable[[np.ndarray], Callable[[Sequence[Click]], np.ndarray]]
+Masks = Callable[[Sequence[Click]], np.ndarray]  # clicks so far -> mask of the thing, bool (H, W)
+Answer = Callable[[np.ndarray], Masks]  # picture uint8 (H, W, 3) -> how it is answered
 
 
 class Baseline(ByClick):
@@ -182,23 +181,14 @@ class Baseline(ByClick):
 
     def open(self, image: np.ndarray, flip: bool = False, size: tuple[int, int] = ()) -> Segment:
         masks = self.answer(image)
-
-        def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
-            return Segmentation(masks(clicks).astype(np.uint8), CLICKED)
-
-        return segment
+        return lambda clicks=(), text="": Segmentation(masks(clicks).astype(np.uint8), CLICKED)
 
 
 def baselines(rows: Sequence[Row], classes: Classes, device: torch.device) -> dict[str, Baseline]:
     """A look-up in the class map of every row by class, disks of the mean thing's size, and the whole picture."""
-    answers = {f"{row.name} look-up": look_up(row) for row in rows if not row.prompt}
-    answers |= {"disk": disks(), "everything": everything}
+    answers: dict[str, Answer] = {f"{row.name} look-up": look_up(row) for row in rows if not row.prompt}
+    answers |= {"disk": disks, "everything": lambda image: lambda clicks: np.ones(image.shape[:2], bool)}
     return {name: Baseline(name, answer, classes, device) for name, answer in answers.items()}
-
-
-def everything(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
-    """The whole picture is the thing."""
-    return lambda clicks: np.ones(image.shape[:2], bool)
 
 
 def look_up(row: Row) -> Answer:
@@ -208,31 +198,18 @@ def look_up(row: Row) -> Answer:
     missing adds the whole background, one on what is superfluous removes the whole animal.
     """
 
-    def answer(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
+    def answer(image: np.ndarray) -> Masks:
         ids = row.segment(image).ids
         return lambda clicks: ids == ids[clicks[0][1], clicks[0][0]]
 
     return answer
 
 
-def disks() -> Answer:
-    """Disks that cover the mean share of a picture that the things of DATA_ROOT's training split cover."""
-    shares = []  # one, once it is known
-
-    def answer(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
-        if not shares:
-            masks = SegmentationDataset(DATA_ROOT, "train", 128).arrays["masks"]
-            shares.append(np.mean([((mask != 0) & (mask != VOID)).sum() / (mask != VOID).sum() for mask in masks]))
-        return disks_of(image.shape[:2], float(shares[0]))
-
-    return answer
-
-
-def disks_of(size: tuple[int, int], share: float) -> Callable[[Sequence[Click]], np.ndarray]:
-    """A disk that covers `share` of a picture (H, W) about every click on the thing; the nearest click wins."""
-    height, width = size
+def disks(image: np.ndarray) -> Masks:
+    """A disk of the mean thing's size about every click on the thing; the nearest click wins."""
+    size = height, width = image.shape[:2]
     rows, columns = np.ogrid[:height, :width]
-    nearest = np.full(size, share * height * width / np.pi)  # squared distance; at first the disk's radius
+    nearest = np.full(size, mean_share(DATA_ROOT) * height * width / np.pi)  # squared distance; at first the radius
     positive = np.zeros(size, bool)
     done = []
 
@@ -245,6 +222,13 @@ def disks_of(size: tuple[int, int], share: float) -> Callable[[Sequence[Click]],
         return positive.copy()
 
     return masks
+
+
+@cache
+def mean_share(root: str) -> float:
+    """The share of a picture that the things of a data set's training split cover in the mean."""
+    masks = SegmentationDataset(root, "train", 128).arrays["masks"]
+    return float(np.mean([((mask != 0) & (mask != VOID)).sum() / (mask != VOID).sum() for mask in masks]))
 
 
 if __name__ == "__main__":
