@@ -9,7 +9,6 @@ The pictures of a row's best and worst go to predictions/, for they show photos.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from utils.config import DATA, require_choice, run_script
@@ -38,7 +37,6 @@ CHECKPOINTS = "checkpoints"  # the logs of the trainings
 RESULTS = "results"  # per_image.csv
 IMAGES = "images"
 ROW = "UNET"  # whose best, median and worst test pictures are drawn
-EXAMPLES = "predictions"  # folder for them
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
@@ -46,12 +44,9 @@ CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230,
 
 def main() -> None:
     require_choice("ROW", ROW, tuple(find_rows(CHECKPOINTS)))
-    figures: dict[str, Callable[[Path], None]] = {f"{IMAGES}/{name}.png": draw for name, draw in DIAGRAMS.items()}
-    figures[f"{IMAGES}/data.png"] = draw_data
-    figures[f"{IMAGES}/curves.png"] = draw_curves
-    figures[f"{IMAGES}/cat.png"] = draw_cat
-    figures[f"{IMAGES}/cat_corrupted.png"] = draw_corrupted_cat
-    figures[f"{EXAMPLES}/extremes_{ROW.lower()}.png"] = draw_extremes
+    drawn = DIAGRAMS | {"data": draw_data, "curves": draw_curves, "cat": draw_cat, "cat_corrupted": draw_corrupted_cat}
+    figures = {f"{IMAGES}/{name}.png": draw for name, draw in drawn.items()}
+    figures[f"predictions/extremes_{ROW.lower()}.png"] = draw_extremes
     for name in ONLY:
         require_choice("ONLY", name, tuple(Path(path).stem for path in figures))
     for path, draw in figures.items():
@@ -135,15 +130,6 @@ def draw_curves(path: Path) -> None:
     save_figure(figure, path)
 
 
-def per_image() -> list[dict[str, str]]:
-    """The lines of results/per_image.csv for this data's test split. Raises UserError if there are none."""
-    path, data = Path(RESULTS) / "per_image.csv", data_name(DATA_ROOT)
-    lines = [line for line in read_csv(path) if (line.get("data"), line.get("split")) == (data, "test")]
-    if not lines:
-        raise UserError(f"{path} has no line of {data}, test split; `python evaluate.py` makes them")
-    return lines
-
-
 def draw_cat(path: Path) -> None:
     """A free photo of a cat, and what every row makes of it."""
     image, rows = read_image(CAT), rows_that_know_cats(path)
@@ -179,23 +165,22 @@ def rows_that_know_cats(path: Path) -> list[Row]:
 
 def draw_extremes(path: Path, count: int = 4) -> None:
     """The best, median and worst test pictures of ROW: pairs of truth and prediction."""
-    of_row = sorted((line for line in per_image() if line["model"] == ROW), key=lambda line: -float(line["miou"]))
-    if not of_row:
-        raise UserError(f"{RESULTS}/per_image.csv has no line of {ROW}; `python evaluate.py --ROWS={ROW}` makes them")
     samples = {sample.name: sample for sample in list_samples(DATA_ROOT, "test")}
+    key = {"model": ROW, "data": data_name(DATA_ROOT), "split": "test"}
+    lines = [line for line in read_csv(Path(RESULTS) / "per_image.csv") if key.items() <= line.items()]
+    lines = sorted((line for line in lines if line["image"] in samples), key=lambda line: -float(line["miou"]))
+    if not lines:
+        where = f"{RESULTS}/per_image.csv has no line of {', '.join(key.values())} split"
+        raise UserError(f"{where}: `python evaluate.py --ROWS={ROW}` makes them")
     classes = next(iter(samples.values())).classes
     row = load_row(ROW, CHECKPOINTS, pick_device(DEVICE), classes)
-    middle = max(len(of_row) // 2 - count // 2, 0)
-    chosen = {"best": of_row[:count], "median": of_row[middle : middle + count], "worst": of_row[-count:]}
+    middle = max(len(lines) // 2 - count // 2, 0)
+    parts = {"best": lines[:count], "median": lines[middle : middle + count], "worst": lines[-count:]}
     columns = {}
-    for title, lines in chosen.items():
-        truths, predictions = columns.setdefault(f"{title}: truth", []), columns.setdefault(f"{title}: {ROW}", [])
-        for line in lines:
-            if line["image"] not in samples:
-                raise UserError(f"{RESULTS}/per_image.csv is of another data set than DATA_ROOT = {DATA_ROOT}")
-            image, mask = read_sample(samples[line["image"]])
-            truths.append(classes.colourise(mask))
-            predictions.append(draw_prediction(row, image, *centre_of_thing(mask)))
+    for title, chosen in parts.items():
+        pairs = [read_sample(samples[line["image"]]) for line in chosen]
+        columns[f"{title}: truth"] = [classes.colourise(mask) for _, mask in pairs]
+        columns[f"{title}: {ROW}"] = [draw_prediction(row, image, *centre_of_thing(mask)) for image, mask in pairs]
     plot_examples(columns, path)
 
 
