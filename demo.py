@@ -71,8 +71,8 @@ def main() -> None:
 
 CSS = """
 #picture button { cursor: crosshair } #picture img { max-height: 65vh }
-#examples .grid-wrap { min-height: 0; max-height: none; padding: 0 }
-#examples button { aspect-ratio: 3 / 2; height: auto }
+.grid-wrap { min-height: 0 !important; max-height: none !important; padding: 0 !important }
+.grid-wrap button { aspect-ratio: 3 / 2; height: auto }
 """
 
 
@@ -218,7 +218,7 @@ def build_page(folder: str):
                         for label in ("Download the mask", "Download the cut-out")
                     ]
                 side_by_side = gr.Button("All models side by side", variant="primary")
-        everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", **grid, **plain)
+        everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", object_fit="contain", **grid, **plain)
 
         def answer(tab: Session, name: str, typed: str, clicks: list[Click], share: float) -> dict:
             view, line, files = show_mask(tab, name, typed, clicks, folder, share)
