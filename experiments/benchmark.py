@@ -62,11 +62,13 @@ def measure(what: str, device_name: str) -> dict[str, str]:
     make, count = BENCHMARKS[what]
     seconds = median_seconds(make(device), device)
     cuda = device.type == "cuda"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; on a Mac bytes
+    peak *= 1 if platform.system() == "Darwin" else 2**10
     return {
         "what": what,
         "unit": "pictures/s" if count else "ms",
         "speed": f"{count / seconds if count else 1000 * seconds:.1f}",
-        "peak_memory_mb": f"{torch.cuda.max_memory_allocated() / 2**20 if cuda else peak_memory_mb():.0f}",
+        "peak_memory_mb": f"{(torch.cuda.max_memory_allocated() if cuda else peak) / 2**20:.0f}",
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "torch": torch.__version__,
@@ -85,12 +87,6 @@ def median_seconds(function: Callable[[], object], device: torch.device, repeats
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
-
-
-def peak_memory_mb() -> float:
-    """Of this process."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10  # bytes there, kilobytes here
 
 
 def training_step(make: Callable[[], nn.Module], side: int, device: torch.device) -> Callable[[], None]:
@@ -127,16 +123,13 @@ def draw(count: int, width: int) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (count, width * 3 // 4, width, 3), np.uint8))
 
 
-def photos(make: Callable[[], nn.Module], side: int, count: int, width: int, device: torch.device) -> Callable:
-    """A batch of photos by class."""
-    row, images = row_of(ByClass, make(), side, device), draw(count, width)
-    return lambda: row.segment_all(images)
-
-
-def photos_by_click(device: torch.device) -> Callable:
-    """Photos with one click each."""
-    row, images = row_of(ByClick, on_tiny(PointCLIP), 256, device), draw(16, 500)
-    return lambda: row.segment_all(images, [(200, 150, 1)])
+def photos(
+    kind: type[Row], make: Callable[[], nn.Module], side: int, count: int, width: int, device: torch.device
+) -> Callable[[], object]:
+    """Photos at once by class, or one after the other with a click each."""
+    row, images = row_of(kind, make(), side, device), draw(count, width)
+    clicks = [(200, 150, 1)] if row.prompt else []
+    return lambda: row.segment_all(images, clicks)
 
 
 def click(device: torch.device) -> Callable:
@@ -151,10 +144,10 @@ def click(device: torch.device) -> Callable:
 BENCHMARKS: dict[str, tuple[Callable[[torch.device], Callable], int]] = {
     "U-Net training, 16 of 128 px": (partial(training_step, UNet, 128), 16),
     "CLIP fine-tuning, 16 of 256 px": (partial(training_step, partial(on_tiny, CLIPCNN), 256), 16),
-    "U-Net, 160 px, photos of 500 x 375": (partial(photos, UNet, 160, 16, 500), 16),
-    "U-Net, 160 px, photos of 4000 x 3000": (partial(photos, UNet, 160, 2, 4000), 2),
-    "CLIP, 256 px, photos of 500 x 375": (partial(photos, partial(on_tiny, CLIPCNN), 256, 16, 500), 16),
-    "PointCLIP, 256 px, photos of 500 x 375": (photos_by_click, 16),
+    "U-Net, 160 px, photos of 500 x 375": (partial(photos, ByClass, UNet, 160, 16, 500), 16),
+    "U-Net, 160 px, photos of 4000 x 3000": (partial(photos, ByClass, UNet, 160, 2, 4000), 2),
+    "CLIP, 256 px, photos of 500 x 375": (partial(photos, ByClass, partial(on_tiny, CLIPCNN), 256, 16, 500), 16),
+    "PointCLIP, 256 px, photos of 500 x 375": (partial(photos, ByClick, partial(on_tiny, PointCLIP), 256, 16, 500), 16),
     "PointCLIP, 256 px, a further click": (click, 0),
 }
 

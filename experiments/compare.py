@@ -41,7 +41,7 @@ EPOCHS = 0  # of all stages; 0: clip 3, autoencoder 20, seeds 12 and CLIP a quar
 SEEDS = (0, 1, 2)  # of autoencoder and seeds
 LABELS = (100, 10, 5, 1)  # percent of the masks that the autoencoder sees
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
-CHECKPOINTS = "checkpoints/compare"  # a folder per comparison and variant
+CHECKPOINTS = "checkpoints/compare"  # a folder per comparison, size, epochs and variant
 RESULTS = "results"  # folder of the CSV
 IMAGES = "images"  # folder of labels.png
 README = ()  # files whose table between the comparison's markers is written anew
@@ -63,9 +63,10 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     (name,) = arguments
     runs_of, size, epochs = comparisons[name]
+    size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
     path, lines = Path(RESULTS) / f"{name}.csv", []
-    for run in runs_of(Path(CHECKPOINTS) / name, IMAGE_SIZE or size, EPOCHS or epochs):
-        print(f"--- {name}: {run.folder.name}", flush=True)
+    for run in runs_of(Path(CHECKPOINTS) / name / f"{size}px_{epochs}", size, epochs):
+        print(f"--- {run.folder}", flush=True)
         train(run)
         lines.append(run.about | score(run))
         print("  ".join(lines[-1].values()), flush=True)
@@ -81,12 +82,12 @@ def main(arguments: list[str]) -> None:
 
 
 def clip_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
-    same = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--ZOOM=False"]
+    root = root / Path(ENCODER).name
     for variant in ("frozen", "fine-tuned", "random"):
-        own = [f"--ENCODER={random_encoder(root) if variant == 'random' else ENCODER}"]
-        own.append(f"--FREEZE_ENCODER={variant != 'fine-tuned'}")
-        about = {"variant": variant, "encoder": ENCODER, "epochs": str(epochs)}
-        yield Run("CLIP", root / variant, about, [*own, *same])
+        options = [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", "--ZOOM=False"]
+        options.append(f"--ENCODER={random_encoder(root) if variant == 'random' else ENCODER}")
+        options.append(f"--FREEZE_ENCODER={variant != 'fine-tuned'}")
+        yield Run("CLIP", root / variant, {"variant": variant, "encoder": ENCODER, "epochs": str(epochs)}, options)
 
 
 def random_encoder(root: Path) -> Path:
@@ -122,27 +123,18 @@ def seed_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     }
     for (row, (side, total, own)), seed in product(rows.items(), SEEDS):
         about = {"model": row, "size": str(side), "seed": str(seed), "epochs": str(total)}
-        yield Run(row, root / f"{row}_{seed}", about, [*own, f"--IMAGE_SIZE={side}", f"--SEED={seed}"])
+        folder = root / f"{row}_{seed}" / (Path(ENCODER).name if row == "CLIP" else "")
+        yield Run(row, folder, about, [*own, f"--IMAGE_SIZE={side}", f"--SEED={seed}"])
 
 
 def train(run: Run) -> None:
-    """Run a row's training script, unless its run is complete; go on with one that was stopped.
-
-    Raises UserError if what is there was trained with other constants.
-    """
-    done = next(iter(run.folder.glob("*/last.pt")), None)
-    if done:
-        saved = load(done)
-        for key, value in (option.removeprefix("--").split("=", 1) for option in run.options):
-            if (was := str(saved["constants"].get(key))) != value:
-                odd = f"{key} = {was}, now it is {value}"
-                raise UserError(f"{done} was trained with {odd}: choose another CHECKPOINTS or remove {run.folder}")
-        if saved["epoch"] == saved["constants"]["EPOCHS"]:
-            return
+    """Run a row's training script, unless its run is complete; go on with one that was stopped."""
+    saved = next(iter(run.folder.glob("*/last.pt")), None)
+    if saved and load(saved)["epoch"] == load(saved)["constants"]["EPOCHS"]:
+        return
     options = [*run.options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={run.folder}", f"--DEVICE={DEVICE}"]
     options.append(f"--RESUME={any(run.folder.rglob('last.pt'))}")  # also of a stage before
-    script = find_rows(run.folder)[run.row].script
-    run_main(importlib.import_module(Path(script).stem).main, options)
+    run_main(importlib.import_module(Path(find_rows(run.folder)[run.row].script).stem).main, options)
 
 
 def score(run: Run) -> dict[str, str]:
