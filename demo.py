@@ -38,7 +38,6 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 HOST = "127.0.0.1"  # "0.0.0.0" lets everybody on the network in
 PORT = 7860
 MAX_PIXELS = 50_000_000  # larger pictures are refused before they are decoded
-TO_TRY = str(Path(__file__).parent / "images" / "examples")  # folder of pictures that the page offers
 VIEW_SIZE = 1024  # pixels of the longer side, as sent to the browser; masks have the picture's own size
 
 
@@ -102,15 +101,6 @@ def load(name: str) -> Row:
 def takes(model: str, prompt: str) -> bool:
     """Whether a row answers this prompt, "click" or "text"."""
     return known_rows()[model].kind.prompt == prompt
-
-
-def open_picture(path: str | Path) -> Session:
-    """Raises UserError if the file is no picture or is absurdly large."""
-    path = Path(path)
-    try:
-        return Session(read_image(path), path.stem)
-    except UserError as error:
-        raise UserError(str(error).replace(str(path), path.name)) from error
 
 
 def find_mask(session: Session, model: str, text: str, clicks: Sequence[Click]) -> tuple[Segmentation | None, str]:
@@ -192,7 +182,7 @@ def build_page(folder: str):
     # The rows that a click and a text ask, whatever is chosen: the first of each kind.
     by_click, by_text = (next(name for name in known_rows() if takes(name, prompt)) for prompt in ("click", "text"))
     plain = {"interactive": False, "show_label": False, "buttons": []}
-    to_try = list_pictures(Path(TO_TRY)) if Path(TO_TRY).is_dir() else []
+    to_try = list_pictures(Path(__file__).parent / "images" / "examples")
     grid = {"columns": 3, "height": "auto", "allow_preview": False}
     with gr.Blocks(title="Segment a pet", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         session = gr.State(Session())
@@ -200,7 +190,7 @@ def build_page(folder: str):
         with gr.Row():
             with gr.Column(scale=3):
                 file = gr.File(label="Picture", show_label=False, file_types=["image"], height=130, elem_id="file")
-                examples = gr.Gallery(to_try, visible=bool(to_try), elem_id="examples", **grid, **plain)
+                examples = gr.Gallery(to_try, elem_id="examples", **grid, **plain)
                 picture = gr.Image(visible=False, elem_id="picture", format="jpeg", **plain)
                 message = gr.Markdown("Pick a picture to start.", elem_id="message")
             with gr.Column(scale=2, min_width=300):
@@ -229,9 +219,10 @@ def build_page(folder: str):
 
         def pick(path: str, name: str, typed: str, share: float) -> dict:
             try:
-                changes = answer(open_picture(path), name, typed, [], share) | {everything: gr.Gallery(visible=False)}
+                tab = Session(read_image(path), Path(path).stem)
+                changes = answer(tab, name, typed, [], share) | {everything: gr.Gallery(visible=False)}
             except UserError as error:
-                changes = {message: f"⚠️ {error}"}  # the picture before stays
+                changes = {message: f"⚠️ {error}".replace(str(path), Path(path).name)}  # the picture before stays
             return changes | {file: None}
 
         def pick_example(name: str, typed: str, share: float, event: gr.SelectData) -> dict:
@@ -246,9 +237,6 @@ def build_page(folder: str):
 
         def show(tab: Session, name: str, typed: str, share: float, progress=downloading) -> dict:
             return answer(tab, name, typed, tab.clicks, share)
-
-        def look_for(tab: Session, typed: str, share: float, progress=downloading) -> dict:
-            return answer(tab, by_text, typed, tab.clicks, share)
 
         def compare(tab: Session, share: float) -> dict:
             if tab.image is None:
@@ -268,7 +256,7 @@ def build_page(folder: str):
         examples.select(pick_example, [model, text, opacity], **queue)
         for control in (model.input, opacity.release):
             control(show, [session, model, text, opacity], **queue)
-        text.submit(look_for, [session, text, opacity], **queue)
+        text.submit(show, [session, gr.State(by_text), text, opacity], **queue)
         side_by_side.click(compare, [session, opacity], **queue)
         picture.select(click, [session, sign, opacity], **queue)
         undo.click(lambda tab, share: answer(tab, by_click, "", tab.clicks[:-1], share), [session, opacity], **queue)

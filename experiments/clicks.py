@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from torch import nn
+from tqdm import tqdm
 
 from utils.classes import VOID, Classes
 from utils.device import pick_device
-from utils.distributed import distributed, is_main, sum_over_processes
 from utils.errors import UserError
 from utils.figures.looks import looks
 from utils.figures.plots import save_figure
@@ -29,7 +29,7 @@ from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample, rng_of
 from utils.rows import find_rows, load_rows
-from utils.rows.by_click import CLICKED, ByClick, my_pictures
+from utils.rows.by_click import CLICKED, ByClick
 from utils.rows.row import Row, Segment, Segmentation
 from utils.scoring.results import merge_lines
 from utils.tables import markdown_table, write_between_markers
@@ -50,34 +50,26 @@ COUNTS: tuple[int, ...] = (1, 2, 3, 5, 10)  # after which the IoU is reported
 
 def main() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
-    device = pick_device(DEVICE)
-    with distributed(device):
-        samples = subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
-        classes, known = samples[0].classes, find_rows(CHECKPOINTS)
-        rows, missing = load_rows(known, CHECKPOINTS, device, classes, DATA_ROOT)
-        takers = {row.name: row for row in rows if row.prompt == "click"} | baselines(rows, classes, device)
-        for name in ROWS:
-            if name not in takers:
-                reason = missing.get(name.removesuffix(" look-up"), f"there are {', '.join(takers)}")
-                raise UserError(f"ROWS: {name} cannot be scored: {reason}")
-        path, about = Path(RESULTS) / "clicks.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}
-        for name in ROWS:
-            lines = score_clicks(takers[name], samples, **about)
-            if is_main():  # after every row, for they take long
-                lines = merge_lines(lines, path, list(takers), ("model", *about))
-        if is_main():
-            lines = [line for line in lines if about.items() <= line.items()]
-            plot_clicks(lines, Path(IMAGES) / "clicks.png")
-            if README:
-                write_between_markers(README, {f"clicks {about['data']}": click_table(lines)})
-            print(f"{click_table(lines)}\nwrote {path}, {IMAGES}/clicks.png")
+    device, samples = pick_device(DEVICE), subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
+    classes, known = samples[0].classes, find_rows(CHECKPOINTS)
+    rows, missing = load_rows(known, CHECKPOINTS, device, classes, DATA_ROOT)
+    takers = {row.name: row for row in rows if row.prompt == "click"} | baselines(rows, classes, device)
+    for name in ROWS:
+        if name not in takers:
+            reason = missing.get(name.removesuffix(" look-up"), f"there are {', '.join(takers)}")
+            raise UserError(f"ROWS: {name} cannot be scored: {reason}")
+    path, about = Path(RESULTS) / "clicks.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}
+    for name in ROWS:  # the file is written after every row, for they take long
+        lines = merge_lines(score_clicks(takers[name], samples, about), path, list(takers), ("model", *about))
+    lines = [line for line in lines if about.items() <= line.items()]
+    plot_clicks(lines, Path(IMAGES) / "clicks.png")
+    if README:
+        write_between_markers(README, {f"clicks {about['data']}": click_table(lines)})
+    print(f"{click_table(lines)}\nwrote {path}, {IMAGES}/clicks.png")
 
 
-def score_clicks(row: ByClick, samples: Sequence[Sample], **about: str) -> list[dict[str, str]]:
-    """Lines of clicks.csv: mean IoU of the animal after each of COUNTS clicks, and NoC.
-
-    about: further columns, for example the data set's name.
-    """
+def score_clicks(row: ByClick, samples: Sequence[Sample], about: dict[str, str]) -> list[dict[str, str]]:
+    """Lines of clicks.csv: mean IoU of the animal after each of COUNTS clicks, and NoC; about: further columns."""
     lines = []
     for first_click in ("central", "random"):
         ious = click_curves(row, samples, first_click == "central", f"{row.name}, first click {first_click}")
@@ -97,9 +89,9 @@ def click_curves(row: ByClick, samples: Sequence[Sample], central: bool, label: 
     one, and from the tenth click on once it has reached .9.
     """
     ious = torch.zeros(len(samples), MOST, dtype=torch.float64)
-    for index in my_pictures(len(samples), label):
-        image, mask = read_sample(samples[index])
-        found = random_click(mask, True, rng_of(samples[index].name))
+    for index, sample in enumerate(tqdm(samples, label, unit="img", leave=False, disable=None)):
+        image, mask = read_sample(sample)
+        found = random_click(mask, True, rng_of(sample.name))
         if not found:
             ious[index] = np.nan
             continue
@@ -118,7 +110,7 @@ def click_curves(row: ByClick, samples: Sequence[Sample], central: bool, label: 
             click, before = next_click(truth, predicted), predicted
             if click is None:
                 break
-    return sum_over_processes(ious)
+    return ious
 
 
 def binary_iou(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -192,11 +184,7 @@ def baselines(rows: Sequence[Row], classes: Classes, device: torch.device) -> di
 
 
 def look_up(row: Row) -> Answer:
-    """Everything of the class that a row's class map has at the first click.
-
-    Corrections change nothing. To look them up too would make it far worse: where the map is wrong, a click on what is
-    missing adds the whole background, one on what is superfluous removes the whole animal.
-    """
+    """Everything of the class that a row's class map has at the first click; corrections change nothing."""
 
     def answer(image: np.ndarray) -> Masks:
         ids = row.segment(image).ids

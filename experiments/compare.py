@@ -59,9 +59,8 @@ class Run:
 
 def main(arguments: list[str]) -> None:
     comparisons = {"clip": (clip_runs, 256, 3), "autoencoder": (autoencoder_runs, 96, 20), "seeds": (seed_runs, 64, 12)}
-    if len(arguments) != 1 or arguments[0] not in comparisons:
+    if (name := " ".join(arguments)) not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
-    (name,) = arguments
     runs_of, size, epochs = comparisons[name]
     size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
     path, lines = Path(RESULTS) / f"{name}.csv", []
@@ -95,10 +94,9 @@ def random_encoder(root: Path) -> Path:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     folder = root / "random-encoder"
-    if not (folder / "preprocessor_config.json").exists():  # the last file to be written
-        torch.manual_seed(0)
-        AutoModel.from_config(AutoConfig.from_pretrained(ENCODER)).save_pretrained(folder)
-        AutoImageProcessor.from_pretrained(ENCODER).save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.from_pretrained(ENCODER)).save_pretrained(folder)
+    AutoImageProcessor.from_pretrained(ENCODER).save_pretrained(folder)
     return folder
 
 

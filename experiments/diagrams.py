@@ -57,7 +57,6 @@ def shape(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape[1:]))
 
 
-@torch.inference_mode()
 def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
     """Shapes of what a decoder's levels return, coarsest first."""
     found = []
@@ -68,7 +67,6 @@ def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
     return found
 
 
-@torch.inference_mode()
 def u_net(model: nn.Module, first: str, last: str, x: float = 0.0) -> tuple[dict[str, Box], list[tuple[str, str]]]:
     """Boxes and arrows of a U-Net with its left edge at x; first and last: texts of what goes in and comes out."""
     features = model.eval().encoder(torch.zeros(1, 3, SIZE, SIZE))
@@ -103,7 +101,6 @@ def draw_autoencoder(path: Path) -> None:
     draw(boxes, arrows, path, (13.6, 5))
 
 
-@torch.inference_mode()
 def clip_boxes() -> tuple[dict[str, Box], list[tuple[str, str]]]:
     """CLIP encoder + CNN; PointCLIP adds its own."""
     tiny = MODELS["clip"]("tiny", freeze_encoder=False)
@@ -130,7 +127,6 @@ def draw_clip(path: Path) -> None:
     draw(boxes, [*arrows, ("up0", "out")], path, (9.6, 3.8))
 
 
-@torch.inference_mode()
 def draw_pointclip(path: Path) -> None:
     boxes, arrows = clip_boxes()
     model = MODELS["pointclip"]("tiny", freeze_encoder=False).eval()

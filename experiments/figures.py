@@ -43,7 +43,6 @@ CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230,
 
 
 def main() -> None:
-    require_choice("ROW", ROW, tuple(find_rows(CHECKPOINTS)))
     drawn = DIAGRAMS | {"data": draw_data, "curves": draw_curves, "cat": draw_cat, "cat_corrupted": draw_corrupted_cat}
     figures = {f"{IMAGES}/{name}.png": draw for name, draw in drawn.items()}
     figures[f"predictions/extremes_{ROW.lower()}.png"] = draw_extremes
@@ -68,9 +67,8 @@ def draw_data(path: Path) -> None:
     breeds = Counter(sample.breed for sample in train.samples if sample.breed)
     shown = classes.things[:6]  # more would be too small to see
     rows = [["pictures", "pixels", *shown], *([["breeds"] * (2 + len(shown))] if breeds else [])]
-    ratios = (1, 0.9)[: len(rows)]
     figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2 * len(rows)))
-    panels = figure.subplot_mosaic(rows, height_ratios=ratios)
+    panels = figure.subplot_mosaic(rows, height_ratios=(1, 0.9)[: len(rows)])
 
     counts = {name: int((main_class == index).sum()) for index, name in enumerate(classes.names) if index}
     bars = panels["pictures"].bar(list(counts), list(counts.values()), color=[colours[name] for name in counts])
@@ -105,8 +103,7 @@ def draw_data(path: Path) -> None:
 
 def _main_class(mask: np.ndarray) -> int:
     """The thing that covers most of a mask; 0 if there is none."""
-    ids, counts = np.unique(mask[(mask != 0) & (mask != VOID)], return_counts=True)
-    return int(ids[counts.argmax()]) if len(ids) else 0
+    return int(np.bincount(mask[(mask != 0) & (mask != VOID)], minlength=1).argmax())
 
 
 def draw_curves(path: Path) -> None:

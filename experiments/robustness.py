@@ -69,7 +69,6 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------------------ perturbations
-#
 # All take a picture uint8 (H, W, 3), a level, and random numbers that depend on the picture alone, so that every model
 # sees the same noise; they return uint8 (H, W, 3), rounded and clipped to 0..255. The first level changes nothing.
 
@@ -141,10 +140,7 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 class PerturbedDataset(torch.utils.data.Dataset):
-    """Samples as a model sees them after a perturbation at their own size: dataset[[i, ...]] is (uint8 (N, 3, S, S),).
-
-    Nothing is kept on disk: 73 corrupted copies of a split would fill it.
-    """
+    """Samples squashed after a perturbation at their own size: dataset[[i, ...]] is (uint8 (N, 3, S, S), None)."""
 
     def __init__(self, samples: Sequence[Sample], size: int, perturbation: str, level: float):
         self.samples, self.size, self.level = samples, size, level

@@ -6,6 +6,7 @@ Every line of this data's test split is timed in three rounds, all in turn; its 
 """
 
 import time
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -34,23 +35,21 @@ def main() -> None:
     rows, _ = load_rows(names, CHECKPOINTS, pick_device(DEVICE), samples[0].classes, DATA_ROOT)
     rows = {row.name: row for row in rows}
     of_split = [line for line in read_csv(path) if (line["data"], line["split"]) == (data, "test")]
-    timed = {}  # index of a line -> its row, flip and pictures
-    for index, line in enumerate(of_split):
-        row = rows.get(line["model"])
+    timed = []  # a line, its row, flip, pictures and the speeds measured
+    for line in of_split:
+        row, flip = rows.get(line["model"]), line["flip"] == "1"
         if row and line["scales"] == scales_of(row):
-            row.prepare(DATA_ROOT, line["flip"] == "1")
+            row.prepare(DATA_ROOT, flip)
             dataset = SegmentationDataset(DATA_ROOT, "test", row.view_size, keep={sample.name for sample in samples})
-            timed[index] = row, line["flip"] == "1", dataset
+            timed.append((line, row, flip, dataset, []))
     if not timed:
         raise UserError(f"{path} has no line of these rows on {data}, test split: run evaluate.py first")
-    speeds = {index: [] for index in timed}
-    for _ in range(3):
-        for index, (row, flip, dataset) in timed.items():
-            started = time.perf_counter()
-            row.score(dataset, flip)
-            speeds[index].append(len(dataset) / (time.perf_counter() - started))
-    for index, of_line in speeds.items():
-        of_split[index]["images_per_second"] = f"{median(of_line):.1f}"
+    for _, (_, row, flip, dataset, speeds) in product(range(3), timed):
+        started = time.perf_counter()
+        row.score(dataset, flip)
+        speeds.append(len(dataset) / (time.perf_counter() - started))
+    for line, *_, speeds in timed:
+        line["images_per_second"] = f"{median(speeds):.1f}"
     merge_lines(of_split, path, names)
     table = result_table(of_split, [name for name in names if name not in {line["model"] for line in of_split}])
     if README:

@@ -277,7 +277,10 @@ def test_the_mask_lands_under_the_click_and_undo_restores_it(open_tab, files, vi
 @pytest.mark.slow
 def test_files_that_are_no_pictures_or_absurdly_large_are_refused_on_the_page(open_tab, files):
     tab = open_tab()
-    for name, reason in (("huge", "huge.png: cannot be read as a picture (Image size"), ("fake", "fake.jpg: cannot be read as")):
+    for name, reason in (
+        ("huge", "huge.png: cannot be read as a picture (Image size"),
+        ("fake", "fake.jpg: cannot be read as"),
+    ):
         tab.set_input_files("#file input", files[name])
         tab.wait_for_selector(f"#message >> text={reason}")
     upload(tab, files["disks"])
