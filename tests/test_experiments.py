@@ -46,8 +46,6 @@ def test_clicks_of_rows_and_baselines_are_one_table(here, tmp_path):
     assert float(by_model["UNET look-up"]["miou_animal"]) > float(by_model["everything"]["miou_animal"])
     assert all(line["images"] == "4" for line in lines) and is_drawn("images/clicks.png")
     assert readme.read_text().count("| disk ") == 2
-    with pytest.raises(UserError, match="CLIP look-up cannot be scored.*train_clip.py"):
-        here(clicks, "--ROWS=CLIP look-up")
 
 
 def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_path):
@@ -72,7 +70,8 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
         run_here(errors)
     here(figures, "--CHECKPOINTS=none", "--ONLY=curves,extremes_unet")
     printed = capsys.readouterr().out
-    assert "curves.png is left out: none holds no log.csv" in printed and "`python evaluate.py` makes them" in printed
+    assert "curves.png is left out: none holds no log.csv" in printed
+    assert "per_image.csv has no line of UNET, Oxford-IIIT Pet, test split" in printed
     here(evaluate, "--ROWS=UNET,PointCLIP")
     readme = markers(tmp_path / "README.md", f"errors {DATA}")
     run_here(errors, "--README=README.md")
@@ -103,27 +102,23 @@ def test_a_diagram_says_what_the_modules_return_and_no_boxes_overlap(monkeypatch
             assert all(abs(a.x - b.x) >= 1.8 or abs(a.y - b.y) >= 0.7 for b in of_one[:i]), a.text
 
 
-def test_a_benchmark_is_a_line_with_its_ratio_to_the_plain_way(tmp_path, monkeypatch):
+def test_a_benchmark_is_a_line_with_its_speed_and_peak_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = markers(tmp_path / "README.md", "benchmark")
-    few = ("--PICTURES=4", "--REPEATS=1")
-    run_here(benchmark, "--WHAT=unet step,click", *few, "--README=README.md")
-    step, click = read_csv("results/benchmark.csv")
-    assert float(step["ratio"]) == pytest.approx(float(step["ours"]) / float(step["plain"]), rel=0.05)  # rounded
-    assert (step["unit"], click["unit"], click["plain"]) == ("pictures/s", "ms", "")
-    assert 100 < float(step["peak_memory_mb"]) < 4000 and step["device"] == "cpu"
-    assert step["ours"] in readme.read_text() and is_drawn("images/benchmark.png")
-    run_here(benchmark, "--WHAT=unet evaluation", *few)
-    assert [read_csv("results/benchmark.csv")[i] for i in (0, 2)] == [step, click]  # what was not measured is kept
-    with pytest.raises(UserError, match="WHAT = 'tea': must be one of 'loader'"):
-        run_here(benchmark, "--WHAT=tea")
+    names = ("U-Net, 160 px, photos of 500 x 375", "PointCLIP, 256 px, a further click")
+    monkeypatch.setattr(benchmark, "BENCHMARKS", {name: benchmark.BENCHMARKS[name] for name in names})
+    run_here(benchmark, "--README=README.md")
+    photos, click = read_csv("results/benchmark.csv")
+    assert (photos["what"], click["what"]) == names and (photos["unit"], click["unit"]) == ("pictures/s", "ms")
+    assert float(photos["speed"]) > 0 and 100 < float(click["peak_memory_mb"]) < 4000 and click["device"] == "cpu"
+    assert photos["speed"] in readme.read_text() and click["peak_memory_mb"] in readme.read_text()
 
 
-def test_variants_share_a_budget_are_never_trained_twice_and_never_mixed(here, tiny_clip_folder, tmp_path, capsys):
+def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_folder, tmp_path, capsys):
     readme = markers(tmp_path / "README.md", "clip", "autoencoder spread", "seeds spread")
     (tmp_path / "checkpoints").unlink()  # they are written
-    small = (f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--README=README.md")
-    here(compare, "clip", *small, "--EPOCHS=2")
+    small = (f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2", "--README=README.md")
+    here(compare, "clip", *small)
     lines = read_csv("results/clip.csv")
     assert [line["variant"] for line in lines] == ["frozen", "fine-tuned", "random"]
     assert {(line["images"], line["epochs"]) for line in lines} == {("8", "2")}
@@ -131,26 +126,23 @@ def test_variants_share_a_budget_are_never_trained_twice_and_never_mixed(here, t
     assert len({tuple(of_tokens.tolist()) for of_tokens in runs}) == 3
     assert lines[1]["miou"] in readme.read_text()
 
-    few = ("--EPOCHS=2", "--PRETRAIN_EPOCHS=1", "--LONG_PRETRAIN_EPOCHS=1", "--SEEDS=1", "--LABELS=100,10")
+    few = ("--SEEDS=1", "--LABELS=100,10")
     here(compare, "autoencoder", *small, *few)
     lines = read_csv("results/autoencoder.csv")
-    about = [(line["variant"], line["labels_percent"]) for line in lines]
-    assert about == [("classic", "100"), ("sparse", "100"), ("scratch", "100"), ("sparse", "10"), ("scratch", "10")]
-    assert {line["seed"] for line in lines} == {"1"} and is_drawn("images/labels.png")
+    about = [(line["labels_percent"], line["variant"], line["seed"]) for line in lines]
+    assert about == [("100", "sparse", "1"), ("100", "scratch", "1"), ("10", "sparse", "1"), ("10", "scratch", "1")]
+    assert is_drawn("images/labels.png")
     runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("autoencoder/last.pt")}
     assert {run["epoch"] for name, run in runs.items() if name.startswith("scratch")} == {2}
-    assert {run["epoch"] for name, run in runs.items() if not name.startswith("scratch")} == {1}  # and one of stage 1
-    assert runs["classic_100_1"]["arguments"]["frozen"]
+    assert {run["epoch"] for name, run in runs.items() if name.startswith("sparse")} == {1}  # and one of stage 1
 
     capsys.readouterr()
-    shutil.rmtree(tmp_path / "checkpoints" / "compare" / "autoencoder" / "scratch_10_1")
+    shutil.rmtree(next(tmp_path.rglob("scratch_10_1")))
     here(compare, "autoencoder", *small, *few)
     assert capsys.readouterr().out.count("epoch 1/") == 1  # that one alone
-    assert sorted(map(str, read_csv("results/autoencoder.csv"))) == sorted(map(str, lines))
-    with pytest.raises(UserError, match="was trained with PRETRAIN_EPOCHS = 1, now it is 2"):
-        here(compare, "autoencoder", *small, *few, "--EPOCHS=3", "--LONG_PRETRAIN_EPOCHS=2")
+    assert read_csv("results/autoencoder.csv") == lines
 
-    here(compare, "seeds", *small, "--EPOCHS=2", "--SEEDS=0,3")
+    here(compare, "seeds", *small, "--SEEDS=0,3")
     lines = read_csv("results/seeds.csv")
     assert [(line["model"], line["size"], line["seed"], line["epochs"]) for line in lines] == [
         (model, size, seed, epochs)
@@ -160,6 +152,5 @@ def test_variants_share_a_budget_are_never_trained_twice_and_never_mixed(here, t
     mious = [float(line["miou"]) for line in lines[:2]]
     spread = f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"
     assert all(number in readme.read_text() for number in spread)
-    for wrong, message in (("trees", "name one comparison"), ("seeds", "EPOCHS = 1: must be in 2")):
-        with pytest.raises(UserError, match=message):
-            here(compare, wrong, "--EPOCHS=1")
+    with pytest.raises(UserError, match="name one comparison"):
+        here(compare, "trees")
