@@ -17,22 +17,16 @@ def test_shares_of_a_picture_by_hand():
     empty = torch.tensor([[50, 0, 0], [0, 0, 0], [0, 0, 0]])
     samples = [Sample("Maine_Coon_1", None, None, 1), Sample("pug_2", None, None), Sample("pug_3", None, None, 2)]
     first, second, third = per_image_lines("UNET", PETS.names, samples, torch.stack([cat, dog, empty]), data="pets")
-    iou = (80 / 110 + 60 / 115 + 0) / 3
-    shares = {"miou": f"{iou:.4f}", "confused": "0.3000", "missed": "0.1000", "false_positive": "0.2000"}
-    shares["confusion"] = "80 15 5 10 60 30 0 0 0"
+    shares = {"miou": f"{(80 / 110 + 60 / 115 + 0) / 3:.4f}", "confused": "0.3000", "missed": "0.1000"}
+    shares |= {"false_positive": "0.2000", "confusion": "80 15 5 10 60 30 0 0 0"}
     about = {"data": "pets", "image": "Maine_Coon_1", "class": "cat", "breed": "Maine_Coon", "model": "UNET"}
     assert first == about | shares
-    assert (second["class"], second["confused"], second["missed"], second["false_positive"]) == (
-        *("dog", "0.8000", "0.1000", "0.0000"),
-    )
-    assert (third["missed"], third["confused"], third["miou"]) == ("", "", "1.0000")
-
-
-def test_clicks_name_no_class():
-    line = per_image_lines(
-        "PointCLIP", ("rest", "thing"), [Sample("a_1", None, None)], torch.tensor([[[90, 10], [5, 45]]])
-    )[0]
-    assert (line["confused"], line["missed"], line["false_positive"], line["class"]) == ("", "0.1000", "0.1000", "")
+    keys = ("class", "confused", "missed", "false_positive", "miou")
+    assert [second[key] for key in keys[:4]] == ["dog", "0.8000", "0.1000", "0.0000"]
+    assert [third[key] for key in keys] == ["dog", "", "", "0.0000", "1.0000"]
+    clicked = torch.tensor([[[90, 10], [5, 45]]])
+    (line,) = per_image_lines("PointCLIP", ("rest", "thing"), samples[1:2], clicked)  # names no class
+    assert [line[key] for key in keys[:4]] == ["", "", "0.1000", "0.1000"]
 
 
 def table_of(lines: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -42,17 +36,11 @@ def table_of(lines: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def test_the_table_counts_bad_pictures_and_swapped_classes():
-    blank = {"image": "a", "class": "cat", "breed": "a", "confusion": ""}
-    blank |= {"missed": "0.1000", "false_positive": "0.0000"}
-    unet, point = table_of(
-        [
-            {**blank, "model": "UNET", "miou": "0.9000", "confused": "0.0000"},
-            {**blank, "model": "UNET", "miou": "0.3000", "confused": "0.8000"},
-            {**blank, "model": "UNET", "miou": "0.6000", "confused": "0.1000"},
-            {**blank, "model": "UNET", "miou": "0.6000", "missed": "", "confused": ""},  # a mask without an animal
-            {**blank, "model": "PointCLIP", "miou": "0.5000", "confused": ""},
-        ]
-    )
+    blank = {"image": "a", "confusion": "", "missed": "0.1000", "false_positive": "0.0000"}
+    mious, confused = ("0.9000", "0.3000", "0.6000", "0.6000"), ("0.0000", "0.8000", "0.1000", "")
+    lines = [{**blank, "model": "UNET", "miou": a, "confused": b} for a, b in zip(mious, confused, strict=True)]
+    lines[-1]["missed"] = ""  # a mask without an animal
+    unet, point = table_of([*lines, {**blank, "model": "PointCLIP", "miou": "0.5000", "confused": ""}])
     assert list(unet.values()) == ["UNET", "0.6000", "30.00%", "10.00%", "0.00%", "3", "1"]
     assert list(point.values()) == ["PointCLIP", "0.5000", "–", "10.00%", "0.00%", "1", "–"]
 
