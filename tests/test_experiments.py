@@ -8,7 +8,7 @@ from conftest import run_here
 from PIL import Image
 
 import evaluate
-from experiments import benchmark, clicks, compare, diagrams, errors, figures, speed
+from experiments import benchmark, clicks, compare, errors, figures, speed
 from experiments.diagrams import DIAGRAMS, clip_boxes, u_net
 from models.unet import UNet
 from utils.checkpoint import load
@@ -38,14 +38,11 @@ def markers(path, *names: str):
 
 def test_clicks_of_rows_and_baselines_are_one_table(here, tmp_path):
     readme = markers(tmp_path / "README.md", f"clicks {DATA}")
-    names = ("PointCLIP", "UNET look-up", "disk", "everything")
-    here(clicks, f"--ROWS={','.join(names)}", "--PICTURES=4", "--README=README.md")
+    here(clicks, "--ROWS=UNET look-up,disk,everything", "--PICTURES=4", "--README=README.md")
     lines = read_csv("results/clicks.csv")
-    assert {line["model"] for line in lines} == set(names) and len(lines) == 4 * 2 * 5
-    by_model = {line["model"]: line for line in lines if (line["first_click"], line["clicks"]) == ("central", "1")}
-    assert float(by_model["UNET look-up"]["miou_animal"]) > float(by_model["everything"]["miou_animal"])
-    assert all(line["images"] == "4" for line in lines) and is_drawn("images/clicks.png")
-    assert readme.read_text().count("| disk ") == 2
+    assert len(lines) == 3 * 2 * 5 and {line["images"] for line in lines} == {"4"} and is_drawn("images/clicks.png")
+    ious = {line["model"]: float(line["miou_animal"]) for line in lines}
+    assert ious["UNET look-up"] > ious["everything"] and readme.read_text().count("| disk ") == 2
 
 
 def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_path):
@@ -62,7 +59,7 @@ def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_pat
     assert [line["split"] for line in after] == ["test", "val", "test"]
     assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])
     assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
-    assert f" {speeds[0]} |" in readme.read_text() and f" {speeds[2]} |" in readme.read_text()
+    assert all(f" {speed} |" in readme.read_text() for speed in speeds[::2])
 
 
 def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, capsys):
@@ -84,7 +81,7 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     assert all(is_drawn(path) for path in [*(f"images/{name}.png" for name in names), "predictions/extremes_unet.png"])
 
 
-def test_a_diagram_says_what_the_modules_return_and_no_boxes_overlap(monkeypatch, tmp_path):
+def test_a_diagram_says_what_the_modules_return():
     boxes, arrows = u_net(UNet(width=8, depth=3), "picture", "logits")
     texts = [box.text.splitlines()[-1] for box in boxes.values()]
     down, up = ["8 × 80 × 80", "16 × 40 × 40", "32 × 20 × 20"], ["8 × 80 × 80", "16 × 40 × 40"]
@@ -93,13 +90,6 @@ def test_a_diagram_says_what_the_modules_return_and_no_boxes_overlap(monkeypatch
     assert sum(name.startswith("~") for name, _ in arrows) == 2  # the skip connections
     clip, _ = clip_boxes()
     assert clip["tokens"].text.endswith("2304 × 16 × 16") and clip["up0"].text.endswith("16 × 128 × 128")
-    drawn = []
-    monkeypatch.setattr(diagrams, "draw", lambda boxes, *rest: drawn.append(list(boxes.values())))
-    for draw in DIAGRAMS.values():
-        draw(tmp_path / "x.png")
-    for of_one in drawn:
-        for i, a in enumerate(of_one):
-            assert all(abs(a.x - b.x) >= 1.8 or abs(a.y - b.y) >= 0.7 for b in of_one[:i]), a.text
 
 
 def test_a_benchmark_is_a_line_with_its_speed_and_peak_memory(tmp_path, monkeypatch):
@@ -144,11 +134,9 @@ def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_fol
 
     here(compare, "seeds", *small, "--SEEDS=0,3")
     lines = read_csv("results/seeds.csv")
-    assert [(line["model"], line["size"], line["seed"], line["epochs"]) for line in lines] == [
-        (model, size, seed, epochs)
-        for model, size, epochs in (("UNET", "32", "2"), ("Autoencoder", "32", "2"), ("CLIP", "64", "1"))
-        for seed in "03"
-    ]
+    about = [tuple(line[key] for key in ("model", "size", "seed", "epochs")) for line in lines]
+    rows = ("UNET", "32", "2"), ("Autoencoder", "32", "2"), ("CLIP", "64", "1")
+    assert about == [(model, size, seed, epochs) for model, size, epochs in rows for seed in "03"]
     mious = [float(line["miou"]) for line in lines[:2]]
     spread = f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"
     assert all(number in readme.read_text() for number in spread)
