@@ -68,7 +68,7 @@ def main() -> None:
         page.close(verbose=False)
 
 
-CSS = """
+CSS: str = """
 #picture button { cursor: crosshair } #picture img { max-height: 65vh }
 .grid-wrap { min-height: 0 !important; max-height: none !important; padding: 0 !important }
 .grid-wrap button { aspect-ratio: 3 / 2; height: auto }

@@ -24,7 +24,7 @@ from utils.scoring.per_image import confusions_of
 from utils.tables import markdown_table, write_between_markers
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
-IMAGES = "images"
+IMAGES = "images"  # folder of the figures
 README = ()  # files whose tables between markers are written anew
 
 

@@ -34,8 +34,8 @@ from utils.rows.row import Row
 ONLY = ()  # names of figures; empty: all
 DATA_ROOT = DATA  # any layout of data/README.md
 CHECKPOINTS = "checkpoints"  # the logs of the trainings
-RESULTS = "results"  # per_image.csv
-IMAGES = "images"
+RESULTS = "results"  # folder of per_image.csv
+IMAGES = "images"  # folder of the figures
 ROW = "UNET"  # whose best, median and worst test pictures are drawn
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -103,18 +104,14 @@ def covers(mask, *names):
     return mask.shape == truth.shape and ((mask == 1) & truth).sum() / ((mask == 1) | truth).sum() > 0.85
 
 
-# ------------------------------------------------------------------------------------- without a browser
-
-
 def ask(session, clicks, folder):
     _, line, files = demo.show_mask(session, "PointCLIP", "", clicks, str(folder))
     return files and np.array(Image.open(files[0])), line
 
 
 def test_clicks_add_up_and_undoing_one_restores_the_mask_before_it(session, tmp_path, monkeypatch):
-    encoded = []
+    encoded, masks = [], []
     monkeypatch.setattr(Colours, "encode", lambda self, images, tokens=None: encoded.append(1) or [images])
-    masks = []
     for name, label, expected in (("red", 1, ("red",)), ("blue", 1, ("red", "blue")), ("red", 0, ("blue",))):
         masks.append(ask(session, [*session.clicks, (*DISKS[name][0], label)], tmp_path)[0])
         assert covers(masks[-1], *expected)
@@ -122,8 +119,7 @@ def test_clicks_add_up_and_undoing_one_restores_the_mask_before_it(session, tmp_
     for before in (masks[1], masks[0]):
         assert np.array_equal(ask(session, session.clicks[:-1], tmp_path)[0], before)
     mask, line = ask(session, session.clicks[:-1], tmp_path)
-    assert mask is None and "Click" in line and session.clicks == []
-    assert len(encoded) == 4  # undoing costs nothing
+    assert mask is None and "Click" in line and session.clicks == [] and len(encoded) == 4  # undoing costs nothing
     mask, line = ask(session, [(5, 5, 0)], tmp_path)  # a click that is refused is not kept
     assert mask is None and "at least one click must be on the thing" in line and session.clicks == []
 
@@ -145,9 +141,6 @@ def test_a_model_that_cannot_be_loaded_is_a_message_below_the_picture(session, t
     assert view is not None and path is None and "`python train_unet.py` makes it" in line
 
 
-# ------------------------------------------------------------------------------------------- in a browser
-
-
 @pytest.fixture(scope="module")
 def url(settings):
     """The page as `python demo.py` serves it, on a free port."""
@@ -161,11 +154,9 @@ def url(settings):
     threading.Thread(target=demo.main, daemon=True).start()
     address = f"http://127.0.0.1:{demo.PORT}"
     for _ in range(500):
-        try:
-            urllib.request.urlopen(address).close()
+        with suppress(OSError), urllib.request.urlopen(address):
             return address
-        except OSError:
-            time.sleep(0.2)
+        time.sleep(0.2)
     pytest.fail("demo.py serves no page")
 
 

@@ -1,5 +1,6 @@
 """The scripts of experiments/ on a tiny data set: lines, tables, figures, and going on where they were."""
 
+import re
 import shutil
 
 import numpy as np
@@ -57,9 +58,8 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     with pytest.raises(UserError, match="run evaluate.py first"):
         run_here(errors)
     here(figures, "--CHECKPOINTS=none", "--ONLY=curves,extremes_unet")
-    printed = capsys.readouterr().out
-    assert "curves.png is left out: none holds no log.csv" in printed
-    assert "per_image.csv has no line of UNET, Oxford-IIIT Pet, test split" in printed
+    reasons = "curves.png is left out: none holds no log.csv.*per_image.csv has no line of UNET, Oxford-IIIT Pet, test"
+    assert re.search(reasons, capsys.readouterr().out, re.DOTALL)
     here(evaluate, "--ROWS=UNET,PointCLIP")
     readme = markers(tmp_path / "README.md", f"errors {DATA}", f"clicks {DATA}")
     run_here(errors, "--README=README.md")
@@ -79,7 +79,6 @@ def test_a_diagram_says_what_the_modules_return():
     texts = [box.text.splitlines()[-1] for box in boxes.values()]
     down, up = ["8 × 80 × 80", "16 × 40 × 40", "32 × 20 × 20"], ["8 × 80 × 80", "16 × 40 × 40"]
     assert texts == ["3 × 160 × 160", *down, *up, "3 × 160 × 160"]
-    assert all(name.lstrip("~") in boxes for arrow in arrows for name in arrow)
     assert sum(name.startswith("~") for name, _ in arrows) == 2  # the skip connections
     clip, _ = clip_boxes()
     assert clip["tokens"].text.endswith("2304 × 16 × 16") and clip["up0"].text.endswith("16 × 128 × 128")

@@ -20,7 +20,7 @@ from utils.classes import PETS
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.rows import load_row
-from utils.rows.by_class import ByClass, squash
+from utils.rows.by_class import squash
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -77,8 +77,7 @@ def test_a_picture_is_squashed_to_the_last_bit_as_pillow_does_it(count, size):
 @pytest.mark.slow
 def test_the_shipped_unet_gives_the_ids_of_predict_alone_and_in_a_batch(unet_file, tmp_path, monkeypatch):
     masks = predicted(monkeypatch, tmp_path, PICTURES, MODEL="unet", CHECKPOINTS=SHIPPED)
-    assert (masks["cat"] == 1).mean() > 0.5
-    assert agreement(unet_file, masks) > 0.999
+    assert (masks["cat"] == 1).mean() > 0.5 and agreement(unet_file, masks) > 0.999
     batch = np.stack([chelsea(), chelsea()[::-1]])
     (together,) = onnxruntime.InferenceSession(unet_file).run(["ids"], {"picture": batch})
     assert (together[0] == masks["cat"]).mean() > 0.999 and (together[0] != together[1]).mean() > 0.1
@@ -97,8 +96,7 @@ def test_the_file_says_what_it_is_and_nothing_of_the_machine_that_made_it(unet_f
 def test_the_shipped_clip_fine_tuned_gives_the_ids_of_predict_without_zoom(tmp_path, monkeypatch):
     run_here(export, "--MODEL=clip_finetuned", f"--OUT={tmp_path / 'clip.onnx'}", f"--CHECKPOINTS={SHIPPED}")
     masks = predicted(monkeypatch, tmp_path, PICTURES, MODEL="clip_finetuned", ZOOM=False, CHECKPOINTS=SHIPPED)
-    assert (masks["cat"] == 1).mean() > 0.5
-    assert agreement(tmp_path / "clip.onnx", masks) > 0.999
+    assert (masks["cat"] == 1).mean() > 0.5 and agreement(tmp_path / "clip.onnx", masks) > 0.999
 
 
 @pytest.mark.slow
@@ -124,8 +122,8 @@ def test_the_example_gives_the_mask_of_predict_and_after_two_clicks_the_model_s(
         for count in (1, 2):
             logits = row.model.decode(features, clicks[:, :count], previous)
             previous = logits.sigmoid()
-    expected = torch.nn.functional.interpolate(logits, (180, 240), mode="bilinear")[0, 0] > 0
-    assert (np.array(Image.open("mask.png")) == expected.numpy()).mean() > 0.999
+    expected = torch.nn.functional.interpolate(logits, (180, 240), mode="bilinear")[0, 0].numpy() > 0
+    assert (np.array(Image.open("mask.png")) == expected).mean() > 0.999
 
 
 @pytest.mark.slow
@@ -136,18 +134,6 @@ def test_a_file_that_gives_something_else_than_pytorch_is_an_error(unet_file):
         row.model.head.bias += torch.tensor([0.0, 1.0, 0.0])
         with pytest.raises(UserError, match="of probabilities differ between onnxruntime and PyTorch"):
             export.check(unet_file.read_bytes(), graph)
-
-
-@pytest.mark.slow
-def test_a_model_that_has_no_graph_is_an_error_with_its_row_and_the_reason():
-    class Undecided(torch.nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images if images.sum() > 0 else -images
-
-    row = ByClass("sixth", Undecided(), torch.device("cpu"), 32, (0.5,) * 3, (0.5,) * 3, PETS)
-    graph = export.class_graph(row)
-    with pytest.raises(UserError, match="^sixth cannot be exported: .*data-dependent"):
-        export.to_onnx(graph, {"row": "sixth"})
 
 
 def test_a_row_by_text_and_a_missing_package_are_errors_that_say_why(monkeypatch):

@@ -54,9 +54,8 @@ def test_the_table_counts_bad_pictures_and_swapped_classes():
 
 def test_the_table_has_the_score_without_masks_that_are_wrong():
     wrong = "Persian_268", "0 50 50 0"
-    titles, unet, point = table_of(
-        [line("UNET", "Persian_1", "60 20 0 20"), line("UNET", *wrong), line("PointCLIP", *wrong)]
-    )
+    lines = [line("UNET", "Persian_1", "60 20 0 20"), line("UNET", *wrong), line("PointCLIP", *wrong)]
+    titles, unet, point = table_of(lines)
     assert (titles[-1], unet[-1]) == ("mIoU without wrong masks", "0.6250")  # 60 of 80 and 20 of 40 pixels
     assert point[-1] == "–"  # it saw no picture with a right mask
 
