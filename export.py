@@ -11,9 +11,9 @@ The file takes a picture as it is and gives the ids of predict.py at the picture
     probabilities  float32 (batch, classes, height, width)
 
 Row, classes, colours and image_size are in the file's metadata, each as JSON. No file looks closer at what it found, as
-predict.py does with rows that have zoom by encoding the window around it as a picture of its own. PointCLIP becomes two
-files: the encoder runs once per picture, the decoder once per click. The first click's mask is that of predict.py with
---ZOOM=False; a further click may change the mask anywhere, in predict.py only the connected region that it is in:
+predict.py does. PointCLIP becomes two files: the encoder runs once per picture, the decoder once per click. Its mask is
+that of predict.py --ZOOM=False for the first click only: a further click may change it anywhere, in predict.py only in
+the connected region that the click is in.
 
     import numpy as np
     import onnxruntime
@@ -38,7 +38,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,21 +68,19 @@ def main() -> None:
         raise UserError(f"{error.name} is missing: pip install -r requirements-export.txt") from error
     name = row_named(MODEL, CHECKPOINTS)
     if find_rows(CHECKPOINTS)[name].kind.prompt == "text":
-        raise UserError(
-            f"{name} cannot be exported: its classes are texts, and a tokenizer is no part of an ONNX graph"
-        )
+        raise UserError(f"{name} cannot be exported: its classes are texts, and ONNX has no tokenizer")
     row = load_row(name, CHECKPOINTS, torch.device("cpu"))
     graphs = click_graphs(row) if row.prompt else {"": class_graph(row)}
     metadata = {"row": row.name, "image_size": row.image_size, "classes": row.counted}
-    if row.counted == row.classes.names:
+    if not row.prompt:
         metadata["colours"] = row.classes.colours
     out = Path(OUT or f"{MODEL}.onnx")
     files = {out.with_stem(out.stem + part): to_onnx(graph, metadata) for part, graph in graphs.items()}
-    with ExitStack() as stack:  # all are written before the first takes its place
-        for path, data in files.items():
-            stack.enter_context(replacing(path)).write_bytes(data)
-    sizes = " and ".join(f"{path} ({len(data) / 1e6:.1f} MB)" for path, data in files.items())
-    print(f"wrote {sizes}: {', '.join(metadata['classes'])}; `python export.py --help` says how to use it")
+    for path, data in files.items():
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+        print(f"wrote {path} ({len(data) / 1e6:.1f} MB)")
+    print(f"{', '.join(row.counted)}; `python export.py --help` says how to use it")
 
 
 # ------------------------------------------------------------------------------------------------- files
@@ -131,26 +128,15 @@ def draw_picture(batch: int, height: int, width: int) -> tuple[torch.Tensor]:
 
 @torch.no_grad()
 def to_onnx(graph: Graph, metadata: dict) -> bytes:
-    """The ONNX file of a graph, checked. Raises UserError if it cannot be one, or does not give what PyTorch gives."""
+    """The ONNX file of a graph, checked. Raises UserError if it does not give what PyTorch gives."""
     import onnx
 
     graph.module.eval()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "# The axis name", UserWarning)  # one name for equal axes is intended
-        try:
-            program = torch.onnx.export(
-                graph.module,
-                graph.draw(2, 50, 60),
-                dynamo=True,
-                dynamic_shapes=graph.dynamic_shapes,
-                input_names=graph.inputs,
-                output_names=graph.outputs,
-                opset_version=20,
-                verbose=False,
-            )
-        except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise UserError(f"{metadata['row']} cannot be exported: {reason}") from error
+        names = {"input_names": graph.inputs, "output_names": graph.outputs, "dynamic_shapes": graph.dynamic_shapes}
+        options = {"dynamo": True, "opset_version": 20, "verbose": False}
+        program = torch.onnx.export(graph.module, graph.draw(2, 50, 60), **names, **options)
     model = program.model_proto
     for node in model.graph.node:
         node.ClearField("metadata_props")  # paths of this machine
@@ -184,19 +170,13 @@ def check(data: bytes, graph: Graph) -> None:
 # ------------------------------------------------------------------------------------------------ modules
 
 
-class Squash(nn.Module):
+def squash(picture: torch.Tensor, size: int) -> torch.Tensor:
     """Picture uint8 (N, H, W, 3) -> uint8 (N, 3, S, S), squashed as Pillow does it."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.size = size
-
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        count, height = picture.shape[:2]
-        columns = resample(picture.movedim(2, 0).flatten(1), self.size)  # (S, N * H * 3)
-        columns = columns.unflatten(1, (count, height, 3))
-        rows = resample(columns.movedim(2, 0).flatten(1), self.size)  # (S, S * N * 3)
-        return rows.unflatten(1, (self.size, count, 3)).permute(2, 3, 0, 1)
+    count, height = picture.shape[:2]
+    columns = resample(picture.movedim(2, 0).flatten(1), size)  # (S, N * H * 3)
+    columns = columns.unflatten(1, (count, height, 3))
+    rows = resample(columns.movedim(2, 0).flatten(1), size)  # (S, S * N * 3)
+    return rows.unflatten(1, (size, count, 3)).permute(2, 3, 0, 1)
 
 
 class ClassGraph(nn.Module):
@@ -204,10 +184,10 @@ class ClassGraph(nn.Module):
 
     def __init__(self, row: Row):
         super().__init__()
-        self.row, self.model, self.squash = row, row.model, Squash(max(row.sizes))
+        self.row, self.model, self.size = row, row.model, max(row.sizes)
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, _ = look(self.model, self.squash(picture), self.row.mean, self.row.std, sizes=self.row.sizes)
+        logits, _ = look(self.model, squash(picture, self.size), self.row.mean, self.row.std, sizes=self.row.sizes)
         logits = F.interpolate(logits, size=picture.shape[1:3], mode="bilinear", align_corners=False)
         return logits.argmax(1).to(torch.uint8), logits.softmax(1)
 
@@ -217,10 +197,10 @@ class ClickEncoder(nn.Module):
 
     def __init__(self, row: Row):
         super().__init__()
-        self.row, self.model, self.squash = row, row.model, Squash(row.image_size)
+        self.row, self.model = row, row.model
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(self.model.encode(normalise(self.squash(picture), self.row.mean, self.row.std)))
+        return tuple(self.model.encode(normalise(squash(picture, self.row.image_size), self.row.mean, self.row.std)))
 
 
 class ClickDecoder(nn.Module):

@@ -7,20 +7,20 @@ disk of the mean animal's size around every click, "ROW look-up" everything of t
 first click.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
-from utils.config import DATA, require_between, require_choice, run_script
+from utils.config import DATA, require_choice, run_script
 
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from torch import nn
+from tqdm import tqdm
 
 from utils.classes import VOID, Classes
 from utils.device import pick_device
-from utils.distributed import distributed, is_main, sum_over_processes
 from utils.errors import UserError
 from utils.figures.looks import looks
 from utils.figures.plots import save_figure
@@ -30,7 +30,7 @@ from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample, rng_of
 from utils.rows import find_rows, load_rows
 from utils.rows.by_click import CLICKED, ByClick
-from utils.rows.row import Row, Segment, Segmentation, batches
+from utils.rows.row import Row, Segment, Segmentation
 from utils.scoring.results import merge_lines
 from utils.tables import markdown_table, write_between_markers
 
@@ -50,35 +50,26 @@ COUNTS: tuple[int, ...] = (1, 2, 3, 5, 10)  # after which the IoU is reported
 
 def main() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
-    require_between(globals(), 0, math.inf, "PICTURES")
-    device = pick_device(DEVICE)
-    with distributed(device):
-        samples = subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
-        classes, known = samples[0].classes, find_rows(CHECKPOINTS)
-        rows, missing = load_rows(known, CHECKPOINTS, device, classes, DATA_ROOT)
-        takers = {row.name: row for row in rows if row.prompt == "click"} | baselines(rows, classes, device)
-        for name in ROWS:
-            if name not in takers:
-                reason = missing.get(name.removesuffix(" look-up"), f"there are {', '.join(takers)}")
-                raise UserError(f"ROWS: {name} cannot be scored: {reason}")
-        path, about = Path(RESULTS) / "clicks.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}
-        for name in ROWS:
-            lines = score_clicks(takers[name], samples, **about)
-            if is_main():  # after every row, for they take long
-                lines = merge_lines(lines, path, list(takers), ("model", *about))
-        if is_main():
-            lines = [line for line in lines if about.items() <= line.items()]
-            plot_clicks(lines, Path(IMAGES) / "clicks.png")
-            if README:
-                write_between_markers(README, {f"clicks {about['data']}": click_table(lines)})
-            print(f"{click_table(lines)}\nwrote {path}, {IMAGES}/clicks.png")
+    device, samples = pick_device(DEVICE), subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
+    classes, known = samples[0].classes, find_rows(CHECKPOINTS)
+    rows, missing = load_rows(known, CHECKPOINTS, device, classes, DATA_ROOT)
+    takers = {row.name: row for row in rows if row.prompt == "click"} | baselines(rows, classes, device)
+    for name in ROWS:
+        if name not in takers:
+            reason = missing.get(name.removesuffix(" look-up"), f"there are {', '.join(takers)}")
+            raise UserError(f"ROWS: {name} cannot be scored: {reason}")
+    path, about = Path(RESULTS) / "clicks.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}
+    for name in ROWS:  # the file is written after every row, for they take long
+        lines = merge_lines(score_clicks(takers[name], samples, about), path, list(takers), ("model", *about))
+    lines = [line for line in lines if about.items() <= line.items()]
+    plot_clicks(lines, Path(IMAGES) / "clicks.png")
+    if README:
+        write_between_markers(README, {f"clicks {about['data']}": click_table(lines)})
+    print(f"{click_table(lines)}\nwrote {path}, {IMAGES}/clicks.png")
 
 
-def score_clicks(row: ByClick, samples: Sequence[Sample], **about: str) -> list[dict[str, str]]:
-    """Lines of clicks.csv: mean IoU of the animal after each of COUNTS clicks, and NoC.
-
-    about: further columns, for example the data set's name.
-    """
+def score_clicks(row: ByClick, samples: Sequence[Sample], about: dict[str, str]) -> list[dict[str, str]]:
+    """Lines of clicks.csv: mean IoU of the animal after each of COUNTS clicks, and NoC; about: further columns."""
     lines = []
     for first_click in ("central", "random"):
         ious = click_curves(row, samples, first_click == "central", f"{row.name}, first click {first_click}")
@@ -98,9 +89,9 @@ def click_curves(row: ByClick, samples: Sequence[Sample], central: bool, label: 
     one, and from the tenth click on once it has reached .9.
     """
     ious = torch.zeros(len(samples), MOST, dtype=torch.float64)
-    for [index] in batches(len(samples), 1, label):
-        image, mask = read_sample(samples[index])
-        found = random_click(mask, True, rng_of(samples[index].name))
+    for index, sample in enumerate(tqdm(samples, label, unit="img", leave=False, disable=None)):
+        image, mask = read_sample(sample)
+        found = random_click(mask, True, rng_of(sample.name))
         if not found:
             ious[index] = np.nan
             continue
@@ -119,7 +110,7 @@ def click_curves(row: ByClick, samples: Sequence[Sample], central: bool, label: 
             click, before = next_click(truth, predicted), predicted
             if click is None:
                 break
-    return sum_over_processes(ious)
+    return ious
 
 
 def binary_iou(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -169,8 +160,8 @@ def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------- baselines
 
-# picture uint8 (H, W, 3) -> (clicks so far -> mask of the thing, bool (H, W))
-Answer = Callable[[np.ndarray], Callable[[Sequence[Click]], np.ndarray]]
+Masks = Callable[[Sequence[Click]], np.ndarray]  # clicks so far -> mask of the thing, bool (H, W)
+Answer = Callable[[np.ndarray], Masks]  # picture uint8 (H, W, 3) -> how it is answered
 
 
 class Baseline(ByClick):
@@ -182,57 +173,31 @@ class Baseline(ByClick):
 
     def open(self, image: np.ndarray) -> Segment:
         masks = self.answer(image)
-
-        def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
-            return Segmentation(masks(clicks).astype(np.uint8), CLICKED)
-
-        return segment
+        return lambda clicks=(), text="": Segmentation(masks(clicks).astype(np.uint8), CLICKED)
 
 
 def baselines(rows: Sequence[Row], classes: Classes, device: torch.device) -> dict[str, Baseline]:
     """A look-up in the class map of every row by class, disks of the mean thing's size, and the whole picture."""
-    answers = {f"{row.name} look-up": look_up(row) for row in rows if not row.prompt}
-    answers |= {"disk": disks(), "everything": everything}
+    answers: dict[str, Answer] = {f"{row.name} look-up": look_up(row) for row in rows if not row.prompt}
+    answers |= {"disk": disks, "everything": lambda image: lambda clicks: np.ones(image.shape[:2], bool)}
     return {name: Baseline(name, answer, classes, device) for name, answer in answers.items()}
 
 
-def everything(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
-    """The whole picture is the thing."""
-    return lambda clicks: np.ones(image.shape[:2], bool)
-
-
 def look_up(row: Row) -> Answer:
-    """Everything of the class that a row's class map has at the first click.
+    """Everything of the class that a row's class map has at the first click; corrections change nothing."""
 
-    Corrections change nothing. To look them up too would make it far worse: where the map is wrong, a click on what is
-    missing adds the whole background, one on what is superfluous removes the whole animal.
-    """
-
-    def answer(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
+    def answer(image: np.ndarray) -> Masks:
         ids = row.segment(image).ids
         return lambda clicks: ids == ids[clicks[0][1], clicks[0][0]]
 
     return answer
 
 
-def disks() -> Answer:
-    """Disks that cover the mean share of a picture that the things of DATA_ROOT's training split cover."""
-    shares = []  # one, once it is known
-
-    def answer(image: np.ndarray) -> Callable[[Sequence[Click]], np.ndarray]:
-        if not shares:
-            masks = SegmentationDataset(DATA_ROOT, "train", 128).arrays["masks"]
-            shares.append(np.mean([((mask != 0) & (mask != VOID)).sum() / (mask != VOID).sum() for mask in masks]))
-        return disks_of(image.shape[:2], float(shares[0]))
-
-    return answer
-
-
-def disks_of(size: tuple[int, int], share: float) -> Callable[[Sequence[Click]], np.ndarray]:
-    """A disk that covers `share` of a picture (H, W) about every click on the thing; the nearest click wins."""
-    height, width = size
+def disks(image: np.ndarray) -> Masks:
+    """A disk of the mean thing's size about every click on the thing; the nearest click wins."""
+    size = height, width = image.shape[:2]
     rows, columns = np.ogrid[:height, :width]
-    nearest = np.full(size, share * height * width / np.pi)  # squared distance; at first the disk's radius
+    nearest = np.full(size, mean_share(DATA_ROOT) * height * width / np.pi)  # squared distance; at first the radius
     positive = np.zeros(size, bool)
     done = []
 
@@ -245,6 +210,13 @@ def disks_of(size: tuple[int, int], share: float) -> Callable[[Sequence[Click]],
         return positive.copy()
 
     return masks
+
+
+@cache
+def mean_share(root: str) -> float:
+    """The share of a picture that the things of a data set's training split cover in the mean."""
+    masks = SegmentationDataset(root, "train", 128).arrays["masks"]
+    return float(np.mean([((mask != 0) & (mask != VOID)).sum() / (mask != VOID).sum() for mask in masks]))
 
 
 if __name__ == "__main__":

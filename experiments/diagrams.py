@@ -33,15 +33,10 @@ def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], path: Path, size:
     width, height = 1.7, 0.62
     for box in boxes.values():
         corner = (box.x - width / 2, box.y - height / 2)
-        style = {
-            "boxstyle": "round,pad=0.02,rounding_size=0.08",
-            "facecolor": COLOURS[box.kind],
-            "edgecolor": "#555555",
-        }
-        axes.add_patch(FancyBboxPatch(corner, width, height, **style))
+        style = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "edgecolor": "#555555"}
+        axes.add_patch(FancyBboxPatch(corner, width, height, facecolor=COLOURS[box.kind], **style))
         axes.text(box.x, box.y, box.text, ha="center", va="center", fontsize=8, color="black")
     for start, end in arrows:
-        dashed = start.startswith("~")
         a, b = boxes[start.lstrip("~")], boxes[end]
         if a.x == b.x or abs(a.y - b.y) > abs(a.x - b.x):
             up = 1 if b.y > a.y else -1
@@ -49,11 +44,10 @@ def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], path: Path, size:
         else:
             right = 1 if b.x > a.x else -1
             points = (a.x + right * width / 2, a.y), (b.x - right * width / 2, b.y)
-        style = {"arrowstyle": "-|>", "color": "#333333", "linestyle": "--" if dashed else "-"}
+        style = {"arrowstyle": "-|>", "color": "#333333", "linestyle": "--" if start[0] == "~" else "-"}
         axes.annotate("", points[1], points[0], arrowprops={**style, "shrinkA": 1, "shrinkB": 1})
-    places = [(box.x, box.y) for box in boxes.values()]
-    axes.set_xlim(min(x for x, _ in places) - 1, max(x for x, _ in places) + 1)
-    axes.set_ylim(min(y for _, y in places) - 0.5, max(y for _, y in places) + 0.5)
+    across, down = [box.x for box in boxes.values()], [box.y for box in boxes.values()]
+    axes.set(xlim=(min(across) - 1, max(across) + 1), ylim=(min(down) - 0.5, max(down) + 0.5))
     axes.axis("off")
     save_figure(figure, path)
 
@@ -63,7 +57,6 @@ def shape(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape[1:]))
 
 
-@torch.inference_mode()
 def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
     """Shapes of what a decoder's levels return, coarsest first."""
     found = []
@@ -74,7 +67,6 @@ def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
     return found
 
 
-@torch.inference_mode()
 def u_net(model: nn.Module, first: str, last: str, x: float = 0.0) -> tuple[dict[str, Box], list[tuple[str, str]]]:
     """Boxes and arrows of a U-Net with its left edge at x; first and last: texts of what goes in and comes out."""
     features = model.eval().encoder(torch.zeros(1, 3, SIZE, SIZE))
@@ -109,7 +101,6 @@ def draw_autoencoder(path: Path) -> None:
     draw(boxes, arrows, path, (13.6, 5))
 
 
-@torch.inference_mode()
 def clip_boxes() -> tuple[dict[str, Box], list[tuple[str, str]]]:
     """CLIP encoder + CNN; PointCLIP adds its own."""
     tiny = MODELS["clip"]("tiny", freeze_encoder=False)
@@ -136,7 +127,6 @@ def draw_clip(path: Path) -> None:
     draw(boxes, [*arrows, ("up0", "out")], path, (9.6, 3.8))
 
 
-@torch.inference_mode()
 def draw_pointclip(path: Path) -> None:
     boxes, arrows = clip_boxes()
     model = MODELS["pointclip"]("tiny", freeze_encoder=False).eval()

@@ -24,7 +24,7 @@ from utils.scoring.per_image import confusions_of
 from utils.tables import markdown_table, write_between_markers
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
-IMAGES = "images"
+IMAGES = "images"  # folder of the figures
 README = ()  # files whose tables between markers are written anew
 
 
@@ -56,15 +56,8 @@ def error_table(lines: Sequence[dict[str, str]]) -> str:
     lines: of results/per_image.csv, of one split. Where it has pictures of WRONG_MASKS, a last column is the mIoU
     without them.
     """
-    titles = {
-        "model": "model",
-        "miou": "mIoU per image",
-        "confused": "another class",
-        "missed": "missed",
-        "false_positive": "false positive",
-        "bad": "pictures below .75",
-        "swapped": "of these, class swapped",
-    }
+    titles = {"model": "model", "miou": "mIoU per image", "confused": "another class", "missed": "missed"}
+    titles |= {"false_positive": "false positive", "bad": "pictures below .75", "swapped": "of these, class swapped"}
     right = [line for line in lines if line["image"] not in WRONG_MASKS]
     totals = confusions_of(right, ()) if len(right) < len(lines) else {}
     if totals:

@@ -9,7 +9,6 @@ The pictures of a row's best and worst go to predictions/, for they show photos.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from utils.config import DATA, require_choice, run_script
@@ -18,7 +17,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from experiments.diagrams import DIAGRAMS
-from experiments.robustness import draw_corrupted
+from experiments.robustness import PERTURBATIONS
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
@@ -28,30 +27,25 @@ from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import data_name, list_samples
-from utils.inputs.pictures import read_image, read_sample
+from utils.inputs.pictures import read_image, read_sample, rng_of
 from utils.rows import find_rows, load_row, load_rows
 from utils.rows.row import Row
 
 ONLY = ()  # names of figures; empty: all
 DATA_ROOT = DATA  # any layout of data/README.md
 CHECKPOINTS = "checkpoints"  # the logs of the trainings
-RESULTS = "results"  # per_image.csv
-IMAGES = "images"
+RESULTS = "results"  # folder of per_image.csv
+IMAGES = "images"  # folder of the figures
 ROW = "UNET"  # whose best, median and worst test pictures are drawn
-EXAMPLES = "predictions"  # folder for them
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
 
 
 def main() -> None:
-    require_choice("ROW", ROW, tuple(find_rows(CHECKPOINTS)))
-    figures: dict[str, Callable[[Path], None]] = {f"{IMAGES}/{name}.png": draw for name, draw in DIAGRAMS.items()}
-    figures[f"{IMAGES}/data.png"] = draw_data
-    figures[f"{IMAGES}/curves.png"] = draw_curves
-    figures[f"{IMAGES}/cat.png"] = draw_cat
-    figures[f"{IMAGES}/cat_corrupted.png"] = draw_corrupted_cat
-    figures[f"{EXAMPLES}/extremes_{ROW.lower()}.png"] = draw_extremes
+    drawn = DIAGRAMS | {"data": draw_data, "curves": draw_curves, "cat": draw_cat, "cat_corrupted": draw_corrupted_cat}
+    figures = {f"{IMAGES}/{name}.png": draw for name, draw in drawn.items()}
+    figures[f"predictions/extremes_{ROW.lower()}.png"] = draw_extremes
     for name in ONLY:
         require_choice("ONLY", name, tuple(Path(path).stem for path in figures))
     for path, draw in figures.items():
@@ -73,9 +67,8 @@ def draw_data(path: Path) -> None:
     breeds = Counter(sample.breed for sample in train.samples if sample.breed)
     shown = classes.things[:6]  # more would be too small to see
     rows = [["pictures", "pixels", *shown], *([["breeds"] * (2 + len(shown))] if breeds else [])]
-    ratios = (1, 0.9)[: len(rows)]
     figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2 * len(rows)))
-    panels = figure.subplot_mosaic(rows, height_ratios=ratios)
+    panels = figure.subplot_mosaic(rows, height_ratios=(1, 0.9)[: len(rows)])
 
     counts = {name: int((main_class == index).sum()) for index, name in enumerate(classes.names) if index}
     bars = panels["pictures"].bar(list(counts), list(counts.values()), color=[colours[name] for name in counts])
@@ -110,8 +103,7 @@ def draw_data(path: Path) -> None:
 
 def _main_class(mask: np.ndarray) -> int:
     """The thing that covers most of a mask; 0 if there is none."""
-    ids, counts = np.unique(mask[(mask != 0) & (mask != VOID)], return_counts=True)
-    return int(ids[counts.argmax()]) if len(ids) else 0
+    return int(np.bincount(mask[(mask != 0) & (mask != VOID)], minlength=1).argmax())
 
 
 def draw_curves(path: Path) -> None:
@@ -135,15 +127,6 @@ def draw_curves(path: Path) -> None:
     save_figure(figure, path)
 
 
-def per_image() -> list[dict[str, str]]:
-    """The lines of results/per_image.csv for this data's test split. Raises UserError if there are none."""
-    path, data = Path(RESULTS) / "per_image.csv", data_name(DATA_ROOT)
-    lines = [line for line in read_csv(path) if (line.get("data"), line.get("split")) == (data, "test")]
-    if not lines:
-        raise UserError(f"{path} has no line of {data}, test split; `python evaluate.py` makes them")
-    return lines
-
-
 def draw_cat(path: Path) -> None:
     """A free photo of a cat, and what every row makes of it."""
     image, rows = read_image(CAT), rows_that_know_cats(path)
@@ -158,8 +141,15 @@ def draw_cat(path: Path) -> None:
 
 
 def draw_corrupted_cat(path: Path) -> None:
-    """The same photo corrupted in eight ways."""
-    draw_corrupted(rows_that_know_cats(path), read_image(CAT), NOSE, 1, path)
+    """The same photo, what every perturbation makes of it at its last level, and every row's prediction below."""
+    rows, corrupted = rows_that_know_cats(path), {"unchanged": read_image(CAT)}
+    for name, (_, levels, perturb) in PERTURBATIONS.items():
+        corrupted[f"{name}\n{levels[-1]}"] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
+    columns = {
+        title: [picture, *(draw_prediction(row, picture, NOSE, 1) for row in rows)]
+        for title, picture in corrupted.items()
+    }
+    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
 
 
 def rows_that_know_cats(path: Path) -> list[Row]:
@@ -172,23 +162,22 @@ def rows_that_know_cats(path: Path) -> list[Row]:
 
 def draw_extremes(path: Path, count: int = 4) -> None:
     """The best, median and worst test pictures of ROW: pairs of truth and prediction."""
-    of_row = sorted((line for line in per_image() if line["model"] == ROW), key=lambda line: -float(line["miou"]))
-    if not of_row:
-        raise UserError(f"{RESULTS}/per_image.csv has no line of {ROW}; `python evaluate.py --ROWS={ROW}` makes them")
     samples = {sample.name: sample for sample in list_samples(DATA_ROOT, "test")}
+    key = {"model": ROW, "data": data_name(DATA_ROOT), "split": "test"}
+    lines = [line for line in read_csv(Path(RESULTS) / "per_image.csv") if key.items() <= line.items()]
+    lines = sorted((line for line in lines if line["image"] in samples), key=lambda line: -float(line["miou"]))
+    if not lines:
+        where = f"{RESULTS}/per_image.csv has no line of {', '.join(key.values())} split"
+        raise UserError(f"{where}: `python evaluate.py --ROWS={ROW}` makes them")
     classes = next(iter(samples.values())).classes
     row = load_row(ROW, CHECKPOINTS, pick_device(DEVICE), classes)
-    middle = max(len(of_row) // 2 - count // 2, 0)
-    chosen = {"best": of_row[:count], "median": of_row[middle : middle + count], "worst": of_row[-count:]}
+    middle = max(len(lines) // 2 - count // 2, 0)
+    parts = {"best": lines[:count], "median": lines[middle : middle + count], "worst": lines[-count:]}
     columns = {}
-    for title, lines in chosen.items():
-        truths, predictions = columns.setdefault(f"{title}: truth", []), columns.setdefault(f"{title}: {ROW}", [])
-        for line in lines:
-            if line["image"] not in samples:
-                raise UserError(f"{RESULTS}/per_image.csv is of another data set than DATA_ROOT = {DATA_ROOT}")
-            image, mask = read_sample(samples[line["image"]])
-            truths.append(classes.colourise(mask))
-            predictions.append(draw_prediction(row, image, *centre_of_thing(mask)))
+    for title, chosen in parts.items():
+        pairs = [read_sample(samples[line["image"]]) for line in chosen]
+        columns[f"{title}: truth"] = [classes.colourise(mask) for _, mask in pairs]
+        columns[f"{title}: {ROW}"] = [draw_prediction(row, image, *centre_of_thing(mask)) for image, mask in pairs]
     plot_examples(columns, path)
 
 

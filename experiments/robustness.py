@@ -4,15 +4,16 @@
     python -m experiments.robustness --PICTURES=1000 --LEVELS=0,4,9
 
 Writes results/robustness.csv, a line per row, perturbation and level, as soon as it is measured, and
-images/robustness.png; a run that was stopped goes on where it was. Pictures are corrupted at their own size, before any
+images/robustness.png; lines of rows that are not in ROWS are kept. Pictures are corrupted at their own size, before any
 resizing, and squashed: rows are scored without their closer look.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
-from utils.config import DATA, require_choice, require_positive, run_script
+from utils.config import DATA, require_choice, run_script
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -21,11 +22,10 @@ from tqdm import tqdm
 from utils.device import pick_device
 from utils.distributed import distributed, is_main
 from utils.errors import UserError
-from utils.figures.grids import draw_prediction
 from utils.figures.looks import looks
-from utils.figures.plots import plot_examples, save_figure
+from utils.figures.plots import save_figure
 from utils.files import read_csv, write_csv
-from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples, subset
+from utils.inputs.layouts import Sample, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample, rng_of
 from utils.metrics import scores
 from utils.rows import find_rows, load_rows
@@ -33,12 +33,9 @@ from utils.rows.row import Row
 from utils.tables import markdown_table, row_place, write_between_markers
 
 DATA_ROOT = DATA  # any layout of data/README.md
-SPLIT = "test"
 ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that have a checkpoint
-PERTURB = ()  # names of perturbations, e.g. --PERTURB=blur,black square; empty: all eight
 LEVELS = tuple(range(10))  # 0 is the picture without a change
-PICTURES = 0  # a random subset of so many, always the same; 0: the whole split
-BATCH_SIZE = 16  # changes no number
+PICTURES = 0  # a random subset of the test split, always the same; 0: all of it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 RESULTS = "results"  # folder of robustness.csv
@@ -47,15 +44,11 @@ README = ()  # files whose table between markers is written anew
 
 
 def main() -> None:
-    require_choice("SPLIT", SPLIT, SPLITS)
-    require_positive(globals(), "BATCH_SIZE")
-    for name in PERTURB:
-        require_choice("PERTURB", name, tuple(PERTURBATIONS))
     for level in LEVELS:
         require_choice("LEVELS", level, range(10))
     device = pick_device(DEVICE)
     with distributed(device):
-        samples = subset(list_samples(DATA_ROOT, SPLIT), PICTURES)
+        samples = subset(list_samples(DATA_ROOT, "test"), PICTURES)
         known = find_rows(CHECKPOINTS)
         rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, samples[0].classes, DATA_ROOT, zoom=False)
         if is_main():
@@ -64,7 +57,7 @@ def main() -> None:
         if not rows:
             raise UserError("no row could be scored")
         for row in rows:
-            row.prepare(DATA_ROOT, batch_size=BATCH_SIZE)
+            row.prepare(DATA_ROOT)
         path, figure = Path(RESULTS) / "robustness.csv", Path(IMAGES) / "robustness.png"
         lines = score_robustness(rows, samples, path, data_name(DATA_ROOT), list(known))
         if is_main():
@@ -75,7 +68,6 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------------------ perturbations
-#
 # All take a picture uint8 (H, W, 3), a level, and random numbers that depend on the picture alone, so that every model
 # sees the same noise; they return uint8 (H, W, 3), rounded and clipped to 0..255. The first level changes nothing.
 
@@ -155,56 +147,40 @@ def read_perturbed(name: str, level: float, sample: Sample) -> tuple[np.ndarray,
 def score_robustness(
     rows: Sequence[Row], samples: Sequence[Sample], path: Path, data: str, order: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Lines of robustness.csv of this data: mIoU and mean Dice of every row under PERTURB at LEVELS.
+    """Lines of robustness.csv of this data: mIoU and mean Dice of every row under every perturbation at LEVELS.
 
-    order: of the models in the file. Lines of as many pictures that are no older than the row's checkpoint are kept.
+    order: of the models in the file. Lines of other rows are kept if they are of as many pictures.
     """
-    lines, place, names = still_valid(rows, path, data, len(samples)), row_place(order), list(PERTURBATIONS)
-    todo = [(row, name, PERTURBATIONS[name][1][level]) for row in rows for name in PERTURB or names for level in LEVELS]
+    names, images, place = {row.name for row in rows}, str(len(samples)), row_place(order)
+    lines = [x for x in read_csv(path) if x["data"] != data or (x["images"] == images and x["model"] not in names)]
+    unchanged = {}  # row -> its scores at level 0, which has the same pictures under every name
+    todo = list(product(rows, PERTURBATIONS, LEVELS))
     for row, name, level in tqdm(todo, "robustness", leave=False, disable=None if is_main() else True):
-        key = {"model": row.name, "data": data, "perturbation": name, "level": str(level)}
-        same = [line for line in lines if (line["model"], line["data"]) == (row.name, data) and is_unchanged(line)]
-        if any(key.items() <= line.items() for line in lines):
-            continue
-        if same and level == PERTURBATIONS[name][1][0]:  # the same pictures under every name
-            found = {"miou": same[0]["miou"], "mdice": same[0]["mdice"]}
-        else:
-            read = partial(read_perturbed, name, level)
-            result = scores(row.score(samples, batch_size=BATCH_SIZE, read=read), row.counted)
+        strength = PERTURBATIONS[name][1][level]
+        found = unchanged.get(row.name) if level == 0 else None
+        if not found:
+            read = partial(read_perturbed, name, strength)
+            result = scores(row.score(samples, read=read), row.counted)
             found = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
-        lines.append(key | found | {"images": str(len(samples))})
-        lines.sort(key=lambda line: (line["data"], *place(line), names.index(line["perturbation"])))
+        if level == 0:
+            unchanged[row.name] = found
+        about = {"model": row.name, "data": data, "perturbation": name, "level": str(strength)}
+        lines.append(about | found | {"images": images})
+        lines.sort(key=lambda line: (line["data"], *place(line)))
         if is_main():
             write_csv(lines, path)
     return [line for line in lines if line["data"] == data]
 
 
-def still_valid(rows: Sequence[Row], path: Path, data: str, images: int) -> list[dict[str, str]]:
-    """The file's lines without those of this data on other pictures, or of a row that was trained since."""
-    lines = read_csv(path)
-    written = path.stat().st_mtime if lines else 0.0
-    changed = {row.name for row in rows if Path(row.checkpoint).is_file()}
-    changed = {row.name for row in rows if row.name in changed and Path(row.checkpoint).stat().st_mtime > written}
-    return [x for x in lines if x["data"] != data or (x["images"] == str(images) and x["model"] not in changed)]
-
-
-def is_unchanged(line: dict[str, str]) -> bool:
-    """Whether a line is of the pictures without a change."""
-    return line["level"] == str(PERTURBATIONS[line["perturbation"]][1][0])
-
-
 def robustness_table(lines: Sequence[dict[str, str]]) -> str:
     """Mean Dice of every row on the pictures without a change, and under each perturbation at its last level."""
-    titles = {"perturbation": "perturbation", "level": "level"}
-    titles |= {model: model for model in dict.fromkeys(line["model"] for line in lines)}
     table = {"none": {"perturbation": "none", "level": ""}}
+    table |= {name: {"perturbation": name, "level": str(levels[-1])} for name, (_, levels, _) in PERTURBATIONS.items()}
     for line in lines:
-        name, last = line["perturbation"], str(PERTURBATIONS[line["perturbation"]][1][-1])
-        if is_unchanged(line):
-            table["none"][line["model"]] = line["mdice"]
-        elif line["level"] == last:
-            table.setdefault(name, {"perturbation": name, "level": last})[line["model"]] = line["mdice"]
-    return markdown_table(titles, list(table.values()), 1)
+        name, first = line["perturbation"], str(PERTURBATIONS[line["perturbation"]][1][0])
+        if line["level"] in (first, table[name]["level"]):
+            table["none" if line["level"] == first else name][line["model"]] = line["mdice"]
+    return markdown_table({title: title for row in table.values() for title in row}, list(table.values()), 1)
 
 
 def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
@@ -213,7 +189,6 @@ def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
     for axes, (name, (level_name, levels, _)) in zip(panels.flat, PERTURBATIONS.items(), strict=True):
         for model, look in looks(line["model"] for line in lines).items():
             chosen = [line for line in lines if (line["model"], line["perturbation"]) == (model, name)]
-            chosen.sort(key=lambda line: list(map(str, levels)).index(line["level"]))
             values = [[float(line[key]) for line in chosen] for key in ("level", "mdice")]
             axes.plot(*values, look.dashes + look.marker, color=look.colour, label=model)
         if levels[0] > levels[-1]:
@@ -223,21 +198,6 @@ def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
         axes.set_ylabel("mean Dice")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save_figure(figure, path)
-
-
-def draw_corrupted(rows: Sequence[Row], image: np.ndarray, click: tuple[int, int], thing: int, path: Path) -> None:
-    """A picture and what every perturbation makes of it at its last level, and every row's prediction below.
-
-    click: (x, y) for rows by click, on a thing of this class.
-    """
-    corrupted = {"unchanged": image}
-    for name, (_, levels, perturb) in PERTURBATIONS.items():
-        corrupted[f"{name}\n{levels[-1]}"] = perturb(image, levels[-1], rng_of(name))
-    columns = {
-        title: [picture, *(draw_prediction(row, picture, click, thing) for row in rows)]
-        for title, picture in corrupted.items()
-    }
-    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The scripts of experiments/ on a tiny data set: lines, tables, figures, and going on where they were."""
 
+import re
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ from conftest import run_here
 from PIL import Image
 
 import evaluate
-from experiments import benchmark, clicks, compare, diagrams, errors, figures, speed
+from experiments import benchmark, clicks, compare, errors, figures, speed
 from experiments.diagrams import DIAGRAMS, clip_boxes, u_net
 from models.unet import UNet
 from utils.checkpoint import load
@@ -36,20 +37,6 @@ def markers(path, *names: str):
     return path
 
 
-def test_clicks_of_rows_and_baselines_are_one_table(here, tmp_path):
-    readme = markers(tmp_path / "README.md", f"clicks {DATA}")
-    names = ("PointCLIP", "UNET look-up", "disk", "everything")
-    here(clicks, f"--ROWS={','.join(names)}", "--PICTURES=4", "--README=README.md")
-    lines = read_csv("results/clicks.csv")
-    assert {line["model"] for line in lines} == set(names) and len(lines) == 4 * 2 * 5
-    by_model = {line["model"]: line for line in lines if (line["first_click"], line["clicks"]) == ("central", "1")}
-    assert float(by_model["UNET look-up"]["miou_animal"]) > float(by_model["everything"]["miou_animal"])
-    assert all(line["images"] == "4" for line in lines) and is_drawn("images/clicks.png")
-    assert readme.read_text().count("| disk ") == 2
-    with pytest.raises(UserError, match="CLIP look-up cannot be scored.*train_clip.py"):
-        here(clicks, "--ROWS=CLIP look-up")
-
-
 def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_path):
     readme = markers(tmp_path / "README.md", f"results {DATA}")
     with pytest.raises(UserError, match="has no line of these rows"):
@@ -64,20 +51,22 @@ def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_pat
     assert [line["split"] for line in after] == ["test", "val", "test"]
     assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])
     assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
-    assert f" {speeds[0]} |" in readme.read_text() and f" {speeds[2]} |" in readme.read_text()
+    assert all(f" {speed} |" in readme.read_text() for speed in speeds[::2])
 
 
 def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, capsys):
     with pytest.raises(UserError, match="run evaluate.py first"):
         run_here(errors)
     here(figures, "--CHECKPOINTS=none", "--ONLY=curves,extremes_unet")
-    printed = capsys.readouterr().out
-    assert "curves.png is left out: none holds no log.csv" in printed and "`python evaluate.py` makes them" in printed
+    reasons = "curves.png is left out: none holds no log.csv.*per_image.csv has no line of UNET, Oxford-IIIT Pet, test"
+    assert re.search(reasons, capsys.readouterr().out, re.DOTALL)
     here(evaluate, "--ROWS=UNET,PointCLIP")
-    readme = markers(tmp_path / "README.md", f"errors {DATA}")
+    readme = markers(tmp_path / "README.md", f"errors {DATA}", f"clicks {DATA}")
     run_here(errors, "--README=README.md")
-    assert all(f"| {name} " in readme.read_text() for name in ("UNET", "PointCLIP"))
-    assert is_drawn("images/breeds.png") and is_drawn("images/data_sets.png")
+    here(clicks, "--ROWS=disk,UNET look-up", "--PICTURES=4", "--README=README.md")
+    table = readme.read_text()
+    assert all(f"| {name} " in table for name in ("UNET", "PointCLIP")) and table.count("| UNET look-up | ") == 2
+    assert all(is_drawn(f"images/{name}.png") for name in ("breeds", "data_sets", "clicks"))
     capsys.readouterr()
     here(figures)
     assert "left out" not in capsys.readouterr().out
@@ -85,45 +74,33 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     assert all(is_drawn(path) for path in [*(f"images/{name}.png" for name in names), "predictions/extremes_unet.png"])
 
 
-def test_a_diagram_says_what_the_modules_return_and_no_boxes_overlap(monkeypatch, tmp_path):
+def test_a_diagram_says_what_the_modules_return():
     boxes, arrows = u_net(UNet(width=8, depth=3), "picture", "logits")
     texts = [box.text.splitlines()[-1] for box in boxes.values()]
     down, up = ["8 × 80 × 80", "16 × 40 × 40", "32 × 20 × 20"], ["8 × 80 × 80", "16 × 40 × 40"]
     assert texts == ["3 × 160 × 160", *down, *up, "3 × 160 × 160"]
-    assert all(name.lstrip("~") in boxes for arrow in arrows for name in arrow)
     assert sum(name.startswith("~") for name, _ in arrows) == 2  # the skip connections
     clip, _ = clip_boxes()
     assert clip["tokens"].text.endswith("2304 × 16 × 16") and clip["up0"].text.endswith("16 × 128 × 128")
-    drawn = []
-    monkeypatch.setattr(diagrams, "draw", lambda boxes, *rest: drawn.append(list(boxes.values())))
-    for draw in DIAGRAMS.values():
-        draw(tmp_path / "x.png")
-    for of_one in drawn:
-        for i, a in enumerate(of_one):
-            assert all(abs(a.x - b.x) >= 1.8 or abs(a.y - b.y) >= 0.7 for b in of_one[:i]), a.text
 
 
-def test_a_benchmark_is_a_line_with_its_ratio_to_the_plain_way(tmp_path, monkeypatch):
+def test_a_benchmark_is_a_line_with_its_speed_and_peak_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = markers(tmp_path / "README.md", "benchmark")
-    few = ("--PICTURES=4", "--REPEATS=1")
-    run_here(benchmark, "--WHAT=unet step,click", *few, "--README=README.md")
-    step, click = read_csv("results/benchmark.csv")
-    assert float(step["ratio"]) == pytest.approx(float(step["ours"]) / float(step["plain"]), rel=0.05)  # rounded
-    assert (step["unit"], click["unit"], click["plain"]) == ("pictures/s", "ms", "")
-    assert 100 < float(step["peak_memory_mb"]) < 4000 and step["device"] == "cpu"
-    assert step["ours"] in readme.read_text() and is_drawn("images/benchmark.png")
-    run_here(benchmark, "--WHAT=unet evaluation", *few)
-    assert [read_csv("results/benchmark.csv")[i] for i in (0, 2)] == [step, click]  # what was not measured is kept
-    with pytest.raises(UserError, match="WHAT = 'tea': must be one of 'loader'"):
-        run_here(benchmark, "--WHAT=tea")
+    names = ("U-Net, 160 px, photos of 500 x 375", "PointCLIP, 256 px, a further click")
+    monkeypatch.setattr(benchmark, "BENCHMARKS", {name: benchmark.BENCHMARKS[name] for name in names})
+    run_here(benchmark, "--README=README.md")
+    photos, click = read_csv("results/benchmark.csv")
+    assert (photos["what"], click["what"]) == names and (photos["unit"], click["unit"]) == ("pictures/s", "ms")
+    assert float(photos["speed"]) > 0 and 100 < float(click["peak_memory_mb"]) < 4000 and click["device"] == "cpu"
+    assert photos["speed"] in readme.read_text() and click["peak_memory_mb"] in readme.read_text()
 
 
-def test_variants_share_a_budget_are_never_trained_twice_and_never_mixed(here, tiny_clip_folder, tmp_path, capsys):
+def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_folder, tmp_path, capsys):
     readme = markers(tmp_path / "README.md", "clip", "autoencoder spread", "seeds spread")
     (tmp_path / "checkpoints").unlink()  # they are written
-    small = (f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--README=README.md")
-    here(compare, "clip", *small, "--EPOCHS=2")
+    small = (f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--EPOCHS=2", "--README=README.md")
+    here(compare, "clip", *small)
     lines = read_csv("results/clip.csv")
     assert [line["variant"] for line in lines] == ["frozen", "fine-tuned", "random"]
     assert {(line["images"], line["epochs"]) for line in lines} == {("8", "2")}
@@ -131,35 +108,29 @@ def test_variants_share_a_budget_are_never_trained_twice_and_never_mixed(here, t
     assert len({tuple(of_tokens.tolist()) for of_tokens in runs}) == 3
     assert lines[1]["miou"] in readme.read_text()
 
-    few = ("--EPOCHS=2", "--PRETRAIN_EPOCHS=1", "--LONG_PRETRAIN_EPOCHS=1", "--SEEDS=1", "--LABELS=100,10")
+    few = ("--SEEDS=1", "--LABELS=100,10")
     here(compare, "autoencoder", *small, *few)
     lines = read_csv("results/autoencoder.csv")
-    about = [(line["variant"], line["labels_percent"]) for line in lines]
-    assert about == [("classic", "100"), ("sparse", "100"), ("scratch", "100"), ("sparse", "10"), ("scratch", "10")]
-    assert {line["seed"] for line in lines} == {"1"} and is_drawn("images/labels.png")
+    about = [(line["labels_percent"], line["variant"], line["seed"]) for line in lines]
+    assert about == [("100", "sparse", "1"), ("100", "scratch", "1"), ("10", "sparse", "1"), ("10", "scratch", "1")]
+    assert is_drawn("images/labels.png")
     runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("autoencoder/last.pt")}
     assert {run["epoch"] for name, run in runs.items() if name.startswith("scratch")} == {2}
-    assert {run["epoch"] for name, run in runs.items() if not name.startswith("scratch")} == {1}  # and one of stage 1
-    assert runs["classic_100_1"]["arguments"]["frozen"]
+    assert {run["epoch"] for name, run in runs.items() if name.startswith("sparse")} == {1}  # and one of stage 1
 
     capsys.readouterr()
-    shutil.rmtree(tmp_path / "checkpoints" / "compare" / "autoencoder" / "scratch_10_1")
+    shutil.rmtree(next(tmp_path.rglob("scratch_10_1")))
     here(compare, "autoencoder", *small, *few)
     assert capsys.readouterr().out.count("epoch 1/") == 1  # that one alone
-    assert sorted(map(str, read_csv("results/autoencoder.csv"))) == sorted(map(str, lines))
-    with pytest.raises(UserError, match="was trained with PRETRAIN_EPOCHS = 1, now it is 2"):
-        here(compare, "autoencoder", *small, *few, "--EPOCHS=3", "--LONG_PRETRAIN_EPOCHS=2")
+    assert read_csv("results/autoencoder.csv") == lines
 
-    here(compare, "seeds", *small, "--EPOCHS=2", "--SEEDS=0,3")
+    here(compare, "seeds", *small, "--SEEDS=0,3")
     lines = read_csv("results/seeds.csv")
-    assert [(line["model"], line["size"], line["seed"], line["epochs"]) for line in lines] == [
-        (model, size, seed, epochs)
-        for model, size, epochs in (("UNET", "32", "2"), ("Autoencoder", "32", "2"), ("CLIP", "64", "1"))
-        for seed in "03"
-    ]
+    about = [tuple(line[key] for key in ("model", "size", "seed", "epochs")) for line in lines]
+    rows = ("UNET", "32", "2"), ("Autoencoder", "32", "2"), ("CLIP", "64", "1")
+    assert about == [(model, size, seed, epochs) for model, size, epochs in rows for seed in "03"]
     mious = [float(line["miou"]) for line in lines[:2]]
     spread = f"{sum(mious) / 2:.4f}", f"{abs(mious[0] - mious[1]) / 2**0.5:.4f}"
     assert all(number in readme.read_text() for number in spread)
-    for wrong, message in (("trees", "name one comparison"), ("seeds", "EPOCHS = 1: must be in 2")):
-        with pytest.raises(UserError, match=message):
-            here(compare, wrong, "--EPOCHS=1")
+    with pytest.raises(UserError, match="name one comparison"):
+        here(compare, "trees")

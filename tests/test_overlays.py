@@ -32,14 +32,10 @@ def plain_overlay(image, mask, opacity):
     return mixed
 
 
-@pytest.mark.parametrize("opacity", [0.5, 0.0, 0.35])
-def test_an_overlay_in_bands_is_that_of_the_plain_formula(example, opacity):
+def test_overlay_cutout_and_heat_map_in_bands_are_those_of_the_plain_formulas(example):
     image, mask = example
-    assert np.array_equal(overlay(image, mask, PETS, opacity), plain_overlay(image, mask, opacity))
-
-
-def test_a_cutout_and_a_heat_map_in_bands_are_those_of_the_plain_formulas(example):
-    image, mask = example
+    for opacity in (0.5, 0.0, 0.35):
+        assert np.array_equal(overlay(image, mask, PETS, opacity), plain_overlay(image, mask, opacity))
     thing = ((mask != 0) & (mask != VOID))[..., None]
     assert np.array_equal(cutout(image, mask), np.concatenate([image * thing, np.uint8(255) * thing], -1))
     scores = np.random.default_rng(1).random(mask.shape, np.float32)

@@ -17,69 +17,55 @@ def test_shares_of_a_picture_by_hand():
     empty = torch.tensor([[50, 0, 0], [0, 0, 0], [0, 0, 0]])
     samples = [Sample("Maine_Coon_1", None, None, 1), Sample("pug_2", None, None), Sample("pug_3", None, None, 2)]
     first, second, third = per_image_lines("UNET", PETS.names, samples, torch.stack([cat, dog, empty]), data="pets")
-    iou = (80 / 110 + 60 / 115 + 0) / 3
-    shares = {"miou": f"{iou:.4f}", "confused": "0.3000", "missed": "0.1000", "false_positive": "0.2000"}
-    shares["confusion"] = "80 15 5 10 60 30 0 0 0"
+    shares = {"miou": f"{(80 / 110 + 60 / 115 + 0) / 3:.4f}", "confused": "0.3000", "missed": "0.1000"}
+    shares |= {"false_positive": "0.2000", "confusion": "80 15 5 10 60 30 0 0 0"}
     about = {"data": "pets", "image": "Maine_Coon_1", "class": "cat", "breed": "Maine_Coon", "model": "UNET"}
     assert first == about | shares
-    assert (second["class"], second["confused"], second["missed"], second["false_positive"]) == (
-        *("dog", "0.8000", "0.1000", "0.0000"),
-    )
-    assert (third["missed"], third["confused"], third["miou"]) == ("", "", "1.0000")
+    keys = ("class", "confused", "missed", "false_positive", "miou")
+    assert [second[key] for key in keys[:4]] == ["dog", "0.8000", "0.1000", "0.0000"]
+    assert [third[key] for key in keys] == ["dog", "", "", "0.0000", "1.0000"]
+    clicked = torch.tensor([[[90, 10], [5, 45]]])
+    (found,) = per_image_lines("PointCLIP", ("rest", "thing"), samples[1:2], clicked)  # names no class
+    assert [found[key] for key in keys[:4]] == ["", "", "0.1000", "0.1000"]
 
 
-def test_clicks_name_no_class():
-    line = per_image_lines(
-        "PointCLIP", ("rest", "thing"), [Sample("a_1", None, None)], torch.tensor([[[90, 10], [5, 45]]])
-    )[0]
-    assert (line["confused"], line["missed"], line["false_positive"], line["class"]) == ("", "0.1000", "0.1000", "")
+def line(model: str, image: str, confusion: str, miou: str = "0.5000", **shares: str) -> dict[str, str]:
+    """A line of per_image.csv."""
+    shares = {"confused": "", "missed": "", "false_positive": ""} | shares
+    return {"data": "pets", "model": model, "image": image, "confusion": confusion, "miou": miou} | shares
 
 
-def table_of(lines: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The rows of error_table(), by the titles of their columns."""
-    titles, _, *rows = ([cell.strip() for cell in row.strip("|").split("|")] for row in error_table(lines).splitlines())
-    return [dict(zip(titles, row, strict=True)) for row in rows]
+def table_of(lines: list[dict[str, str]]) -> list[list[str]]:
+    """The rows of error_table(), a cell each; the first are the titles."""
+    return [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in error_table(lines).splitlines() if "--" not in row
+    ]
 
 
 def test_the_table_counts_bad_pictures_and_swapped_classes():
-    blank = {"image": "a", "class": "cat", "breed": "a", "confusion": ""}
-    blank |= {"missed": "0.1000", "false_positive": "0.0000"}
-    unet, point = table_of(
-        [
-            {**blank, "model": "UNET", "miou": "0.9000", "confused": "0.0000"},
-            {**blank, "model": "UNET", "miou": "0.3000", "confused": "0.8000"},
-            {**blank, "model": "UNET", "miou": "0.6000", "confused": "0.1000"},
-            {**blank, "model": "UNET", "miou": "0.6000", "missed": "", "confused": ""},  # a mask without an animal
-            {**blank, "model": "PointCLIP", "miou": "0.5000", "confused": ""},
-        ]
-    )
-    assert list(unet.values()) == ["UNET", "0.6000", "30.00%", "10.00%", "0.00%", "3", "1"]
-    assert list(point.values()) == ["PointCLIP", "0.5000", "–", "10.00%", "0.00%", "1", "–"]
+    same = {"missed": "0.1000", "false_positive": "0.0000"}
+    mious, confused = ("0.9000", "0.3000", "0.6000", "0.6000"), ("0.0000", "0.8000", "0.1000", "")
+    lines = [line("UNET", "a", "", a, **same, confused=b) for a, b in zip(mious, confused, strict=True)]
+    lines[-1]["missed"] = ""  # a mask without an animal
+    _, unet, point = table_of([*lines, line("PointCLIP", "a", "", **same)])
+    assert unet == ["UNET", "0.6000", "30.00%", "10.00%", "0.00%", "3", "1"]
+    assert point == ["PointCLIP", "0.5000", "–", "10.00%", "0.00%", "1", "–"]
 
 
 def test_the_table_has_the_score_without_masks_that_are_wrong():
-    def line(model, image, confusion):
-        shares = dict.fromkeys(("confused", "missed", "false_positive"), "")
-        return {"model": model, "image": image, "miou": "0.5000", "confusion": confusion, **shares}
-
-    right, wrong = line("UNET", "Persian_1", "60 20 0 20"), line("UNET", "Persian_268", "0 50 50 0")
-    unet, point = table_of([right, wrong, {**wrong, "model": "PointCLIP"}])
-    assert unet["mIoU without wrong masks"] == "0.6250"  # 60 of 80 and 20 of 40 pixels
-    assert point["mIoU without wrong masks"] == "–"  # it saw no picture with a right mask
+    wrong = "Persian_268", "0 50 50 0"
+    lines = [line("UNET", "Persian_1", "60 20 0 20"), line("UNET", *wrong), line("PointCLIP", *wrong)]
+    titles, unet, point = table_of(lines)
+    assert (titles[-1], unet[-1]) == ("mIoU without wrong masks", "0.6250")  # 60 of 80 and 20 of 40 pixels
+    assert point[-1] == "–"  # it saw no picture with a right mask
 
 
 def test_pictures_are_binned_by_what_is_an_animal_also_for_rows_by_click():
-    def line(model, image, miou, confusion):
-        return {"data": "pets", "model": model, "image": image, "miou": miou, "confusion": confusion}
-
-    lines = [
-        line("UNET", "small", "0.5", "97 0 0 1 1 1 0 0 0"),  # 3 %
-        line("UNET", "half", "0.8", "50 0 0 0 0 0 10 0 40"),
-        line("UNET", "large", "0.6", "40 0 0 0 60 0 0 0 0"),
-        line("UNET", "none", "1.0", "100 0 0 0 0 0 0 0 0"),
-        line("PointCLIP", "small", "0.9", "98 2 2 98"),
-    ]
-    found = miou_by_share(lines)
+    counts = {"small": "97 0 0 1 1 1 0 0 0", "half": "50 0 0 0 0 0 10 0 40"}  # 3 %, half
+    counts |= {"large": "40 0 0 0 60 0 0 0 0", "none": "100 0 0 0 0 0 0 0 0"}
+    mious = ("0.5", "0.8", "0.6", "1.0")
+    lines = [line("UNET", *about, miou) for about, miou in zip(counts.items(), mious, strict=True)]
+    found = miou_by_share([*lines, line("PointCLIP", "small", "98 2 2 98", "0.9")])
     assert found["pets", "UNET"] == pytest.approx([0.5, math.nan, math.nan, math.nan, 0.7], nan_ok=True)
     assert found["pets", "PointCLIP"][0] == 0.9
 
