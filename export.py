@@ -2,6 +2,7 @@
 
     pip install -r requirements-export.txt
     python export.py --MODEL=clip --OUT=clip.onnx               # half a minute; unet and autoencoder likewise
+    python export.py --MODEL=unet --INT8=True                   # a file half as large, twice as fast on most CPUs
     python export.py --MODEL=pointclip --OUT=pointclip.onnx     # pointclip_encoder.onnx and pointclip_decoder.onnx
 
 The file takes a picture as it is and gives the ids of predict.py at the picture's size:
@@ -36,12 +37,13 @@ the connected region that the click is in.
 
 import json
 import math
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import run_script
+from utils.config import DATA, run_script
 
 import numpy as np
 import torch
@@ -51,12 +53,16 @@ from torch import nn
 from utils.errors import UserError
 from utils.files import replacing
 from utils.inputs.augment import normalise
+from utils.inputs.layouts import list_samples, subset
+from utils.inputs.pictures import read_image
 from utils.rows import find_rows, load_row, row_named
 from utils.rows.by_class import look
 from utils.rows.row import Row
 
 MODEL = "unet"  # any row of the table by class or by click, e.g. "unet", "autoencoder", "clip", "pointclip"
 OUT = ""  # file; empty: MODEL.onnx
+INT8 = False  # of a row by class: convolutions in 8 bits, calibrated on training pictures of DATA_ROOT
+DATA_ROOT = DATA  # any layout of data/README.md
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 
 
@@ -70,6 +76,9 @@ def main() -> None:
     if find_rows(CHECKPOINTS)[name].kind.prompt == "text":
         raise UserError(f"{name} cannot be exported: its classes are texts, and ONNX has no tokenizer")
     row = load_row(name, CHECKPOINTS, torch.device("cpu"))
+    if INT8 and row.prompt:
+        raise UserError(f"INT8 = True: {name} is not a row by class")
+    calibration = subset(list_samples(DATA_ROOT, "train"), 200) if INT8 else ()
     graphs = click_graphs(row) if row.prompt else {"": class_graph(row)}
     metadata = {"row": row.name, "image_size": row.image_size, "classes": row.counted}
     if not row.prompt:
@@ -77,6 +86,7 @@ def main() -> None:
     out = Path(OUT or f"{MODEL}.onnx")
     files = {out.with_stem(out.stem + part): to_onnx(graph, metadata) for part, graph in graphs.items()}
     for path, data in files.items():
+        data = to_int8(data, [sample.image for sample in calibration]) if INT8 else data
         with replacing(path) as temporary:
             temporary.write_bytes(data)
         print(f"wrote {path} ({len(data) / 1e6:.1f} MB)")
@@ -165,6 +175,35 @@ def check(data: bytes, graph: Graph) -> None:
         off = np.abs(values.astype(np.float32) - reference.float().numpy()) > 0.01
         if off.mean() > 0.001:
             raise UserError(f"{off.mean():.1%} of {name} differ between onnxruntime and PyTorch: nothing was written")
+
+
+def to_int8(data: bytes, pictures: Sequence[Path]) -> bytes:
+    """The file with convolutions in 8 bits: static, per channel, in onnxruntime's QDQ format.
+
+    pictures: of which the ranges of the feature maps are measured.
+    """
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Pictures(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.files = iter(pictures)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            file = next(self.files, None)
+            return {"picture": read_image(file)[None]} if file else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, ready, small = (str(Path(folder) / name) for name in ("plain.onnx", "ready.onnx", "small.onnx"))
+        Path(plain).write_bytes(data)
+        quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        options = {"quant_format": quantization.QuantFormat.QDQ, "per_channel": True, "op_types_to_quantize": ["Conv"]}
+        quantization.quantize_static(ready, small, Pictures(), **options)
+        model = onnx.load(small)
+    metadata = {prop.key: prop.value for prop in onnx.load_from_string(data).metadata_props}
+    onnx.helper.set_model_props(model, metadata)
+    return model.SerializeToString()
 
 
 # ------------------------------------------------------------------------------------------------ modules

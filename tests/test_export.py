@@ -20,7 +20,7 @@ from utils.classes import PETS
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.rows import load_row
-from utils.rows.by_class import squash
+from utils.rows.row import squash
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -81,6 +81,22 @@ def test_the_shipped_unet_gives_the_ids_of_predict_alone_and_in_a_batch(unet_fil
     batch = np.stack([chelsea(), chelsea()[::-1]])
     (together,) = onnxruntime.InferenceSession(unet_file).run(["ids"], {"picture": batch})
     assert (together[0] == masks["cat"]).mean() > 0.999 and (together[0] != together[1]).mean() > 0.1
+
+
+@pytest.mark.slow
+def test_in_8_bits_the_file_is_half_as_large_and_its_ids_are_nearly_the_same(
+    unet_file, oxford_root, tmp_path, monkeypatch
+):
+    path = tmp_path / "small.onnx"
+    options = ("--INT8=True", f"--DATA_ROOT={oxford_root}", f"--OUT={path}", f"--CHECKPOINTS={SHIPPED}")
+    run_here(export, "--MODEL=unet", *options)
+    assert path.stat().st_size < 0.6 * unet_file.stat().st_size
+    small, whole = (onnxruntime.InferenceSession(file) for file in (path, unet_file))
+    assert small.get_modelmeta().custom_metadata_map == whole.get_modelmeta().custom_metadata_map
+    ids = [session.run(["ids"], {"picture": chelsea()[None]})[0] for session in (small, whole)]
+    assert (ids[0] == ids[1]).mean() > 0.95
+    with pytest.raises(UserError, match="INT8 = True: PointCLIP is not a row by class"):
+        run_here(export, "--MODEL=pointclip", *options)
 
 
 @pytest.mark.slow
