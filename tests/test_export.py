@@ -134,7 +134,7 @@ def test_the_example_gives_the_mask_of_predict_and_after_two_clicks_the_model_s(
     row, previous = load_row("PointCLIP", trained, torch.device("cpu")), None
     clicks = torch.tensor([[[210.5 / 240, 140.5 / 180, 1], [30.5 / 240, 40.5 / 180, 0]]])
     with torch.inference_mode():
-        features = row.model.encode(normalise(squash(picture, row.image_size, row.device), row.mean, row.std))
+        features = row.model.encode(normalise(squash([picture], row.image_size, row.device), row.mean, row.std))
         for count in (1, 2):
             logits = row.model.decode(features, clicks[:, :count], previous)
             previous = logits.sigmoid()
