@@ -18,24 +18,14 @@ FORMAT = 1  # raised when a reader of the old files would misread new ones
 ABOUT = "about"  # key of the header's metadata: everything but the weights, as JSON
 DTYPES = (torch.float16, torch.float32, torch.int64)  # of weights
 REQUIRED = ("model", "arguments", "weights")
-# Values that a file may hold, by example; a tuple of one element stands for any number of them.
-EXAMPLE = {
-    "model": "unet",
-    "arguments": {},
-    "weights": {},
-    "image_size": 160,
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "classes": ("cat",),
-    "colours": ((0, 0, 0),),
-    "constants": {},
-    "epoch": 1,
-    "minutes": 0.5,
-    "score": 0.5,
-    "zoom": True,
-    "encoder": "",
-    "encoder_from": "",
-    "encoder_digest": "",
+# Of the values that a file may hold.
+TYPES = {
+    str: ("model", "encoder", "encoder_from", "encoder_digest"),
+    dict: ("arguments", "weights", "constants"),
+    tuple: ("mean", "std", "classes", "colours"),
+    int: ("image_size", "epoch"),
+    (int, float): ("minutes", "score"),
+    bool: ("zoom",),
 }
 
 
@@ -114,19 +104,19 @@ def _without_tuples(value: object) -> object:
 
 
 def _check(content: dict) -> None:
-    """Raise ValueError unless the content is complete, of the right types, and its weights are finite numbers."""
+    """Raise ValueError or TypeError unless the content is complete, makes sense, and its weights are finite numbers."""
     if missing := [key for key in REQUIRED if key not in content]:
         raise ValueError(f"{missing[0]} is missing")
-    if odd := [key for key, example in EXAMPLE.items() if key in content and not _is_like(content[key], example)]:
-        raise ValueError(f"{odd[0]} is {str(content[odd[0]])[:60]}")
-    size, deviations = content.get("image_size", 1), content.get("std", (1.0,))
-    if not 0 < size < 1 << 16 or not all(0 < value < math.inf for value in deviations):
-        raise ValueError(f"image_size is {size}, std {deviations}")
-    if not all(map(math.isfinite, content.get("mean", ()))):
-        raise ValueError(f"mean is {content['mean']}")
+    for kind, keys in TYPES.items():
+        if odd := [key for key in keys if key in content and not isinstance(content[key], kind)]:
+            raise ValueError(f"{odd[0]} is {str(content[odd[0]])[:60]}")
+    size, mean, std = content.get("image_size", 1), content.get("mean", (0, 0, 0)), content.get("std", (1, 1, 1))
+    if not 0 < size < 1 << 16 or not all(map(math.isfinite, mean + std)) or min(std) <= 0 or len(mean + std) != 6:
+        raise ValueError(f"image_size is {size}, mean {mean}, std {std}")
     names, colours = content.get("classes", PETS.names), content.get("colours", ())
+    listed = ", ".join(names)  # TypeError if they are no text
     if content["arguments"].get("classes", len(names)) != len(names) or len(colours) not in (0, len(names)):
-        raise ValueError(f"its classes are {', '.join(names)}, which are too many or too few")
+        raise ValueError(f"its classes are {listed}, which are too many or too few")
     if not all(len(colour) == 3 and min(colour) >= 0 and max(colour) <= 255 for colour in colours):
         raise ValueError(f"colours is {str(colours)[:60]}")
     for name, value in content["weights"].items():
@@ -134,13 +124,6 @@ def _check(content: dict) -> None:
             raise ValueError(f"{name} is of type {getattr(value, 'dtype', type(value).__name__)}")
         if not value.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
-
-
-def _is_like(value: object, example: object) -> bool:
-    if isinstance(example, tuple):
-        long_enough = isinstance(value, tuple) and len(example) in (1, len(value))
-        return long_enough and all(_is_like(x, example[0]) for x in value)
-    return isinstance(value, (int, float) if isinstance(example, float) else type(example))
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:
@@ -154,20 +137,14 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
 def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:
     """Copy weights into a model; parameters whose names start with `ignore` may be missing. Raises UserError."""
     own = model.state_dict()
-    if odd := [
-        name
-        for name, x in state.items()
-        if name in own and x.dtype.is_floating_point != own[name].dtype.is_floating_point
-    ]:
-        raise UserError(f"{path} holds another architecture: {odd[0]} is {state[odd[0]].dtype}")
+    for name, value in state.items():  # copying would cast
+        if name in own and value.dtype.is_floating_point != own[name].dtype.is_floating_point:
+            raise UserError(f"{path} holds another architecture: {name} is {value.dtype}")
+    ignored = {name: value for name, value in own.items() if ignore and name.startswith(ignore)}
     try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes differ
-        raise UserError(f"{path} holds another architecture: {str(error).splitlines()[-1].strip()}") from error
-    missing = [name for name in missing if not (ignore and name.startswith(ignore))]
-    if missing or unexpected:
-        odd = f"it lacks {missing[0]}" if missing else f"it has {unexpected[0]}, which the model lacks"
-        raise UserError(f"{path} holds another architecture: {odd}")
+        model.load_state_dict(ignored | state)
+    except RuntimeError as error:  # its lines: a title, what is missing, what is too much, what has another shape
+        raise UserError(f"{path} holds another architecture: {str(error).splitlines()[1].strip()[:200]}") from error
 
 
 def classes_of(content: dict) -> Classes:

@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_text, write_text
 
 VOID = 255  # boundary pixels and padding: ignored by the loss and by the metric
 VOID_COLOUR = (255, 255, 255)
@@ -65,19 +65,12 @@ PETS = named(("background", "cat", "dog"))  # (0, 0, 0), (128, 0, 0), (0, 128, 0
 
 
 def read_classes(root: str | Path) -> Classes:
-    """The classes in root/classes.txt (or CVAT's labelmap.txt), a line each, background first.
+    """The classes in root/classes.txt (or CVAT's labelmap.txt); background, cat and dog without a file.
 
-    See parse_classes() for the lines. Without a file they are background, cat and dog. Raises UserError naming the
-    file and the line.
+    Raises UserError naming the file and the line.
     """
     path = classes_file(root)
-    if not path:
-        return PETS
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of classes ({error})") from error
-    return parse_classes(text, path)
+    return parse_classes(read_text(path, "a list of classes"), path) if path else PETS
 
 
 def classes_file(root: str | Path) -> Path | None:
@@ -105,21 +98,21 @@ def parse_classes(text: str, path: str | Path) -> Classes:
     lines = [line for line in lines if line and line != "#" and not line.startswith("# ")]
     if not 2 <= len(lines) <= MOST:
         raise UserError(f"{path} lists {len(lines)} classes: give background and 1 to {MOST - 1} others, a line each")
-    names, colours, numbered = [], [], _NUMBERED.fullmatch(lines[0])
+    numbers = [_NUMBERED.fullmatch(line) for line in lines]
+    if all(number and int(number[1]) == index for index, number in enumerate(numbers)):
+        lines = [number[2] for number in numbers]
+    names, colours = [], []
     for index, line in enumerate(lines):
-        number = _NUMBERED.fullmatch(line) if numbered else None
-        if numbered and not (number and int(number[1]) == index):
-            raise UserError(f"{path}: {line!r}: its number should be {index}; number all lines 0, 1, 2 ... or none")
-        name, colour = _name_and_colour(number[2] if number else line)
+        name, colour = _name_and_colour(line)
         colour = colour or voc_colour(index)
         if not name or max(colour) > 255:
             raise UserError(
-                f"{path}: {line!r} is no class; write its name, or name and colour, as in cat 128,0,0 (a name with "
-                "numbers or signs needs a colour; a comment has a line of its own, which begins with '# ')"
+                f"{path}: {line!r} is no class; write its name, or name and colour: cat 128,0,0. A name with signs or "
+                "numbers needs a colour, a comment a line that begins with '# '; number all lines 0, 1, 2 ... or none"
             )
         if name in names or colour in (*colours, VOID_COLOUR):
             raise UserError(
-                f"{path}: {line!r}: a class before it has its name or colour {colour}, or it is void's white"
+                f"{path}: {line!r}: a class before it has this name or colour, or it is white, void's colour"
             )
         names.append(name)
         colours.append(colour)

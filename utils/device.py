@@ -30,10 +30,8 @@ def pick_device(name: str) -> torch.device:
         try:
             torch.cuda.set_device(device.index or 0)
             torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:  # it is busy, or too old
-            raise UserError(
-                f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"'
-            ) from error
+        except RuntimeError as error:  # it is busy, or too old
+            raise UserError(f'DEVICE = "{name}" cannot be used here ({error}); try "auto"') from error
         torch.backends.cudnn.benchmark = True  # the fastest convolution for each shape, and few shapes occur
     else:
         _keep_freed_memory()

@@ -14,7 +14,7 @@ from utils.distributed import say_once
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for
+from utils.inputs.pictures import read_sample, resize_image, threads_for
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -27,11 +27,6 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
         self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
-        if all((read_mask(sample) == VOID).all() for sample in self.samples):
-            raise UserError(
-                f"DATA_ROOT = {root}: every pixel of the {split} split is void in {self.samples[0].mask.parent}, "
-                "so that it has no score: give it masks with class ids"
-            )
         self.classes = self.samples[0].classes
         self.size = size
         count = len(self.samples)
@@ -39,9 +34,15 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
-        absent = self._absent_classes() if keep is None else []
+        shown = self._classes_shown()
+        if not shown:
+            raise UserError(
+                f"DATA_ROOT = {root}: every pixel of the {split} split is void in {self.samples[0].mask.parent}, "
+                "so that it has no score: give it masks with class ids"
+            )
+        absent = [name for index, name in enumerate(self.classes.names) if index not in shown]
         kind = {"train": "training", "trainval": "training"}.get(split, split)
-        if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # else rare ones may be
+        if absent and keep is None and (kind == "training" or len(shown) == 1):  # else rare ones may be
             say_once(f"warning: no pixel is {' or '.join(absent)} in the {kind} masks of {root}, at {size} px a side")
 
     def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -55,13 +56,14 @@ class SegmentationDataset(torch.utils.data.Dataset):
             images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
         return {"images": np.stack(images), "masks": np.stack(masks)}
 
-    def _absent_classes(self) -> list[str]:
-        """Names of the classes that no mask shows."""
-        absent = set(range(len(self.classes)))
+    def _classes_shown(self) -> set[int]:
+        """The ids in the masks; as soon as all are found, no further mask is read."""
+        shown = set()
         for start in range(0, len(self), 256):
-            if absent:
-                absent -= set(np.flatnonzero(np.bincount(self.arrays["masks"][start : start + 256].ravel())).tolist())
-        return [self.classes.names[index] for index in sorted(absent)]
+            if len(shown) < len(self.classes):
+                counts = np.bincount(self.arrays["masks"][start : start + 256].ravel(), minlength=256)
+                shown |= set(np.flatnonzero(counts[:VOID]).tolist())
+        return shown
 
     def to(self, device: torch.device) -> "SegmentationDataset":
         """Hold all pictures on a GPU, and make batches there, if they fit in a quarter of its free memory."""

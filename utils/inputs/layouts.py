@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -19,6 +18,7 @@ from PIL import Image
 from utils.classes import PETS, VOID, Classes, about_background, classes_file, read_classes
 from utils.distributed import say_once
 from utils.errors import UserError
+from utils.files import read_text
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.pictures import WORKERS, Sample, mask_values
 
@@ -61,41 +61,31 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
 
 
 def _meaning_of_white(root: Path, classes: Classes) -> int:
-    """The id of 255 in all masks of a data set: VOID, or 1 if there are two classes and the masks are black and white.
+    """The id of 255 in the masks of all splits: VOID, or 1 if there are two classes and they are black and white.
 
-    Raises UserError if there is nothing but background and void in them.
+    Raises UserError if they show nothing but background and void.
     """
-    masks = []
-    for part in _parts(root).values():
-        with suppress(UserError):  # what is wrong with another split is said when that is used
-            masks += [sample.mask for sample in _pairs(*part, classes) if os.path.isfile(sample.mask)]
-    kinds = np.array([0, 1, 255, 65535])  # values in files; 1 for any id
+    masks = [mask for _, folder in _parts(root).values() if folder.is_dir() for mask in list_pictures(folder)]
 
-    def kinds_in(mask: Path) -> np.ndarray:
+    def kinds_in(mask: Path) -> list[bool]:
+        """Whether a mask shows 0, an id, 255 and 65535."""
         try:
             values, white = mask_values(mask, classes)
         except UserError:  # said when it is used
-            return kinds < 0
-        counts = np.bincount(values.ravel(), minlength=256)
-        found = {0} if counts[0] else set()
-        found |= {1} if counts[1:255].any() else set()
-        found |= {max(white, 255)} if counts[255] else set()
-        return np.isin(kinds, list(found))
+            return [False] * 4
+        there, deep = np.bincount(values.ravel(), minlength=256) > 0, white == 65535
+        return [there[0], there[1:255].any(), there[255] and not deep, there[255] and deep]
 
     def fill(start: int, stop: int) -> dict[str, np.ndarray]:
-        if ids_seen:
-            return {"found": np.zeros((stop - start, len(kinds)), bool)}
         with ThreadPoolExecutor(WORKERS) as pool:
-            found = np.stack(list(pool.map(kinds_in, masks[start:stop])))
-        ids_seen.extend(found[found[:, 1], 1])
-        return {"found": found}
+            return {"kinds": np.array(list(pool.map(kinds_in, masks[start:stop])))}
 
-    ids_seen = []
     if not masks or kinds_in(masks[0])[1]:  # nearly always
         return VOID
     key = [repr(classes), [[str(mask), (stat := mask.stat()).st_size, stat.st_mtime_ns] for mask in masks]]
-    specs = {"found": ((len(masks), len(kinds)), "bool")}
-    found = kinds[cached_arrays(cache_folder(root), key, specs, fill, 64, "reading masks")["found"].any(0)].tolist()
+    specs = {"kinds": ((len(masks), 4), "bool")}
+    kinds = cached_arrays(cache_folder(root), key, specs, fill, 64, "reading masks")["kinds"].any(0)
+    found = [value for value, there in zip((0, 1, 255, 65535), kinds, strict=True) if there]
     if 1 in found or not found:
         return VOID
     if len(classes) == 2 and found != [0]:
@@ -124,8 +114,7 @@ def subset(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
     """A random subset of so many, always the same, in their order; 0: all."""
     if not 0 < count < len(samples):
         return samples
-    chosen = np.random.default_rng(0).choice(len(samples), count, replace=False)
-    return [samples[index] for index in sorted(chosen)]
+    return [samples[index] for index in sorted(np.random.default_rng(0).choice(len(samples), count, replace=False))]
 
 
 def take_split(trainval: list, split: str) -> list:
@@ -142,19 +131,14 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if not file.is_dir())
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file's name ends as Pillow's pictures do."""
-    return file.suffix.lower() in PICTURE_SUFFIXES
-
-
 def list_pictures(folder: Path) -> list[Path]:
     """The picture files in a folder, by name."""
-    return list(filter(is_picture, list_files(folder)))
+    return [file for file in list_files(folder) if file.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def skipped(folder: Path) -> str:
     """A line about the files in a folder that are no pictures; empty if there are none."""
-    return some_of([file for file in list_files(folder) if not is_picture(file)], f"skipped in {folder}")
+    return some_of(sorted({*list_files(folder)} - {*list_pictures(folder)}), f"skipped in {folder}")
 
 
 def some_of(files: list[Path], what: str) -> str:
@@ -182,8 +166,8 @@ def same_name(name: str) -> str:
 
 def find_file(folder: Path, name: str) -> Path:
     """The file of this name, however its accents are written on the disk; folder / name if there is none."""
-    forms = [folder / name, *(folder / normalize(form, name) for form in ("NFC", "NFD"))]
-    return forms[0] if name.isascii() else next(filter(os.path.isfile, forms), forms[0])
+    forms = (folder / form for form in (name, normalize("NFC", name), normalize("NFD", name)))
+    return next(filter(os.path.isfile, forms), folder / name)
 
 
 def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
@@ -191,13 +175,11 @@ def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
     annotations = root / "annotations"
     if (root / "images").is_dir() and any((annotations / name).exists() for name in ("trimaps", *_LISTS.values())):
         return _oxford
-    if any(images.is_dir() and masks.is_dir() for images, masks in _parts(root).values()):
+    if any(images.is_dir() and masks.is_dir() for images, masks in _parts(root).values()) or any(
+        (root / landmark).is_dir() for landmark in ("TrainVal", "train", "val", "test")
+    ):
         return _from_folders
-    for landmark in ("TrainVal", "train", "val", "test"):
-        if (root / landmark).is_dir():
-            return _from_folders
-    folders = sorted(path for path in root.glob("[!._]*") if path.is_dir())
-    inside = "".join(f"\n  {path.name}/: {contents(path)}" for path in folders[:8])
+    inside = "".join(f"\n  {path.name}/: {contents(path)}" for path in sorted(root.glob("[!._]*/"))[:8])
     raise UserError(
         f"no data set in DATA_ROOT = {root} (found: {contents(root)}).{inside}\nLooked for one of\n{LAYOUTS}\n"
         "For data of your own put pictures into images and masks of the same names into masks.\n"
@@ -216,12 +198,7 @@ def _oxford(root: Path, split: str) -> list[Sample]:
             "For others use the folder layout, see data/README.md"
         )
     file = root / "annotations" / _LISTS["test" if split == "test" else "trainval"]
-    if not file.is_file():
-        raise UserError(f"{file} is missing: it lists the pictures of a split, one name per line")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as a list of names ({error})") from error
+    text = read_text(file, "the pictures of a split, a name per line")
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     lines = lines if split == "test" else take_split(lines, split)
     samples = []
@@ -251,10 +228,10 @@ def _from_folders(root: Path, split: str) -> list[Sample]:
             f"{root} has no test split (found: {contents(root)}): put pictures to test on into test/images and "
             "their masks into test/masks, or score another split"
         )
+    if "val" not in parts and split != "test":
+        return take_split(_pairs(*parts["train"], classes), split)
     own = ("train", "val") if split == "trainval" else (split,)
-    if "val" in parts or split == "test":
-        return [sample for part in own for sample in _pairs(*parts[part], classes)]
-    return take_split(_pairs(*parts["train"], classes), split)
+    return [sample for part in own for sample in _pairs(*parts[part], classes)]
 
 
 def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
@@ -289,12 +266,9 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
         samples.append(Sample(name, picture, mask, classes=classes))
     if not samples:
         raise UserError(f"{images} holds no pictures, but {contents(images)}. Layouts of data sets:\n{LAYOUTS}")
-    for line in (
-        skipped(images),
-        some_of([mask for mask in list_files(masks) if mask not in owners], f"in {masks} without a picture"),
-    ):
-        if line:
-            say_once(line)
+    spare = some_of(sorted({*list_files(masks)} - {*owners}), f"in {masks} without a picture")
+    for line in filter(None, (skipped(images), spare)):
+        say_once(line)
     return samples
 
 
