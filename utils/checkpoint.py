@@ -49,9 +49,8 @@ def save(content: dict, path: str | Path) -> None:
         _check(content)
     except ValueError as error:
         raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
-    weights = {  # copies: safetensors takes neither channels_last nor shared memory
-        name: value.clone(memory_format=torch.contiguous_format) for name, value in content.pop("weights").items()
-    }
+    # Copies: safetensors takes neither channels_last nor shared memory.
+    weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
     with replacing(path) as temporary:
         temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(_without_tuples(content))}))
 
@@ -67,10 +66,8 @@ def load(path: str | Path) -> dict:
     if not path.is_file():
         raise UserError(f"{path} is {'a folder' if path.is_dir() else 'missing'}")
     try:
-        if path.suffix == ".safetensors":
-            content = _read_safetensors(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = path.suffix == ".safetensors"
+        content = _read_safetensors(path) if tensors else torch.load(path, map_location="cpu", weights_only=True)
         version = int(content["format"])
         if version <= FORMAT:
             _check(content)
@@ -84,13 +81,10 @@ def load(path: str | Path) -> dict:
 
 def _read_safetensors(path: Path) -> dict:
     with safe_open(path, framework="pt") as file:  # checks the header, sizes and offsets
-        about = (file.metadata() or {}).get(ABOUT)
-        if about is None:
-            raise ValueError("its header does not say of which model")
+        about = file.metadata()[ABOUT]
         about = json.loads(about, object_hook=lambda x: tuple(x["tuple"]) if x.keys() == {"tuple"} else x)
         # Copies: a tensor of safe_open's is a part of the file, which may change.
-        names = file.keys()
-        return {**about, "weights": {name: file.get_tensor(name).clone() for name in names}}
+        return {**about, "weights": {name: file.get_tensor(name).clone() for name in file.keys()}}  # noqa: SIM118
 
 
 def _without_tuples(value: object) -> object:
