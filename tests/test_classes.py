@@ -46,7 +46,7 @@ def test_colours_are_those_of_pascal_voc():
         ("background\ncat\ncat\n", "'cat': a class before it has this name"),
         ("k\u00e4t\nka\u0308t\n", "'k\u00e4t': a class before it has this name"),
         ("background\na 1,2,3\nb 1,2,3\n", "'b 1,2,3': a class before it has this .*colour"),
-        ("background\na 255,255,255\n", "white, void's colour"),
+        ("background\na 255,255,255\n", "it is void's white"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, message):

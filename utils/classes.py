@@ -80,10 +80,8 @@ def classes_file(root: str | Path) -> Path | None:
     return found[0] if found else None
 
 
-_COLOURED = (
-    re.compile(r"(.*[^\s,;])\s+(\d{1,3}),(\d{1,3}),(\d{1,3})"),  # cat 1,2,3 and boeing 747 1,2,3
-    re.compile(r"(.*[^\d\s,;]\d*)[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"),  # cat 1 2 3, not cat 1 2 3 4
-)
+_COMMAS = re.compile(r"(.*[^\s,;])\s+(\d{1,3}),(\d{1,3}),(\d{1,3})")  # cat 1,2,3 and boeing 747 1,2,3
+_SPACES = re.compile(r"(.*[^\d\s,;]\d*)[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})")  # cat 1 2 3, not cat 1 2 3 4
 _NUMBERED = re.compile(r"(\d{1,3})[\s:,;.)]+(\D.*)")  # 0: background
 _UNCLEAR = re.compile(r"[,;:|=#%\"\t]|//|\b\d+\b")  # where no colour shows the end of a name: a list, a key, a comment
 
@@ -111,9 +109,7 @@ def parse_classes(text: str, path: str | Path) -> Classes:
                 "numbers needs a colour, a comment a line that begins with '# '; number all lines 0, 1, 2 ... or none"
             )
         if name in names or colour in (*colours, VOID_COLOUR):
-            raise UserError(
-                f"{path}: {line!r}: a class before it has this name or colour, or it is white, void's colour"
-            )
+            raise UserError(f"{path}: {line!r}: a class before it has this name or colour, or it is void's white")
         names.append(name)
         colours.append(colour)
     return named(names, colours)
@@ -123,7 +119,7 @@ def _name_and_colour(text: str) -> tuple[str, Colour | None]:
     """The parts of a line; the name is empty if the line has another form."""
     if text.count(":") == 3:  # CVAT's
         text = " ".join(text.split(":")[:2]).strip()
-    match = _COLOURED[0].fullmatch(text) or _COLOURED[1].fullmatch(text)
+    match = _COMMAS.fullmatch(text) or _SPACES.fullmatch(text)
     name = match[1] if match else text
     if re.match(r"\W|.*:$", name) or (not match and _UNCLEAR.search(name)):
         name = ""
@@ -153,7 +149,5 @@ def write_classes(names: Sequence[str], root: str | Path) -> None:
 def require_same(model: Classes, data: Classes, checkpoint: str | Path, root: str | Path) -> None:
     """Raise UserError, with both lists, unless a checkpoint's classes are those of a data set."""
     if model.names != data.names:
-        raise UserError(
-            f"{checkpoint} was trained on other classes than those of the data:\n"
-            f"  checkpoint: {model}\n  {root}: {data}"
-        )
+        both = f"\n  checkpoint: {model}\n  {root}: {data}"
+        raise UserError(f"{checkpoint} was trained on other classes than those of the data:{both}")

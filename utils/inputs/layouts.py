@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,10 +36,9 @@ LAYOUTS = """\
 
 
 def list_samples(root: str | Path, split: str) -> list[Sample]:
-    """The samples of a split ("train", "val", "test", "trainval") of the data set in root.
+    """The samples of a split, one of SPLITS, of the data set in root.
 
-    Validation is every 10th line of trainval (a folder with a `val` of its own uses that). Raises UserError
-    if root holds none of the known layouts, a file that it names is missing, or no mask shows anything.
+    Raises UserError if root holds none of the known layouts, a file is missing, or no mask shows anything.
     """
     require_choice("split", split, SPLITS)
     root = Path(root)
@@ -50,8 +49,8 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
     for sample in samples:
         for file in (sample.image, sample.mask):
             if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
-                there = f"; {file.parent} holds {contents(file.parent)}" if file.parent.is_dir() else ""
-                raise UserError(f"{file} is missing: it belongs to the {split} split of {root}{there}")
+                there = f"found in {file.parent}: {contents(file.parent)}"
+                raise UserError(f"{file} is missing: it belongs to the {split} split of {root}; {there}")
     if about := about_background(samples[0].classes):
         say_once(f"{classes_file(root)}: {about}")
     if read is _oxford:
@@ -119,9 +118,8 @@ def subset(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
 
 def take_split(trainval: list, split: str) -> list:
     """Every 10th of trainval is for validation, the others are for training."""
-    if split == "trainval":
-        return trainval
-    return trainval[::10] if split == "val" else [x for i, x in enumerate(trainval) if i % 10]
+    others = [x for i, x in enumerate(trainval) if i % 10]
+    return {"trainval": trainval, "val": trainval[::10], "train": others}[split]
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -152,9 +150,9 @@ def contents(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
     folders = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
-    files: dict[str, list[str]] = {}
+    files = defaultdict(list)
     for file in list_files(folder):
-        files.setdefault(file.suffix, []).append(file.name)
+        files[file.suffix].append(file.name)
     counted = [names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more" for names in files.values()]
     return ", ".join([*folders[:8], *counted[:8]]) or "nothing"
 
@@ -239,23 +237,19 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
     for folder in (images, masks):
         if not folder.is_dir():
             parent = next(parent for parent in folder.parents if parent.is_dir())
-            raise UserError(
-                f"{folder} is missing; {parent} holds {contents(parent)}. A data set is laid out in one of "
-                f"these ways:\n{LAYOUTS}"
-            )
-    by_name: dict[str, list[Path]] = {}
+            raise UserError(f"{folder} is missing; {parent} holds {contents(parent)}. Layouts of data sets:\n{LAYOUTS}")
+    by_name = defaultdict(list)
     for mask in list_pictures(masks):
         name = same_name(mask.stem)
         for own in {name, _without_word(name)}:
-            by_name.setdefault(own, []).append(mask)
+            by_name[own].append(mask)
     pictures, samples, owners = list_pictures(images), [], {}
     stems = Counter(picture.stem for picture in pictures)
     for picture in pictures:
         mask = find_file(masks, f"{picture.stem}.png")
         if not os.path.isfile(mask):
             stem = same_name(picture.stem)
-            found = by_name.get(stem, []) + by_name.get(same_name(picture.name), [])
-            found = found or by_name.get(_without_word(stem), []) or [mask]
+            found = by_name[stem] + by_name[same_name(picture.name)] or by_name[_without_word(stem)] or [mask]
             if len(found) > 1:
                 raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
             mask = found[0]

@@ -85,10 +85,8 @@ def read_mask(sample: Sample) -> np.ndarray:
     if (ids >= 0).all():
         return ids.astype(np.uint8)
     odd = [white if value == 255 else value for value in np.unique(values[ids < 0]).tolist()[:5]]
-    raise UserError(
-        f"{sample.mask}: unknown mask values {odd}; known are {sorted(table)}"
-        + (" (a trimap's)" if sample.species else f" and the colours of {sample.classes}")
-    )
+    known = f"{sorted(table)} and the colours of {sample.classes}" if not sample.species else "1, 2, 3, a trimap's"
+    raise UserError(f"{sample.mask}: unknown mask values {odd}; known are {known}")
 
 
 def read_sample(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -106,9 +104,9 @@ def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
     def reason(sample: Sample) -> str:
         try:
             read_sample(sample)
+            return ""
         except UserError as error:
             return str(error)
-        return ""
 
     with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:
         reasons = zip(samples, pool.map(reason, samples), strict=True)
