@@ -30,12 +30,6 @@ def uniform(count: int, generator: torch.Generator, low: float, high: float) -> 
     return torch.rand(count, generator=generator) * (high - low) + low
 
 
-def noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    """Gaussian noise, drawn on the device, from a seed that the CPU generator draws."""
-    there = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    return torch.randn(shape, generator=there, device=device)
-
-
 def sample(layers: torch.Tensor, grid: torch.Tensor, theta: torch.Tensor, padding: str = "zeros") -> torch.Tensor:
     """F.grid_sample of (N, C, H, W) along sampling_grid() of theta (N, 2, 3), with antialiasing.
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.geometry import noise, random_affine, sample, sampling_grid, uniform
+from utils.inputs.geometry import random_affine, sample, sampling_grid, uniform
 
 
 def compose(
@@ -86,7 +86,9 @@ def _background(plates: torch.Tensor, generator: torch.Generator, size: int, cou
         corners = torch.rand(number, 3, 2, 2, generator=generator).to(plates.device)
         gradients = F.interpolate(corners, size=(size, size), mode="bilinear", align_corners=True)
         strength = uniform(number, generator, 0, 0.1).view(-1, 1, 1, 1).to(plates.device)
-        gradients += strength * noise((number, 1, size, size), generator, plates.device)
+        # Drawn on the device, from a seed that the CPU draws.
+        drawn = torch.Generator(plates.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        gradients += strength * torch.randn(number, 1, size, size, generator=drawn, device=plates.device)
         backgrounds[is_plain.to(plates.device)] = gradients.clamp(0, 1)
     return backgrounds
 
