@@ -185,10 +185,6 @@ def test_a_picture_is_turned_as_its_exif_entry_says(tmp_path):
 # ------------------------------------------------------------------------------------- damaged data sets
 
 
-def cut_off(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 def enlarge(path: Path) -> None:
     with Image.open(path) as image:
         image.resize((image.width + 3, image.height)).save(path)
@@ -201,10 +197,8 @@ def write_seven(path: Path) -> None:
 
 
 DAMAGE = {
-    "a truncated picture": ("images", cut_off, "truncated"),
     "a picture of zero length": ("images", lambda path: path.write_bytes(b""), "cannot be read"),
     "a picture that is missing": ("images", Path.unlink, "missing"),
-    "a truncated mask": ("annotations/trimaps", cut_off, "cannot be read"),
     "a mask that is missing": ("annotations/trimaps", Path.unlink, "missing"),
     "a mask of another size": ("annotations/trimaps", enlarge, "but its picture"),
     "a mask with the value 7": ("annotations/trimaps", write_seven, re.escape("unknown mask values [7]")),
@@ -223,16 +217,12 @@ def test_the_message_about_damaged_data_names_the_file(oxford_copy, damage):
 # ------------------------------------------------------------------------------------- the tensors of a split
 
 
-def test_one_index_gives_a_picture_and_a_mask_and_a_list_gives_a_batch(oxford_root):
-    dataset = SegmentationDataset(oxford_root, "train", 20)
-    image, mask = dataset[4]
-    assert image.shape == (3, 20, 20) and mask.shape == (20, 20) and image.dtype == mask.dtype == torch.uint8
-    images, masks = dataset[[7, 4, 0]]
-    assert torch.equal(images[1], image) and torch.equal(masks[1], mask)
-
-
-def test_pictures_in_memory_give_the_same_batches_as_those_on_disk(oxford_root):
+def test_one_index_gives_a_picture_and_a_mask_and_a_list_a_batch_on_disk_as_in_memory(oxford_root):
     on_disk, in_memory = (SegmentationDataset(oxford_root, "train", 24) for _ in range(2))
+    image, mask = on_disk[4]
+    assert image.shape == (3, 24, 24) and mask.shape == (24, 24) and image.dtype == mask.dtype == torch.uint8
+    images, masks = on_disk[[7, 4, 0]]
+    assert torch.equal(images[1], image) and torch.equal(masks[1], mask)
     in_memory.arrays = {name: torch.from_numpy(np.array(array)) for name, array in in_memory.arrays.items()}  # to(GPU)
     for index in (1, [2, 0, 1]):
         assert all(map(torch.equal, on_disk[index], in_memory[index]))
@@ -277,18 +267,14 @@ def test_a_build_computes_every_chunk_once_and_a_second_opening_none(tmp_path):
     assert other["squares"][0].tolist() == [1, 2, 3] and arrays["squares"][0].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("error", "raised"), [(OSError(28, "No space left"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)]
-)
-def test_a_build_that_fails_leaves_nothing_and_one_that_was_killed_starts_again(tmp_path, error, raised):
-    def failing(start: int, stop: int) -> dict[str, np.ndarray]:
+def test_a_build_that_fails_leaves_nothing_and_one_that_was_killed_starts_again(tmp_path):
+    def full(start: int, stop: int) -> dict[str, np.ndarray]:
         if start == 4:
-            raise error
+            raise OSError(28, "No space left on device")
         return fill(start, stop)
 
-    with pytest.raises(raised) as stop:
-        build(tmp_path, failing)
-    assert raised is KeyboardInterrupt or re.search("No space left.*free some space", str(stop.value))
+    with pytest.raises(UserError, match="No space left.*free some space"):
+        build(tmp_path, full)
     assert not list(tmp_path.glob("*.partial"))
     build(tmp_path / "other")
     partial = tmp_path / f"{next((tmp_path / 'other').glob('*/bytes.npy')).parent.name}.partial"

@@ -47,7 +47,7 @@ def save(content: dict, path: str | Path) -> None:
         return
     try:
         _check(content)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
     # Copies: safetensors takes neither channels_last nor shared memory.
     weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
