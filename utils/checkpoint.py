@@ -25,7 +25,7 @@ TYPES = {
     tuple: ("mean", "std", "classes", "colours"),
     int: ("image_size", "epoch"),
     (int, float): ("minutes", "score"),
-    bool: ("zoom",),
+    bool: ("zoom", "holds_encoder"),
 }
 
 
@@ -149,6 +149,7 @@ def classes_of(content: dict) -> Classes:
 def encoder_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """The weights of the encoder that a row fine-tuned, by their names in a model. Raises UserError if it has none."""
     content = load(path)
-    if "encoder_config" not in content["arguments"]:
+    weights = {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}
+    if "encoder_config" not in content["arguments"] or not weights:
         raise UserError(f"{path} holds no pretrained encoder that was fine-tuned (FREEZE_ENCODER = False)")
-    return {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}
+    return weights

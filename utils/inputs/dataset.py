@@ -14,7 +14,7 @@ from utils.distributed import say_once
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import read_sample, resize_image, threads_for
+from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for, unreadable
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
@@ -26,20 +26,15 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
         self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
+        require_labelled(self.samples, root, split)
         self.classes, self.size, count = self.samples[0].classes, size, len(self.samples)
         self.cache = cache_folder(root)
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
-        shown = self._classes_shown()
-        if not shown:
-            raise UserError(
-                f"DATA_ROOT = {root}: every pixel of the {split} split is void in {self.samples[0].mask.parent}, "
-                "so that it has no score: give it masks with class ids"
-            )
-        absent = [name for index, name in enumerate(self.classes.names) if index not in shown]
+        absent = self._absent_classes() if keep is None else []
         kind = {"train": "training", "trainval": "training"}.get(split, split)
-        if absent and keep is None and (kind == "training" or len(shown) == 1):  # else rare ones may be
+        if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # else rare ones may be
             say_once(f"warning: no pixel is {' or '.join(absent)} in the {kind} masks of {root}, at {size} px a side")
 
     def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -53,14 +48,13 @@ class SegmentationDataset(torch.utils.data.Dataset):
             images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
         return {"images": np.stack(images), "masks": np.stack(masks)}
 
-    def _classes_shown(self) -> set[int]:
-        """The ids in the masks; as soon as all are found, no further mask is read."""
-        shown = set()
+    def _absent_classes(self) -> list[str]:
+        """Names of the classes that no mask shows."""
+        absent = set(range(len(self.classes)))
         for start in range(0, len(self), 256):
-            if len(shown) < len(self.classes):
-                counts = np.bincount(self.arrays["masks"][start : start + 256].ravel(), minlength=256)
-                shown |= set(np.flatnonzero(counts[:VOID]).tolist())
-        return shown
+            if absent:
+                absent -= set(np.flatnonzero(np.bincount(self.arrays["masks"][start : start + 256].ravel())).tolist())
+        return [self.classes.names[index] for index in sorted(absent)]
 
     def to(self, device: torch.device) -> "SegmentationDataset":
         """Hold all pictures on a GPU, and make batches there, if they fit in a quarter of its free memory."""
@@ -76,6 +70,24 @@ class SegmentationDataset(torch.utils.data.Dataset):
         batch = (self.arrays[name][index] for name in ("images", "masks"))
         images, masks = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in batch)
         return images.movedim(-1, -3), masks
+
+
+def validation_samples(root: str | Path) -> list[Sample]:
+    """The pictures that a training is scored on. Raises UserError if one cannot be read, or all have no score."""
+    samples = list_samples(root, "val")
+    for reason in unreadable(samples).values():
+        raise UserError(reason)
+    require_labelled(samples, root, "val")
+    return samples
+
+
+def require_labelled(samples: Sequence[Sample], root: str | Path, split: str) -> None:
+    """Raise UserError if every pixel of the samples is void."""
+    if all((read_mask(sample) == VOID).all() for sample in samples):
+        raise UserError(
+            f"DATA_ROOT = {root}: every pixel of the {split} split is void in {samples[0].mask.parent}, "
+            "so that it has no score: give it masks with class ids"
+        )
 
 
 def _fingerprint(sample: Sample) -> list:

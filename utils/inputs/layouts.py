@@ -129,9 +129,14 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if not file.is_dir())
 
 
+def is_picture(file: Path) -> bool:
+    """Whether a file's name ends as Pillow's pictures do."""
+    return file.suffix.lower() in PICTURE_SUFFIXES
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """The picture files in a folder, by name."""
-    return [file for file in list_files(folder) if file.suffix.lower() in PICTURE_SUFFIXES]
+    return list(filter(is_picture, list_files(folder)))
 
 
 def skipped(folder: Path) -> str:
