@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from utils.classes import VOID
 from utils.inputs.augment import augment, erase_rectangle, jitter_colour, normalise
-from utils.inputs.degrade import degrade
 from utils.inputs.paste import compose, cut_out, fill_animals
 
 PURE = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0]], dtype=torch.uint8)  # class id -> colour
@@ -29,14 +28,17 @@ def masks() -> torch.Tensor:
     return blocks.repeat_interleave(10, 1).repeat_interleave(10, 2)
 
 
+def assert_aligned(images: torch.Tensor, masks: torch.Tensor, share: float) -> None:
+    """Where a colour is pure, at least this share of the pixels, the mask has its class."""
+    values, strongest = images.movedim(1, -1).max(-1)
+    pure = (values > 0.999) & (images.sum(1) < 1.001)  # no mixture of neighbours
+    assert pure.float().mean() > share
+    assert torch.equal(masks[pure].long(), torch.tensor([1, 2, 0])[strongest][pure])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_picture_and_mask_stay_aligned(masks, seed):
-    images, moved = augment(coloured(masks), masks, seeded(seed), 56, **STRONG)
-    values, classes = images.movedim(1, -1).max(-1)  # the strongest channel
-    classes = torch.tensor([1, 2, 0])[classes]
-    interior = (values > 0.999) & (images.sum(1) < 1.001)  # no mixture of neighbours
-    assert interior.float().mean() > 0.3
-    assert torch.equal(moved[interior], classes[interior])
+    assert_aligned(*augment(coloured(masks), masks, seeded(seed), 56, **STRONG), 0.3)
 
 
 def test_outside_of_the_picture_the_mask_is_void_and_the_picture_is_grey(masks):
@@ -55,17 +57,7 @@ def test_half_the_scale_leaves_a_quarter_of_the_area_and_a_mirrored_edge_continu
     assert ((inside >= 19 * 19) & (inside <= 21 * 21)).all()
     images, moved = augment(coloured(masks), masks, seeded(), 80, scale=(0.5, 0.5), edge="mirror")
     assert (moved != VOID).all()
-    values, strongest = images.movedim(1, -1).max(-1)
-    sure = (values > 0.999) & (images.sum(1) < 1.001)
-    assert sure.float().mean() > 0.6
-    assert torch.equal(moved[sure], torch.tensor([1, 2, 0])[strongest][sure])
-
-
-def test_a_window_smaller_than_the_picture_stays_inside_of_it(masks):
-    _, moved = augment(coloured(masks), masks, seeded(), 40, scale=(2.0, 2.0))
-    assert (moved != VOID).all()
-    sizes = [torch.unique_consecutive(row).numel() for row in moved[:, 20]]
-    assert max(sizes) <= 3  # half of four blocks, and a piece of the next
+    assert_aligned(images, moved, 0.6)
 
 
 def test_without_scale_and_rotation_a_picture_stays_or_is_mirrored(masks):
@@ -78,22 +70,6 @@ def test_without_scale_and_rotation_a_picture_stays_or_is_mirrored(masks):
         assert torch.equal(mask, before.flip(-1).long() if mirrored else before.long())
         torch.testing.assert_close(image, picture.flip(-1) if mirrored else picture, atol=1e-5, rtol=0)
     assert 3 < sum(outcomes) < 13  # a fair coin
-
-
-def test_up_stays_up():
-    masks = torch.ones(16, 32, 32, dtype=torch.uint8)
-    masks[:, 16:] = 2
-    _, moved = augment(coloured(masks), masks, seeded(), 32, scale=(0.9, 1.1), rotation=15.0)
-    assert (moved[:, 8, 16] == 1).all() and (moved[:, 24, 16] == 2).all()
-
-
-def test_rotation_bends_and_stretches_nothing():
-    across = torch.arange(64) - 31.5
-    disk = (across[:, None] ** 2 + across**2 < 20**2).to(torch.uint8)
-    _, moved = augment(coloured(disk.repeat(16, 1, 1)), disk.repeat(16, 1, 1), seeded(), 64, rotation=45.0)
-    changed = (moved != disk) & (moved != VOID)
-    assert changed.sum((1, 2)).max() < 0.05 * disk.sum()
-    assert (moved == VOID).any()  # it did turn
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (3, 24), (3, 57)])
@@ -159,19 +135,8 @@ def animals(count: int = 6, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("seed", range(4))
 def test_pasted_pixels_carry_the_label_of_their_animal(seed):
     images, masks = compose(*animals(), seeded(seed), 80, 12, share=(0.05, 0.5), plain=0.0, hide=0.0)
-    values, strongest = images.movedim(1, -1).max(-1)
-    sure = (values > 0.999) & (images.sum(1) < 1.001) & (masks != VOID)
-    assert sure.float().mean() > 0.3
-    assert torch.equal(masks[sure].long(), torch.tensor([1, 2, 0])[strongest][sure])
-    assert {1, 2} <= set(masks[sure].unique().tolist())
-
-
-def test_the_rim_of_a_pasted_animal_stays_void():
-    _, masks = compose(*animals(), seeded(), 80, 12, share=(0.2, 0.5), animals=1, plain=0.0, hide=0.0)
-    animal, background = (masks > 0) & (masks != VOID), masks == 0
-    beside = F.max_pool2d(animal[:, None].float(), 3, 1, 1)[:, 0] > 0
-    assert (masks == VOID).any((1, 2)).all()
-    assert not (beside & background).any()
+    assert_aligned(images.masked_fill((masks == VOID)[:, None], 0.5), masks, 0.3)
+    assert {1, 2, VOID} <= set(masks.unique().tolist())
 
 
 def test_an_animal_takes_the_share_of_the_picture_that_was_asked_for():
@@ -213,7 +178,7 @@ def test_a_cut_out_is_opaque_inside_half_in_the_void_beside_it_and_clear_elsewhe
     assert 0.2 < alpha[masks == VOID].mean() < 0.8
 
 
-@pytest.mark.parametrize("options", [{}, {"paste": 0.5, "rough": 0.5, "edge": "mirror"}])
+@pytest.mark.parametrize("options", [{}, {"paste": 0.5, "edge": "mirror"}])
 def test_the_same_seed_gives_the_same_batch_and_another_seed_another(masks, options):
     options = {"scale": (0.7, 1.8), "rotation": 15.0, "colour": 1.0, "erase": 0.5, **options}
     one, same, other = (augment(coloured(masks), masks, seeded(s), 40, **options) for s in (7, 7, 8))
@@ -221,12 +186,3 @@ def test_the_same_seed_gives_the_same_batch_and_another_seed_another(masks, opti
     assert not torch.equal(one[0], other[0]) and not torch.equal(one[1], other[1])
     assert one[0].min() >= 0 and one[0].max() <= 1
     assert set(one[1].unique().tolist()) <= {0, 1, 2, VOID}
-
-
-def test_degrading_by_chance_changes_some_pictures_and_keeps_the_range():
-    images = torch.rand(32, 3, 41, 41, generator=seeded())
-    assert torch.equal(degrade(images, seeded(), 0.0), images)
-    rough = degrade(images, seeded(), 0.2)
-    changed = (rough != images).flatten(1).any(1)
-    assert 0 < changed.sum() < 32
-    assert rough.min() >= 0 and rough.max() <= 1

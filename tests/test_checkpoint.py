@@ -62,35 +62,21 @@ def refused(path: Path) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
-def test_a_file_that_was_cut_off_is_refused(path, share):
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    assert "damaged" in refused(path)
+def test_a_file_that_was_cut_off_or_is_no_checkpoint_is_refused(path):
+    whole = path.read_bytes()
+    for content in (b"garbage", b"\x80\x02garbage", bytes(5000), b"PK\x03\x04" + bytes(100)):
+        path.write_bytes(content)
+        assert "no checkpoint of this project, or is damaged" in refused(path)
+    for share in (0.0, 0.02, 0.5, 0.99):
+        path.write_bytes(whole[: int(share * len(whole))])
+        assert "no checkpoint of this project, or is damaged" in refused(path)
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"\x80\x02garbage", bytes(5000), b"PK\x03\x04" + bytes(100)])
-def test_a_file_that_is_no_checkpoint_is_refused(path, content):
-    path.write_bytes(content)
-    assert "no checkpoint" in refused(path)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        3,
-        ["format"],
-        {},
-        {"format": None},
-        {"weights": {}},
-        {"format": 1, "weights": {}},
-        {"format": 1, "model": "unet", "arguments": {}, "weights": [1]},
-        {"format": 1, "model": "unet", "arguments": {}, "weights": {"a": 1}},
-    ],
-)
-def test_a_file_of_another_program_is_refused(tmp_path, content):
-    path = tmp_path / "best.pt"
-    torch.save(content, path)
-    assert "no checkpoint" in refused(path)
+def test_a_file_of_another_program_is_refused(tmp_path):
+    path, about = tmp_path / "best.pt", {"format": 1, "model": "unet", "arguments": {}}
+    for content in (3, {}, {"format": None}, about, about | {"weights": [1]}, about | {"weights": {"a": 1}}):
+        torch.save(content, path)
+        assert "no checkpoint" in refused(path)
 
 
 def test_random_damage_within_the_structure_never_ends_in_a_traceback(path):
@@ -105,10 +91,8 @@ def test_random_damage_within_the_structure_never_ends_in_a_traceback(path):
 
 def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path):
     assert "missing" in refused(tmp_path / "best.pt")
-    (tmp_path / "unet" / "best.safetensors").mkdir(parents=True)
-    refused(tmp_path / "unet" / "best.safetensors")
-    with pytest.raises(UserError, match="best.safetensors"):
-        load_row("UNET", tmp_path, CPU)
+    (tmp_path / "best.safetensors").mkdir()
+    refused(tmp_path / "best.safetensors")
 
 
 class Malicious:
@@ -140,12 +124,10 @@ def test_the_checkpoint_of_another_model_or_architecture_is_refused(path, model)
     weights, name = model.state_dict(), "head.weight"
     for changes, message in (
         ({"model": "clip"}, "holds a model 'clip', not 'unet'"),
-        ({"arguments": {"width": 8, "depth": 3}}, "another architecture"),
-        ({"arguments": {"width": 4, "depth": 2}}, "another architecture"),
-        ({"arguments": {"width": 4, "depth": 4}}, "another architecture"),
-        ({"weights": {key: value for key, value in weights.items() if key != name}}, f"it lacks {name}"),
-        ({"weights": {**weights, "surplus": torch.zeros(1)}}, "it has surplus"),
-        ({"weights": {**weights, name: weights[name][:, :2].contiguous()}}, "another architecture"),
+        ({"arguments": {"width": 8, "depth": 3}}, "another architecture: size mismatch"),
+        ({"arguments": {"width": 4, "depth": 2}}, "another architecture: Unexpected"),
+        ({"weights": {**weights, name: weights[name][:, :2].contiguous()}}, f"size mismatch for {name}"),
+        ({"weights": {**weights, "surplus": torch.zeros(1)}}, 'Unexpected key(s) in state_dict: "surplus"'),
         ({"weights": {**weights, name: weights[name].long()}}, f"{name} is torch.int64"),
     ):
         whole = path.read_bytes()
@@ -162,22 +144,6 @@ def test_arguments_that_the_model_does_not_take_are_refused(path, arguments):
     assert "another version" in refused(path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"classes": ("background",)}, "its classes are background, which are too"),
-        ({"colours": ((1, 2, 3),)}, "too many or too few"),
-        ({"colours": ((0, 0, 0), (1, 2, 999), (1, 2, 3))}, "colours is .*999"),
-        ({"image_size": 0}, "image_size is 0"),
-        ({"std": (0.0, 1.0, 1.0)}, "std .0.0, 1.0, 1.0"),
-        ({"mean": (float("nan"), 0.0, 0.0)}, "mean is .nan"),
-    ],
-)
-def test_what_a_file_says_of_itself_makes_sense(path, changes, message):
-    rewrite(path, **changes)
-    assert re.search(message, refused(path))
-
-
 def test_a_row_needs_to_know_which_pictures_its_model_sees(path):
     with pytest.raises(UserError, match=f"{re.escape(str(path))} does not say its image_size and std"):
         load_row("UNET", path.parent.parent, CPU)
@@ -186,63 +152,33 @@ def test_a_row_needs_to_know_which_pictures_its_model_sees(path):
 CONTENT = {"model": "unet", "arguments": {}, "weights": {"a": torch.zeros(99)}}
 
 
-def stop_half_way(monkeypatch, error: BaseException) -> None:
-    """Let a file get its first hundred bytes, and then raise an error."""
-    write, write_torch = Path.write_bytes, torch.save
+def test_a_write_that_is_interrupted_keeps_the_old_file_and_leaves_no_other(path, monkeypatch):
+    before, write = path.read_bytes(), Path.write_bytes
 
-    def stop(path, content):
-        write(path, content[:100])
-        raise error
-
-    def stop_torch(content, path):
-        write_torch(content, path)
-        stop(path, path.read_bytes())
+    def stop(*arguments: object) -> None:
+        write(next(file for file in arguments if isinstance(file, Path)), b"half")
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "write_bytes", stop)
-    monkeypatch.setattr(torch, "save", stop_torch)
-
-
-@pytest.mark.parametrize(
-    ("error", "raised"),
-    [
-        (RuntimeError("PytorchStreamWriter failed"), UserError),
-        (OSError(28, "No space left on device"), UserError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-    ],
-)
-def test_a_write_that_fails_or_is_interrupted_keeps_the_old_file_and_leaves_no_other(path, monkeypatch, error, raised):
-    before = path.read_bytes()
-
-    stop_half_way(monkeypatch, error)
-    with pytest.raises(raised) as stop:
+    monkeypatch.setattr(torch, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
         checkpoint.save(CONTENT, path)
-    assert raised is KeyboardInterrupt or re.search(f"{re.escape(str(path))}.*untouched", str(stop.value))
-    assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_folder_that_cannot_be_made_is_reported(path):
-    with pytest.raises(UserError, match="cannot write"):
-        checkpoint.save(CONTENT, path / "below a file" / "best.pt")
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 def test_halved_weights_are_rounded_and_biases_and_norms_are_not(model):
     before = model.state_dict()
     after = checkpoint.halve(before)
     assert after.keys() == before.keys()
-    rounded = {name for name, value in after.items() if value.dtype == torch.float16}
-    assert rounded == {name for name, value in before.items() if value.ndim > 1}
     for name, value in before.items():
-        if name in rounded:
-            torch.testing.assert_close(after[name].float(), value, rtol=1e-3, atol=1e-6)
-        else:
-            assert torch.equal(after[name], value)
+        assert after[name].dtype == (torch.float16 if value.ndim > 1 else value.dtype)
+        torch.testing.assert_close(after[name], value, check_dtype=False, rtol=1e-3, atol=1e-6)
 
 
 def test_missing_weights_are_accepted_only_under_the_ignored_name(model, path):
     decoder = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
     checkpoint.load_state(UNet(**ARGUMENTS), decoder, path, ignore="encoder.")
-    with pytest.raises(UserError, match="it lacks encoder"):
+    with pytest.raises(UserError, match="Missing key.*encoder"):
         checkpoint.load_state(UNet(**ARGUMENTS), decoder, path)
 
 
@@ -261,50 +197,34 @@ EVERYTHING = {
     "classes": ("Hintergrund", "Kätzchen"),
     "colours": ((0, 0, 0), (128, 0, 0)),
     "constants": {"SCALE": (0.7, 1.8), "RESUME": False, "LEARNING_RATE": 2e-3, "ROW": ""},
-    "epoch": 3,
     "score": 0.8793507057421893,
     "zoom": True,
-    "encoder_from": "clip_finetuned",
 }
 
 
-def test_what_a_file_says_of_itself_comes_back_equal_tuples_included(tmp_path):
+@pytest.mark.parametrize("name", ["best.safetensors", "best.pt"])
+def test_what_a_file_says_of_itself_comes_back_equal_tuples_included(tmp_path, name):
     weights = {"b": torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last), "a": torch.tensor(5)}
     weights |= {"half": torch.randn(3, 3).half(), "view of b": weights["b"][0], "none": torch.zeros(0, 4)}
-    for name in ("best.safetensors", "best.pt"):
-        checkpoint.save({**EVERYTHING, "weights": weights}, tmp_path / name)
-        content = checkpoint.load(tmp_path / name)
-        loaded = content.pop("weights")
-        assert content == {"format": 1, **EVERYTHING}
-        assert loaded.keys() == weights.keys()
-        assert all(
-            torch.equal(loaded[key], value) and loaded[key].dtype == value.dtype for key, value in weights.items()
-        )
-        assert checkpoint.digest(loaded) == checkpoint.digest(weights)
-    first = (tmp_path / "best.safetensors").read_bytes()
-    checkpoint.save({**EVERYTHING, "weights": weights}, tmp_path / "best.safetensors")
-    assert (tmp_path / "best.safetensors").read_bytes() == first
-
-
-def test_loaded_weights_do_not_change_with_their_file(model, tmp_path):
-    path = tmp_path / "best.safetensors"
-    checkpoint.save({"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict()}, path)
-    weights = checkpoint.load(path)["weights"]
-    path.write_bytes(bytes(path.stat().st_size))
-    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    checkpoint.save({**EVERYTHING, "weights": weights}, tmp_path / name)
+    content = checkpoint.load(tmp_path / name)
+    (tmp_path / name).write_bytes(bytes((tmp_path / name).stat().st_size))  # what was loaded does not change with it
+    loaded = content.pop("weights")
+    assert content == {"format": 1, **EVERYTHING}
+    assert {key: value.dtype for key, value in loaded.items()} == {key: value.dtype for key, value in weights.items()}
+    assert checkpoint.digest(loaded) == checkpoint.digest(weights)
 
 
 def test_the_newer_kind_is_taken_where_both_are_there_and_either_alone(model, tmp_path):
     content = {"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict(), "image_size": 32}
     content |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    assert "best.safetensors is missing; `python" in str(
-        pytest.raises(UserError, load_row, "UNET", tmp_path, CPU).value
-    )
-    for folder in ("unet", "Mine"):
+    with pytest.raises(UserError, match="best.safetensors is missing; `python"):
+        load_row("UNET", tmp_path, CPU)
+    for folder, row in (("unet", "UNET"), ("Mine", "Mine")):
         for score, name in ((0.1, "best.pt"), (0.9, "best.safetensors")):
             checkpoint.save({**content, "score": score}, tmp_path / folder / name)
-            row = load_row("UNET" if folder == "unet" else folder, tmp_path, CPU)
-            assert Path(row.checkpoint).name == name and checkpoint.load(tmp_path / folder)["score"] == score
+            assert Path(load_row(row, tmp_path, CPU).checkpoint).name == name
+            assert checkpoint.load(tmp_path / folder)["score"] == score
     assert "Mine" in find_rows(tmp_path) and best_row(tmp_path) == "UNET"
     (tmp_path / "unet" / "best.pt").unlink()
     assert Path(load_row("UNET", tmp_path, CPU).checkpoint).name == "best.safetensors"
@@ -314,10 +234,10 @@ ABOUT = json.dumps({"format": 1, "model": "unet", "arguments": {}})
 TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
-def raw(header: object, data: bytes = bytes(8), length: int | None = None) -> bytes:
-    """A file of safetensors made by hand; length: what it says of its header's."""
-    header = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return (len(header) if length is None else length).to_bytes(8, "little") + header + data
+def raw(header: object, data: bytes = bytes(8)) -> bytes:
+    """A file of safetensors made by hand."""
+    header = json.dumps(header).encode()
+    return len(header).to_bytes(8, "little") + header + data
 
 
 def about(text: object = ABOUT, **tensors: object) -> dict:
@@ -326,29 +246,13 @@ def about(text: object = ABOUT, **tensors: object) -> dict:
 
 DAMAGED = {
     "shorter than the length": b"\x10\x00",
-    "header cut off": raw(about())[:40],
-    "header larger than the file": raw(about(), length=2**20),
-    "header longer than can be counted": raw(about(), length=2**64 - 1),
-    "header of length 0": bytes(8),
-    "no JSON": raw(b"{" * 60),
     "a list": raw([1, 2]),
-    "no UTF-8": raw(b'{"\xff": 1}'),
     "nested without end": raw(about("[" * 100_000)),
-    "no metadata": raw({"a": TENSOR}),
     "metadata of another program": raw({"__metadata__": {"format": "pt"}, "a": TENSOR}),
-    "metadata of numbers": raw({"__metadata__": {"about": 3}, "a": TENSOR}),
-    "metadata is no JSON": raw(about("{'model': 1}")),
     "metadata without a model": raw(about('{"format": 1, "arguments": {}}')),
     "tensors outside the file": raw(about(a={**TENSOR, "data_offsets": [0, 80], "shape": [20]})),
-    "fewer bytes than its shape": raw(about(a={**TENSOR, "shape": [3]})),
-    "a shape without end": raw(about(a={**TENSOR, "shape": [2**40, 2**40]})),
-    "backward offsets": raw(about(a={**TENSOR, "data_offsets": [8, 0]})),
-    "overlapping tensors": raw(about(a=TENSOR, b={**TENSOR, "data_offsets": [4, 12]}), bytes(12)),
-    "a hole": raw(about(a=TENSOR, b={**TENSOR, "data_offsets": [12, 20]}), bytes(20)),
-    "bytes of no tensor": raw(about(), bytes(20)),
     "an unknown dtype": raw(about(a={**TENSOR, "dtype": "F31"})),
     "float64": raw(about(a={**TENSOR, "dtype": "F64", "shape": [1]})),
-    "complex": raw(about(a={**TENSOR, "dtype": "C64", "shape": [1]})),
     "NaN": raw(about(), torch.tensor([1.0, float("nan")]).numpy().tobytes()),
     "infinity": raw(about(), torch.tensor([float("-inf"), 1.0]).numpy().tobytes()),
 }
@@ -357,34 +261,36 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_file_of_safetensors_is_refused(tmp_path, name):
     path = tmp_path / "best.safetensors"
+    path.write_bytes(raw(about()))
+    assert checkpoint.load(path)["weights"]["a"].tolist() == [0, 0], "the file made by hand"
     path.write_bytes(DAMAGED[name])
     assert "is no checkpoint of this project, or is damaged (" in refused(path)
 
 
-def test_the_hand_made_file_is_read_if_nothing_is_wrong_with_it(tmp_path):
-    (tmp_path / "best.safetensors").write_bytes(raw(about()))
-    assert checkpoint.load(tmp_path / "best.safetensors")["weights"]["a"].tolist() == [0, 0]
+WRONG = [
+    ({"model": [1]}, "model is "),
+    ({"arguments": [1]}, "arguments is "),
+    ({"image_size": "160"}, "image_size is 160"),
+    ({"image_size": 0}, "image_size is 0"),
+    ({"mean": [0.5, 0.5, 0.5]}, "mean is "),
+    ({"mean": (float("nan"), 0.0, 0.0)}, "mean .nan"),
+    ({"std": ("a", "b", "c")}, "must be real number"),
+    ({"std": (0.0, 1.0, 1.0)}, "std .0.0, 1.0, 1.0"),
+    ({"classes": (1, 2)}, "expected str"),
+    ({"classes": ("background",)}, "its classes are background, which are too"),
+    ({"colours": ((1, 2, 3),)}, "too many or too few"),
+    ({"colours": ((0, 0), (0, 0), (0, 0))}, "colours is "),
+    ({"colours": ((0, 0, 0), (1, 2, 999), (1, 2, 3))}, "colours is .*999"),
+    ({"constants": None}, "constants is "),
+    ({"score": "high"}, "score is "),
+    ({"zoom": "yes"}, "zoom is "),
+]
 
 
-WRONG_TYPES = {
-    "model": [1],
-    "arguments": [1],
-    "image_size": "160",
-    "mean": [0.5, 0.5, 0.5],
-    "std": ("a", "b", "c"),
-    "classes": (1, 2),
-    "colours": ((0, 0),),
-    "constants": None,
-    "score": "high",
-    "zoom": "yes",
-    "encoder_from": 3,
-}
-
-
-@pytest.mark.parametrize("key", WRONG_TYPES)
-def test_content_of_the_wrong_type_is_refused_by_its_name(path, key):
-    rewrite(path, **{key: WRONG_TYPES[key]})
-    assert f"damaged ({key} is " in refused(path)
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_what_a_file_says_of_itself_makes_sense(path, changes, message):
+    rewrite(path, **changes)
+    assert re.search(rf"is damaged \(.*{message}", refused(path))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -17,16 +17,7 @@ import train_unet
 from data import prepare
 from experiments import clicks, figures, robustness
 from utils import checkpoint
-from utils.classes import (
-    PETS,
-    VOID,
-    about_background,
-    named,
-    read_classes,
-    require_same,
-    voc_colour,
-    write_classes,
-)
+from utils.classes import PETS, VOID, about_background, named, read_classes, require_same, voc_colour, write_classes
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import Sample, data_name, list_samples
@@ -51,39 +42,29 @@ def test_colours_are_those_of_pascal_voc():
     ("text", "message"),
     [
         ("background\n", "lists 1 classes"),
-        ("", "lists 0 classes"),
         ("\n".join(f"c{i}" for i in range(256)), "lists 256 classes"),
-        ("background\ncat\ncat\n", "'cat': its name"),
-        ("background\na 1,2,3\nb 1,2,3\n", r"colour \(1, 2, 3\) is that of a class before"),
-        ("background\na 255,255,255\n", "white is the colour of void"),
-        ("background\na 300,0,0\n", "'a 300,0,0' is no class"),
-        ("background\n 0,0,7\n", "'0,0,7' is no class"),
-        ("background\n#1\n#2\n", "'#1' is no class.*comment"),
-        ("background # the rest\ncat\n", "'background # the rest' is no class.*comment"),
-        ("// classes\nbackground\ncat\n", "'// classes' is no class"),
-        ("name,r,g,b\nbackground,0,0,0\ncat,1,2,3\n", "'name,r,g,b' is no class"),
-        ("background,cat,dog\n", "'background,cat,dog' is no class"),
-        ("names:\n- background\n- cat\n", "'names:' is no class"),
-        ("- background\n- cat\n", "'- background' is no class"),
-        ("background: 0\ncat: 1\n", "'background: 0' is no class"),
-        ("1: background\n2: cat\n", "'1: background': its number should be 0"),
-        ("0 background\n2 cat\n", "'2 cat': its number should be 1"),
-        ("0 background\ncat\n", "'cat': its number should be 1"),
-        ("background\n1: cat\n", "'background': its number should be 0"),
-        ("background 0\ncat 1\n", "'background 0' ends in its number"),
-        ("background // the rest\ncat\n", "'background // the rest' is no class"),
-        ("background 0 0 0 255\ncat 0 9 9 255\n", "'background 0 0 0 255' is no class"),
-        ("background 0.0 0.0 0.0\ncat 0.5 0 0\n", "'background 0.0 0.0 0.0' is no class"),
-        ("background|0|0|0\ncat|9|8|7\n", r"'background\|0\|0\|0' is no class"),
-        ('"background",0,0,0\n"cat",9,8,7\n', "'\"background\",0,0,0' is no class"),
-        ("k\u00e4t\nka\u0308t\n", "'k\u00e4t': its name"),
+        ("background\ncat\ncat\n", "'cat': a class before it has this name"),
+        ("k\u00e4t\nka\u0308t\n", "'k\u00e4t': a class before it has this name"),
+        ("background\na 1,2,3\nb 1,2,3\n", "'b 1,2,3': a class before it has this .*colour"),
+        ("background\na 255,255,255\n", "it is void's white"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, message):
+def test_a_list_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, message):
     (tmp_path / "classes.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(UserError, match=f"classes.txt.*{message}"):
         read_classes(tmp_path)
-    assert "classes.txt" in str(error.value)
+
+
+ODD = "a 300,0,0 / 0,0,7 / #1 / cat # comment / cat // comment / - cat / cat,dog / cat: / cat: 1 / cat 128 / 2 cat"
+ODD += ' / cat 0 9 9 255 / cat,0,9,9,255 / cat 0.5 0 0 / cat|9|8|7 / "cat",9,8,7 / cat: 9,8,7 / 9 8 7 cat / 1 -> cat'
+
+
+@pytest.mark.parametrize("line", ODD.split(" / "))
+def test_a_line_of_another_form_is_refused_and_never_guessed(tmp_path, line):
+    for first in ("background", "0 background"):
+        (tmp_path / "classes.txt").write_text(f"{first}\n{line}\n")
+        with pytest.raises(UserError, match="classes.txt: .* is no class; write its name, or name and colour"):
+            read_classes(tmp_path)
 
 
 HEADER = "# label:color_rgb:parts:actions\n"
@@ -96,17 +77,11 @@ HEADER = "# label:color_rgb:parts:actions\n"
         "background,0,0,0\ncat,9,8,7\n",
         "background;0;0;0\ncat;9;8;7\n",
         "background\t0\t0\t0\ncat\t9,8,7\n",
-        "background 0 0 0\ncat (9, 8, 7)\n",
-        "background: 0,0,0\ncat: 9,8,7\n",
-        HEADER + "background:0,0,0::\ncat:9,8,7::\n",
         HEADER + "background:0,0,0::\ncat:9,8,7:head,tail:walks\n",
         HEADER + "background:::\ncat:9,8,7::\n",
-        "0 0 0\tbackground\n9 8 7\t\tcat\n",
         "0: background\n1: cat 9,8,7\n",
         "0 background\n1 cat 9,8,7\n",
-        "0 -> background\n1 - cat 9,8,7\n",
         "0,background,0,0,0\n1,cat,9,8,7\n",
-        "0\tbackground\n1\tcat\t9\t8\t7\n",
     ],
 )
 @pytest.mark.parametrize("file", ["classes.txt", "labelmap.txt", "Classes.txt"])
@@ -115,20 +90,15 @@ def test_lists_of_classes_are_read_in_every_form_with_one_meaning(tmp_path, text
     assert read_classes(tmp_path) == named(("background", "cat"), ((0, 0, 0), (9, 8, 7)))
 
 
-def test_names_with_numbers_and_signs_stay_names(tmp_path):
-    names = ("background", "3 legged stool", "boeing 747", "vehicle:car", "C#", "0")
-    (tmp_path / "classes.txt").write_text("\n".join(names))
-    assert read_classes(tmp_path).names == names
-
-
 def test_written_names_are_read_again_or_refused(tmp_path):
-    names = ("background", "0", "1", "cat, tame", "/m/01yrx", "cat # 2", "- x")
+    names = ("background", "0", "1", "boeing 747", "cat, tame", "cat # 2", "vehicle:car", "3 legged stool")
     write_classes(names, tmp_path)
     assert read_classes(tmp_path).names == names
-    with pytest.raises(UserError, match="classes.txt cannot hold .*: # 1$"):
-        write_classes(("background", "cat", "# 1"), tmp_path)
-    with pytest.raises(UserError, match="classes.txt cannot hold .*: # 1, 'cat'$"):
-        write_classes(("background", "# 1", "'cat'"), tmp_path)
+    for odd in ("# 1", "'cat'", "- x", "cat:"):
+        with pytest.raises(UserError, match=f"classes.txt cannot hold .*: {odd}$"):
+            write_classes(("background", "dog", odd), tmp_path)
+    with pytest.raises(UserError, match="classes.txt cannot hold .*: 0 background, 1 cat$"):
+        write_classes(("0 background", "1 cat"), tmp_path)
     assert read_classes(tmp_path).names == names
 
 
@@ -147,8 +117,8 @@ def test_a_list_without_background_in_front_is_announced(names, text):
 
 
 def test_masks_are_ids_palettes_or_the_colours_of_the_file(tmp_path):
-    classes = named([f"c{i}" for i in range(40)])
-    ids = np.array([[0, 38, 39], [5, VOID, 1]], np.uint8)
+    classes = named([f"c{i}" for i in range(255)])
+    ids = np.array([[0, 38, 254], [5, VOID, 1]], np.uint8)
     palette = Image.fromarray(ids)
     palette.putpalette(classes.palette.flatten().tolist())
     pictures = {"ids": Image.fromarray(ids), "palette": palette, "colours": Image.fromarray(classes.colourise(ids))}
@@ -156,16 +126,10 @@ def test_masks_are_ids_palettes_or_the_colours_of_the_file(tmp_path):
         picture.save(tmp_path / f"{name}.png")
         assert np.array_equal(read_mask(Sample(name, None, tmp_path / f"{name}.png", classes=classes)), ids)
     few = named(("background", "a"))
-    with pytest.raises(UserError, match=r"ids.png: unknown mask values \[5, 38, 39\]; known are \[0, 1, 255\]"):
+    with pytest.raises(UserError, match=r"ids.png: unknown mask values \[5, 38, 254\]; known are \[0, 1, 255\]"):
         read_mask(Sample("ids", None, tmp_path / "ids.png", classes=few))
     with pytest.raises(UserError, match=r"colours.png: .*0,128,192.* known are those of background, a"):
         read_mask(Sample("colours", None, tmp_path / "colours.png", classes=few))
-
-
-def test_the_last_ids_are_classes_too(tmp_path):
-    classes = named([f"c{i}" for i in range(255)])
-    Image.fromarray(np.array([[254, 0, 255]], np.uint8)).save(tmp_path / "a.png")
-    assert read_mask(Sample("a", None, tmp_path / "a.png", classes=classes)).tolist() == [[254, 0, 255]]
 
 
 def test_a_data_set_is_called_what_its_record_says(oxford_root, tmp_path):
@@ -191,9 +155,7 @@ def test_checkpoints_keep_their_classes_and_older_ones_have_the_usual_colours():
     assert checkpoint.classes_of({"classes": foxes.names, "colours": foxes.colours}) == foxes
     with pytest.raises(UserError, match="(?s)best.pt was trained on other.*background, fox.*background, cat, dog"):
         require_same(foxes, PETS, "best.pt", "data/pets")
-    require_same(
-        named(PETS.names, ((0, 0, 0), (1, 1, 1), (2, 2, 2))), PETS, "best.pt", "data/pets"
-    )  # colours may differ
+    require_same(named(PETS.names, ((0, 0, 0), (1, 1, 1), (2, 2, 2))), PETS, "best.pt", "data/pets")  # other colours
 
 
 # ------------------------------------------------------------------------------------------------ the whole road
@@ -226,23 +188,18 @@ def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, c
     lines = read_csv("results/results.csv")
     assert [line["model"] for line in lines] == ["UNET", "Autoencoder", "CLIP", "PointCLIP"]
     assert [key for key in lines[0] if key[:4] == "iou_"] == [f"iou_{name}" for name in names]
-    assert {line["data"] for line in lines} == {"synthetic"} and lines[3]["iou_background"] == ""
-    assert all(0 <= float(line["miou_low"]) <= float(line["miou_high"]) <= 1 for line in lines)
     pictures = [line for line in read_csv("results/per_image.csv") if line["model"] == "UNET"]
     assert {line["class"] for line in pictures} <= set(things) and len(pictures) == 10
-    assert all(len(line["confusion"].split()) == len(names) ** 2 for line in pictures)
     assert any(line["confused"] for line in pictures) == (len(things) > 1)
     run(robustness, data, "--PICTURES=3", "--LEVELS=0,9")
     run(clicks, data, "--ROWS=PointCLIP,UNET look-up,disk", "--PICTURES=3")
-    drawn = run(figures, data)
-    assert "wrote images/data.png" in drawn and "wrote predictions/extremes_unet.png" in drawn
+    run(figures, data)
     for name in ("results", "confusion", "clicks", "robustness", "data", "curves"):
         assert np.array(Image.open(tmp_path / "images" / f"{name}.png").convert("L")).std() > 5, name
 
     picture = next((root / "test" / "images").iterdir())
     run(predict, picture)
-    mask = Image.open(tmp_path / "predictions" / "masks" / f"{picture.stem}.png")
-    assert mask.mode == "P" and set(np.unique(mask)) <= set(range(len(names)))
+    assert set(np.unique(Image.open(f"predictions/masks/{picture.stem}.png"))) <= set(range(len(names)))
     assert "expected IoU" in run(predict, picture, "--POINT=30,30")
     content = checkpoint.load(tmp_path / "checkpoints" / "unet" / "best.safetensors")
     assert content["classes"] == names and content["colours"] == tuple(map(voc_colour, range(len(names))))

@@ -18,25 +18,14 @@ FORMAT = 1  # raised when a reader of the old files would misread new ones
 ABOUT = "about"  # key of the header's metadata: everything but the weights, as JSON
 DTYPES = (torch.float16, torch.float32, torch.int64)  # of weights
 REQUIRED = ("model", "arguments", "weights")
-# Values that a file may hold, by example; a tuple of one element stands for any number of them.
-EXAMPLE = {
-    "model": "unet",
-    "arguments": {},
-    "weights": {},
-    "image_size": 160,
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
-    "classes": ("cat",),
-    "colours": ((0, 0, 0),),
-    "constants": {},
-    "epoch": 1,
-    "minutes": 0.5,
-    "score": 0.5,
-    "zoom": True,
-    "encoder": "",
-    "encoder_from": "",
-    "encoder_digest": "",
-    "holds_encoder": True,
+# Of the values that a file may hold.
+TYPES = {
+    str: ("model", "encoder", "encoder_from", "encoder_digest"),
+    dict: ("arguments", "weights", "constants"),
+    tuple: ("mean", "std", "classes", "colours"),
+    int: ("image_size", "epoch"),
+    (int, float): ("minutes", "score"),
+    bool: ("zoom", "holds_encoder"),
 }
 
 
@@ -58,11 +47,10 @@ def save(content: dict, path: str | Path) -> None:
         return
     try:
         _check(content)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
-    weights = {  # copies: safetensors takes neither channels_last nor shared memory
-        name: value.clone(memory_format=torch.contiguous_format) for name, value in content.pop("weights").items()
-    }
+    # Copies: safetensors takes neither channels_last nor shared memory.
+    weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
     with replacing(path) as temporary:
         temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(_without_tuples(content))}))
 
@@ -78,10 +66,8 @@ def load(path: str | Path) -> dict:
     if not path.is_file():
         raise UserError(f"{path} is {'a folder' if path.is_dir() else 'missing'}")
     try:
-        if path.suffix == ".safetensors":
-            content = _read_safetensors(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = path.suffix == ".safetensors"
+        content = _read_safetensors(path) if tensors else torch.load(path, map_location="cpu", weights_only=True)
         version = int(content["format"])
         if version <= FORMAT:
             _check(content)
@@ -95,13 +81,10 @@ def load(path: str | Path) -> dict:
 
 def _read_safetensors(path: Path) -> dict:
     with safe_open(path, framework="pt") as file:  # checks the header, sizes and offsets
-        about = (file.metadata() or {}).get(ABOUT)
-        if about is None:
-            raise ValueError("its header does not say of which model")
+        about = file.metadata()[ABOUT]
         about = json.loads(about, object_hook=lambda x: tuple(x["tuple"]) if x.keys() == {"tuple"} else x)
         # Copies: a tensor of safe_open's is a part of the file, which may change.
-        names = file.keys()
-        return {**about, "weights": {name: file.get_tensor(name).clone() for name in names}}
+        return {**about, "weights": {name: file.get_tensor(name).clone() for name in file.keys()}}  # noqa: SIM118
 
 
 def _without_tuples(value: object) -> object:
@@ -115,19 +98,19 @@ def _without_tuples(value: object) -> object:
 
 
 def _check(content: dict) -> None:
-    """Raise ValueError unless the content is complete, of the right types, and its weights are finite numbers."""
+    """Raise ValueError or TypeError unless the content is complete, makes sense, and its weights are finite numbers."""
     if missing := [key for key in REQUIRED if key not in content]:
         raise ValueError(f"{missing[0]} is missing")
-    if odd := [key for key, example in EXAMPLE.items() if key in content and not _is_like(content[key], example)]:
-        raise ValueError(f"{odd[0]} is {str(content[odd[0]])[:60]}")
-    size, deviations = content.get("image_size", 1), content.get("std", (1.0,))
-    if not 0 < size < 1 << 16 or not all(0 < value < math.inf for value in deviations):
-        raise ValueError(f"image_size is {size}, std {deviations}")
-    if not all(map(math.isfinite, content.get("mean", ()))):
-        raise ValueError(f"mean is {content['mean']}")
+    for kind, keys in TYPES.items():
+        if odd := [key for key in keys if key in content and not isinstance(content[key], kind)]:
+            raise ValueError(f"{odd[0]} is {str(content[odd[0]])[:60]}")
+    size, mean, std = content.get("image_size", 1), content.get("mean", (0, 0, 0)), content.get("std", (1, 1, 1))
+    if not 0 < size < 1 << 16 or not all(map(math.isfinite, mean + std)) or min(std) <= 0 or len(mean + std) != 6:
+        raise ValueError(f"image_size is {size}, mean {mean}, std {std}")
     names, colours = content.get("classes", PETS.names), content.get("colours", ())
+    listed = ", ".join(names)  # TypeError if they are no text
     if content["arguments"].get("classes", len(names)) != len(names) or len(colours) not in (0, len(names)):
-        raise ValueError(f"its classes are {', '.join(names)}, which are too many or too few")
+        raise ValueError(f"its classes are {listed}, which are too many or too few")
     if not all(len(colour) == 3 and min(colour) >= 0 and max(colour) <= 255 for colour in colours):
         raise ValueError(f"colours is {str(colours)[:60]}")
     for name, value in content["weights"].items():
@@ -135,13 +118,6 @@ def _check(content: dict) -> None:
             raise ValueError(f"{name} is of type {getattr(value, 'dtype', type(value).__name__)}")
         if not value.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
-
-
-def _is_like(value: object, example: object) -> bool:
-    if isinstance(example, tuple):
-        long_enough = isinstance(value, tuple) and len(example) in (1, len(value))
-        return long_enough and all(_is_like(x, example[0]) for x in value)
-    return isinstance(value, (int, float) if isinstance(example, float) else type(example))
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:
@@ -155,20 +131,14 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
 def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:
     """Copy weights into a model; parameters whose names start with `ignore` may be missing. Raises UserError."""
     own = model.state_dict()
-    if odd := [
-        name
-        for name, x in state.items()
-        if name in own and x.dtype.is_floating_point != own[name].dtype.is_floating_point
-    ]:
-        raise UserError(f"{path} holds another architecture: {odd[0]} is {state[odd[0]].dtype}")
+    for name, value in state.items():  # copying would cast
+        if name in own and value.dtype.is_floating_point != own[name].dtype.is_floating_point:
+            raise UserError(f"{path} holds another architecture: {name} is {value.dtype}")
+    ignored = {name: value for name, value in own.items() if ignore and name.startswith(ignore)}
     try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes differ
-        raise UserError(f"{path} holds another architecture: {str(error).splitlines()[-1].strip()}") from error
-    missing = [name for name in missing if not (ignore and name.startswith(ignore))]
-    if missing or unexpected:
-        odd = f"it lacks {missing[0]}" if missing else f"it has {unexpected[0]}, which the model lacks"
-        raise UserError(f"{path} holds another architecture: {odd}")
+        model.load_state_dict(ignored | state)
+    except RuntimeError as error:  # its lines: a title, what is missing, what is too much, what has another shape
+        raise UserError(f"{path} holds another architecture: {str(error).splitlines()[1].strip()[:200]}") from error
 
 
 def classes_of(content: dict) -> Classes:

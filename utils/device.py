@@ -16,24 +16,20 @@ def pick_device(name: str) -> torch.device:
     """DEVICE constant -> device: "auto" is this process's CUDA GPU if there is one, else the CPU. Raises UserError."""
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    try:
-        device = torch.device(name)
-        count = counts[device.type]
-    except (RuntimeError, KeyError):
-        raise UserError(f'DEVICE = "{name}": must be "auto", "cpu", "cuda", "cuda:1" or "mps"') from None
-    if str(device) != name or (device.index or 0) >= count:  # numbers from 128 on wrap round
-        raise UserError(f'DEVICE = "{name}" cannot be used here: PyTorch sees {count} of that kind; try "auto"')
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    devices = ["cpu", *(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
+    if name not in devices:
+        raise UserError(f'DEVICE = "{name}" cannot be used here: choose one of auto, {", ".join(devices)}')
+    device = torch.device(name)
     torch.set_float32_matmul_precision("highest")  # fp32 is fp32, not TF32, whatever the environment says ...
     torch.backends.cudnn.allow_tf32 = False  # ... in convolutions too
     if device.type == "cuda":
         try:
             torch.cuda.set_device(device.index or 0)
             torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:  # it is busy, or too old
-            raise UserError(
-                f'DEVICE = "{name}" cannot be used here ({str(error).splitlines()[0]}); try "auto"'
-            ) from error
+        except RuntimeError as error:  # it is busy, or too old
+            reason = str(error).splitlines()[0]
+            raise UserError(f'DEVICE = "{name}" cannot be used here ({reason}); try "auto"') from error
         torch.backends.cudnn.benchmark = True  # the fastest convolution for each shape, and few shapes occur
     else:
         _keep_freed_memory()

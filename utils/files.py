@@ -38,6 +38,14 @@ def write_text(text: str, path: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def read_text(path: str | Path, what: str) -> str:
+    """A text file in UTF-8. Raises UserError naming it and `what` it should be."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as {what} ({error})") from error
+
+
 def read_csv(path: str | Path) -> list[dict[str, str]]:
     """The lines of a CSV; none if there is no such file."""
     if not Path(path).exists():

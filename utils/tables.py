@@ -31,7 +31,7 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
 def write_between_markers(paths: str | Path | Sequence[str], texts: dict[str, str]) -> None:
     """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: by marker.
 
-    A marker that a file lacks is left out. Raises UserError if no file has any of them.
+    Raises UserError if no file has any of them.
     """
     files, found = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths], 0
     for path in files:

@@ -54,11 +54,9 @@ def forgive_output() -> None:
         elif isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):
                 stream.flush()
-            unbuffered = not hasattr(stream.buffer, "raw")  # with python -u
-            buffer = _Forgiving(stream) if unbuffered else io.BufferedWriter(_Forgiving(stream))
-            options = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+            buffer = io.BufferedWriter(_Forgiving(stream))
             errors = "backslashreplace" if name == "stderr" else "replace"
-            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, **options))
+            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, line_buffering=True))
 
 
 class _Forgiving(io.RawIOBase):
@@ -66,7 +64,8 @@ class _Forgiving(io.RawIOBase):
 
     def __init__(self, stream: io.TextIOWrapper):
         self.stream = stream  # which would close the file if it were forgotten
-        self.raw = getattr(stream.buffer, "raw", stream.buffer)
+        self.raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer
+        self.fileno, self.isatty = self.raw.fileno, self.raw.isatty
 
     def write(self, data: memoryview) -> int:
         with suppress(OSError, ValueError):  # closed by its reader, or here
@@ -75,9 +74,3 @@ class _Forgiving(io.RawIOBase):
 
     def writable(self) -> bool:
         return True
-
-    def fileno(self) -> int:
-        return self.raw.fileno()
-
-    def isatty(self) -> bool:
-        return self.raw.isatty()

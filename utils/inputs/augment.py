@@ -33,12 +33,10 @@ def augment(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random scale, crop, aspect, rotation and horizontal flip of pictures and masks, then colour of pictures.
 
-    images: uint8 (N, 3, H, W), masks: uint8 (N, H, W); generator: a CPU generator, so that a seed means the
-    same on every device (but for noise). Returns float32 (N, 3, size, size) in 0..1 and int64 (N, size, size).
-    What comes from outside a picture is grey, and VOID in its mask. scale: magnification of the animal, 1 keeps
-    it; rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle; edge:
-    "mirror" goes on with the mirrored picture and mask in place of grey and VOID; paste: share of the batch that
-    becomes compose()'s pictures.
+    images: uint8 (N, 3, H, W), masks: uint8 (N, H, W); generator: on the CPU, so that a seed means the same on every
+    device. Returns float32 (N, 3, size, size) in 0..1 and int64 (N, size, size). scale: magnification of the animal;
+    rotation: at most so many degrees; colour: 0 none, 1 strong; erase: chance of a grey rectangle; edge: what lies
+    outside of a picture, grey and VOID, or its mirror image; paste: share of the batch that compose() replaces.
     """
     batch = images, masks
     theta = random_affine(len(images), generator, scale, rotation)

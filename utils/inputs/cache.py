@@ -36,10 +36,9 @@ def cached_arrays(
 ) -> dict[str, np.ndarray]:
     """Read-only memory maps of the arrays named in specs; computed first if they are not in `folder` yet.
 
-    key: everything that the arrays depend on, as JSON; another key is another cache. specs: name -> (shape,
-    dtype), all of one length. fill(start, stop) returns the rows start .. stop - 1 of every array. Rows are
-    appended `chunk` at a time, so a build that was killed goes on where it stopped; a file lock lets one of
-    several processes build while the others wait. Raises UserError if the disk is full.
+    key: everything that the arrays depend on, as JSON. specs: name -> (shape, dtype), all of one length.
+    fill(start, stop) returns up to `chunk` rows of every array. Of several processes one builds while the others
+    wait. Raises UserError if the disk is full.
     """
     name = hashlib.sha256(json.dumps([key, specs], sort_keys=True, default=str).encode()).hexdigest()[:16]
     done, partial = folder / name, folder / f"{name}.partial"
@@ -48,7 +47,6 @@ def cached_arrays(
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{name}.lock"):
                 if not done.exists():
-                    _check_space(folder, partial, specs)
                     _build(partial, specs, fill, chunk, label)
                     partial.rename(done)
         except OSError as error:
@@ -57,50 +55,22 @@ def cached_arrays(
 
 
 def _build(partial: Path, specs: dict, fill: Callable, chunk: int, label: str) -> None:
-    partial.mkdir(exist_ok=True)
+    """Write the arrays, from the first row on; what an error leaves is removed, to free its space."""
     total = next(iter(specs.values()))[0][0]
-    files, complete = {}, total
-    with ExitStack() as stack:
-        for name, (shape, dtype) in specs.items():
-            file = files[name] = stack.enter_context(open(partial / f"{name}.npy", "a+b", buffering=0))
-            header_bytes, row_bytes = _header(file, shape, dtype)
-            complete = min(complete, (os.fstat(file.fileno()).st_size - header_bytes) // row_bytes)
-        for name, (shape, dtype) in specs.items():  # what was only half written goes
-            header_bytes, row_bytes = _header(files[name], shape, dtype)
-            files[name].truncate(header_bytes + complete * row_bytes)
-        bar = stack.enter_context(
-            tqdm(total=total, initial=complete, desc=label, unit="img", leave=False, disable=None)
-        )
-        for start in range(complete, total, chunk):
-            rows = fill(start, min(start + chunk, total))
-            for name, (_, dtype) in specs.items():
-                data = memoryview(np.ascontiguousarray(rows[name], dtype)).cast("B")
-                while data:  # an unbuffered write may be short
-                    data = data[files[name].write(data) :]
-            bar.update(min(chunk, total - start))
-        for file in files.values():
-            os.fsync(file.fileno())
-
-
-def _header(file, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
-    """Write the .npy header into an empty (or cut-off) file; returns the bytes of the header and of a row."""
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-    file.seek(0)
+    partial.mkdir(exist_ok=True)  # a killed build may have left it
     try:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        file.truncate(0)
-        np.lib.format.write_array_header_1_0(file, header)
-    header_bytes = file.tell()
-    file.seek(0, os.SEEK_END)
-    return header_bytes, int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
-
-
-def _check_space(folder: Path, partial: Path, specs: dict) -> None:
-    """Raise UserError before hours of work if the arrays cannot fit."""
-    needed = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in specs.values())
-    written = sum(file.stat().st_size for file in partial.glob("*.npy"))
-    free = shutil.disk_usage(folder).free
-    if needed - written > free:
-        raise UserError(f"the cache {folder} needs {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free")
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(open(partial / f"{name}.npy", "wb")) for name in specs}
+            for name, (shape, dtype) in specs.items():
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(files[name], header)
+            for start in tqdm(range(0, total, chunk), label, leave=False, unit_scale=chunk, unit="img", disable=None):
+                rows = fill(start, min(start + chunk, total))
+                for name, (_, dtype) in specs.items():
+                    files[name].write(np.ascontiguousarray(rows[name], dtype))
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -20,17 +20,14 @@ from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_
 class SegmentationDataset(torch.utils.data.Dataset):
     """The pictures of a split, squashed to size x size, as uint8 tensors from a memory-mapped cache.
 
-    dataset[i] is (image (3, size, size), mask (size, size)); dataset[[i, j, ...]] is a batch of them in one
-    read, which is what the training loop uses. A model sees the squashed picture; evaluation resizes its
-    logits to the mask's own size, which undoes the squashing exactly. keep: names of the pictures, None: all.
+    dataset[i] is (image (3, size, size), mask (size, size)), dataset[[i, j, ...]] a batch of them in one read.
+    keep: names of the pictures, None: all.
     """
 
     def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
         self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
         require_labelled(self.samples, root, split)
-        self.classes = self.samples[0].classes
-        self.size = size
-        count = len(self.samples)
+        self.classes, self.size, count = self.samples[0].classes, size, len(self.samples)
         self.cache = cache_folder(root)
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}

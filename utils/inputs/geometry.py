@@ -16,9 +16,9 @@ def random_affine(count: int, generator: torch.Generator, scale: tuple[float, fl
     shift = uniform(2 * count, generator, -1, 1).view(2, count)
     # A window smaller than the picture stays inside of it; a larger one keeps the picture inside.
     shift = shift * torch.stack([(1 - across).abs(), (1 - down).abs()])
-    rows = [across * angle.cos() * flip, -down * angle.sin(), shift[0]]
-    columns = [across * angle.sin() * flip, down * angle.cos(), shift[1]]
-    return torch.stack([torch.stack(rows, 1), torch.stack(columns, 1)], 1)
+    x = [across * angle.cos() * flip, -down * angle.sin(), shift[0]]
+    y = [across * angle.sin() * flip, down * angle.cos(), shift[1]]
+    return torch.stack(x + y, 1).view(count, 2, 3)
 
 
 def sampling_grid(theta: torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
@@ -28,12 +28,6 @@ def sampling_grid(theta: torch.Tensor, size: int, device: torch.device) -> torch
 
 def uniform(count: int, generator: torch.Generator, low: float, high: float) -> torch.Tensor:
     return torch.rand(count, generator=generator) * (high - low) + low
-
-
-def noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    """Gaussian noise, drawn on the device, from a seed that the CPU generator draws."""
-    there = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    return torch.randn(shape, generator=there, device=device)
 
 
 def sample(layers: torch.Tensor, grid: torch.Tensor, theta: torch.Tensor, padding: str = "zeros") -> torch.Tensor:

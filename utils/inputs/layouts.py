@@ -3,10 +3,9 @@
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -19,6 +18,7 @@ from PIL import Image
 from utils.classes import PETS, VOID, Classes, about_background, classes_file, read_classes
 from utils.distributed import say_once
 from utils.errors import UserError
+from utils.files import read_text
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.pictures import WORKERS, Sample, mask_values
 
@@ -36,10 +36,9 @@ LAYOUTS = """\
 
 
 def list_samples(root: str | Path, split: str) -> list[Sample]:
-    """The samples of a split ("train", "val", "test", "trainval") of the data set in root.
+    """The samples of a split, one of SPLITS, of the data set in root.
 
-    Validation is every 10th line of trainval (a folder with a `val` of its own uses that). Raises UserError
-    if root holds none of the known layouts, a file that it names is missing, or no mask shows anything.
+    Raises UserError if root holds none of the known layouts, a file is missing, or no mask shows anything.
     """
     require_choice("split", split, SPLITS)
     root = Path(root)
@@ -50,8 +49,8 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
     for sample in samples:
         for file in (sample.image, sample.mask):
             if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
-                there = f"; {file.parent} holds {contents(file.parent)}" if file.parent.is_dir() else ""
-                raise UserError(f"{file} is missing: it belongs to the {split} split of {root}{there}")
+                there = f"found in {file.parent}: {contents(file.parent)}"
+                raise UserError(f"{file} is missing: it belongs to the {split} split of {root}; {there}")
     if about := about_background(samples[0].classes):
         say_once(f"{classes_file(root)}: {about}")
     if read is _oxford:
@@ -61,41 +60,31 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
 
 
 def _meaning_of_white(root: Path, classes: Classes) -> int:
-    """The id of 255 in all masks of a data set: VOID, or 1 if there are two classes and the masks are black and white.
+    """The id of 255 in the masks of all splits: VOID, or 1 if there are two classes and they are black and white.
 
-    Raises UserError if there is nothing but background and void in them.
+    Raises UserError if they show nothing but background and void.
     """
-    masks = []
-    for part in _parts(root).values():
-        with suppress(UserError):  # what is wrong with another split is said when that is used
-            masks += [sample.mask for sample in _pairs(*part, classes) if os.path.isfile(sample.mask)]
-    kinds = np.array([0, 1, 255, 65535])  # values in files; 1 for any id
+    masks = [mask for _, folder in _parts(root).values() if folder.is_dir() for mask in list_pictures(folder)]
 
-    def kinds_in(mask: Path) -> np.ndarray:
+    def kinds_in(mask: Path) -> list[bool]:
+        """Whether a mask shows 0, an id, 255 and 65535."""
         try:
             values, white = mask_values(mask, classes)
         except UserError:  # said when it is used
-            return kinds < 0
-        counts = np.bincount(values.ravel(), minlength=256)
-        found = {0} if counts[0] else set()
-        found |= {1} if counts[1:255].any() else set()
-        found |= {max(white, 255)} if counts[255] else set()
-        return np.isin(kinds, list(found))
+            return [False] * 4
+        there, deep = np.bincount(values.ravel(), minlength=256) > 0, white == 65535
+        return [there[0], there[1:255].any(), there[255] and not deep, there[255] and deep]
 
     def fill(start: int, stop: int) -> dict[str, np.ndarray]:
-        if ids_seen:
-            return {"found": np.zeros((stop - start, len(kinds)), bool)}
         with ThreadPoolExecutor(WORKERS) as pool:
-            found = np.stack(list(pool.map(kinds_in, masks[start:stop])))
-        ids_seen.extend(found[found[:, 1], 1])
-        return {"found": found}
+            return {"kinds": np.array(list(pool.map(kinds_in, masks[start:stop])))}
 
-    ids_seen = []
     if not masks or kinds_in(masks[0])[1]:  # nearly always
         return VOID
     key = [repr(classes), [[str(mask), (stat := mask.stat()).st_size, stat.st_mtime_ns] for mask in masks]]
-    specs = {"found": ((len(masks), len(kinds)), "bool")}
-    found = kinds[cached_arrays(cache_folder(root), key, specs, fill, 64, "reading masks")["found"].any(0)].tolist()
+    specs = {"kinds": ((len(masks), 4), "bool")}
+    kinds = cached_arrays(cache_folder(root), key, specs, fill, 64, "reading masks")["kinds"].any(0)
+    found = [value for value, there in zip((0, 1, 255, 65535), kinds, strict=True) if there]
     if 1 in found or not found:
         return VOID
     if len(classes) == 2 and found != [0]:
@@ -124,15 +113,13 @@ def subset(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
     """A random subset of so many, always the same, in their order; 0: all."""
     if not 0 < count < len(samples):
         return samples
-    chosen = np.random.default_rng(0).choice(len(samples), count, replace=False)
-    return [samples[index] for index in sorted(chosen)]
+    return [samples[index] for index in sorted(np.random.default_rng(0).choice(len(samples), count, replace=False))]
 
 
 def take_split(trainval: list, split: str) -> list:
     """Every 10th of trainval is for validation, the others are for training."""
-    if split == "trainval":
-        return trainval
-    return trainval[::10] if split == "val" else [x for i, x in enumerate(trainval) if i % 10]
+    others = [x for i, x in enumerate(trainval) if i % 10]
+    return {"trainval": trainval, "val": trainval[::10], "train": others}[split]
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -154,7 +141,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 def skipped(folder: Path) -> str:
     """A line about the files in a folder that are no pictures; empty if there are none."""
-    return some_of([file for file in list_files(folder) if not is_picture(file)], f"skipped in {folder}")
+    return some_of(sorted({*list_files(folder)} - {*list_pictures(folder)}), f"skipped in {folder}")
 
 
 def some_of(files: list[Path], what: str) -> str:
@@ -168,9 +155,9 @@ def contents(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
     folders = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
-    files: dict[str, list[str]] = {}
+    files = defaultdict(list)
     for file in list_files(folder):
-        files.setdefault(file.suffix, []).append(file.name)
+        files[file.suffix].append(file.name)
     counted = [names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more" for names in files.values()]
     return ", ".join([*folders[:8], *counted[:8]]) or "nothing"
 
@@ -182,8 +169,8 @@ def same_name(name: str) -> str:
 
 def find_file(folder: Path, name: str) -> Path:
     """The file of this name, however its accents are written on the disk; folder / name if there is none."""
-    forms = [folder / name, *(folder / normalize(form, name) for form in ("NFC", "NFD"))]
-    return forms[0] if name.isascii() else next(filter(os.path.isfile, forms), forms[0])
+    forms = (folder / form for form in (name, normalize("NFC", name), normalize("NFD", name)))
+    return next(filter(os.path.isfile, forms), folder / name)
 
 
 def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
@@ -191,13 +178,11 @@ def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
     annotations = root / "annotations"
     if (root / "images").is_dir() and any((annotations / name).exists() for name in ("trimaps", *_LISTS.values())):
         return _oxford
-    if any(images.is_dir() and masks.is_dir() for images, masks in _parts(root).values()):
+    if any(images.is_dir() and masks.is_dir() for images, masks in _parts(root).values()) or any(
+        (root / landmark).is_dir() for landmark in ("TrainVal", "train", "val", "test")
+    ):
         return _from_folders
-    for landmark in ("TrainVal", "train", "val", "test"):
-        if (root / landmark).is_dir():
-            return _from_folders
-    folders = sorted(path for path in root.glob("[!._]*") if path.is_dir())
-    inside = "".join(f"\n  {path.name}/: {contents(path)}" for path in folders[:8])
+    inside = "".join(f"\n  {path.name}/: {contents(path)}" for path in sorted(root.glob("[!._]*/"))[:8])
     raise UserError(
         f"no data set in DATA_ROOT = {root} (found: {contents(root)}).{inside}\nLooked for one of\n{LAYOUTS}\n"
         "For data of your own put pictures into images and masks of the same names into masks.\n"
@@ -216,12 +201,7 @@ def _oxford(root: Path, split: str) -> list[Sample]:
             "For others use the folder layout, see data/README.md"
         )
     file = root / "annotations" / _LISTS["test" if split == "test" else "trainval"]
-    if not file.is_file():
-        raise UserError(f"{file} is missing: it lists the pictures of a split, one name per line")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as a list of names ({error})") from error
+    text = read_text(file, "the pictures of a split, a name per line")
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     lines = lines if split == "test" else take_split(lines, split)
     samples = []
@@ -251,10 +231,10 @@ def _from_folders(root: Path, split: str) -> list[Sample]:
             f"{root} has no test split (found: {contents(root)}): put pictures to test on into test/images and "
             "their masks into test/masks, or score another split"
         )
+    if "val" not in parts and split != "test":
+        return take_split(_pairs(*parts["train"], classes), split)
     own = ("train", "val") if split == "trainval" else (split,)
-    if "val" in parts or split == "test":
-        return [sample for part in own for sample in _pairs(*parts[part], classes)]
-    return take_split(_pairs(*parts["train"], classes), split)
+    return [sample for part in own for sample in _pairs(*parts[part], classes)]
 
 
 def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
@@ -262,23 +242,19 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
     for folder in (images, masks):
         if not folder.is_dir():
             parent = next(parent for parent in folder.parents if parent.is_dir())
-            raise UserError(
-                f"{folder} is missing; {parent} holds {contents(parent)}. A data set is laid out in one of "
-                f"these ways:\n{LAYOUTS}"
-            )
-    by_name: dict[str, list[Path]] = {}
+            raise UserError(f"{folder} is missing; {parent} holds {contents(parent)}. Layouts of data sets:\n{LAYOUTS}")
+    by_name = defaultdict(list)
     for mask in list_pictures(masks):
         name = same_name(mask.stem)
         for own in {name, _without_word(name)}:
-            by_name.setdefault(own, []).append(mask)
+            by_name[own].append(mask)
     pictures, samples, owners = list_pictures(images), [], {}
     stems = Counter(picture.stem for picture in pictures)
     for picture in pictures:
         mask = find_file(masks, f"{picture.stem}.png")
         if not os.path.isfile(mask):
             stem = same_name(picture.stem)
-            found = by_name.get(stem, []) + by_name.get(same_name(picture.name), [])
-            found = found or by_name.get(_without_word(stem), []) or [mask]
+            found = by_name[stem] + by_name[same_name(picture.name)] or by_name[_without_word(stem)] or [mask]
             if len(found) > 1:
                 raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
             mask = found[0]
@@ -289,12 +265,9 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
         samples.append(Sample(name, picture, mask, classes=classes))
     if not samples:
         raise UserError(f"{images} holds no pictures, but {contents(images)}. Layouts of data sets:\n{LAYOUTS}")
-    for line in (
-        skipped(images),
-        some_of([mask for mask in list_files(masks) if mask not in owners], f"in {masks} without a picture"),
-    ):
-        if line:
-            say_once(line)
+    spare = some_of(sorted({*list_files(masks)} - {*owners}), f"in {masks} without a picture")
+    for line in filter(None, (skipped(images), spare)):
+        say_once(line)
     return samples
 
 

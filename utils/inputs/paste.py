@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.geometry import noise, random_affine, sample, sampling_grid, uniform
+from utils.inputs.geometry import random_affine, sample, sampling_grid, uniform
 
 
 def compose(
@@ -20,12 +20,11 @@ def compose(
     plain: float = 0.15,
     hide: float = 0.3,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Animals cut out and pasted on the backgrounds of other pictures (simple copy-paste, Ghiasi et al., CVPR 2021).
+    """New pictures, float32 (count, 3, size, size) in 0..1, and masks, float32 (count, size, size), by copy-paste.
 
-    images: uint8 (N, 3, H, W), masks: uint8 (N, H, W). Returns `count` new pictures, float32 (count, 3, size, size)
-    in 0..1, and their masks, float32 (count, size, size). share: of the picture that an animal's box takes, drawn
-    evenly on a logarithmic scale; one to `animals` animals, each of any picture, the last one on top; plain: share
-    of colour gradients with noise as background; hide: chance that a blob of background lies over the animals.
+    images: uint8 (N, 3, H, W), masks: uint8 (N, H, W). share: of the picture that an animal's box takes, drawn evenly
+    on a logarithmic scale; one to `animals` animals, the last one on top; plain: share of colour gradients as
+    background; hide: chance that a blob of background lies over the animals. Ghiasi et al., CVPR 2021.
     """
     device = images.device
     images, masks = images.float() / 255, masks[:, None].float()
@@ -44,11 +43,10 @@ def compose(
         canvas = canvas + moved[:, 3:] * there * (moved[:, :3] + 0.5 - canvas)
         label = F.grid_sample(masks[chosen], grid, "nearest", "zeros", False)
         target = torch.where((label > 0) & (there > 0), label, target)
-    if hide:
-        over = _blob(count, generator, size, hide, device)
-        texture = _background(plates, generator, size, count, plain)
-        canvas = canvas + over * (texture - canvas)
-        target = torch.where(over > 0.5, 0.0, target)
+    over = _blob(count, generator, size, hide, device)
+    texture = _background(plates, generator, size, count, plain)
+    canvas = canvas + over * (texture - canvas)
+    target = torch.where(over > 0.5, 0.0, target)
     return canvas.clamp(0, 1), target[:, 0]
 
 
@@ -88,7 +86,9 @@ def _background(plates: torch.Tensor, generator: torch.Generator, size: int, cou
         corners = torch.rand(number, 3, 2, 2, generator=generator).to(plates.device)
         gradients = F.interpolate(corners, size=(size, size), mode="bilinear", align_corners=True)
         strength = uniform(number, generator, 0, 0.1).view(-1, 1, 1, 1).to(plates.device)
-        gradients += strength * noise((number, 1, size, size), generator, plates.device)
+        # Drawn on the device, from a seed that the CPU draws.
+        drawn = torch.Generator(plates.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        gradients += strength * torch.randn(number, 1, size, size, generator=drawn, device=plates.device)
         backgrounds[is_plain.to(plates.device)] = gradients.clamp(0, 1)
     return backgrounds
 
@@ -96,13 +96,14 @@ def _background(plates: torch.Tensor, generator: torch.Generator, size: int, cou
 def _boxes(masks: torch.Tensor) -> torch.Tensor:
     """(N, H, W) -> the animals' box in -1..1, (N, 4): centre across and down, half width and height; 0 for none."""
     inside = (masks > 0) & (masks != VOID)
-    sides = []
+    centres, halves = [], []
     for axis in (1, 2):  # columns, rows
         hit = inside.any(axis).float()  # (N, length)
         length = hit.shape[1]
         low, high = hit.argmax(1), length - hit.flip(1).argmax(1)
-        sides.append(((low + high) / length - 1, (high - low) / length * hit.amax(1)))
-    return torch.stack([sides[0][0], sides[1][0], sides[0][1], sides[1][1]], 1)
+        centres.append((low + high) / length - 1)
+        halves.append((high - low) / length * hit.amax(1))
+    return torch.stack(centres + halves, 1)
 
 
 def _place(boxes: torch.Tensor, generator: torch.Generator, share: tuple[float, float]) -> torch.Tensor:
@@ -128,9 +129,7 @@ def _blob(count: int, generator: torch.Generator, size: int, chance: float, devi
     centre = uniform(2 * count, generator, -1, 1).view(2, count, 1, 1).to(device)
     half = uniform(2 * count, generator, 0.1, 0.5).view(2, count, 1, 1).to(device)
     power = uniform(count, generator, 1, 5).view(count, 1, 1).to(device)  # from a rhombus to nearly a rectangle
-    distance = sum(
-        ((axis.view(shape) - at) / side).abs() ** power
-        for shape, at, side in zip(((1, 1, -1), (1, -1, 1)), centre, half, strict=True)
-    )
+    across, down = (axis.view(1, 1, -1) - centre[0]) / half[0], (axis.view(1, -1, 1) - centre[1]) / half[1]
+    distance = across.abs() ** power + down.abs() ** power
     there = (torch.rand(count, generator=generator) < chance).view(count, 1, 1).to(device)
     return (((1 - distance) * 10).clamp(0, 1) * there)[:, None]

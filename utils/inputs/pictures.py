@@ -51,7 +51,9 @@ def read_image(path: str | Path) -> np.ndarray:
     with open_picture(path) as image:
         deep = _has_deep_colours(image)  # to be asked before it is decoded
         ImageOps.exif_transpose(image, in_place=True)
-        image = _to_rgb(image)
+        if image.mode[0] in "IF":  # 16 or 32 bits: convert() would clip at 255
+            image = Image.fromarray(_to_bytes(np.asarray(image)))
+        image = image if image.mode == "RGB" else image.convert("RGB")
         rgb = np.empty((image.height, image.width, 3), np.uint8)
         for rows in bands(image.height, image.width):  # np.array() holds it three times meanwhile
             rgb[rows] = image.crop((0, rows.start, image.width, rows.stop))
@@ -63,35 +65,28 @@ def read_image(path: str | Path) -> np.ndarray:
 def read_mask(sample: Sample) -> np.ndarray:
     """The mask of a sample: uint8 (H, W) with class ids and VOID. Raises UserError naming the file."""
     if sample.species:
-        white, table = VOID, {1: sample.species, 2: 0, 3: VOID}
+        white, table = 255, {1: sample.species, 2: 0, 3: VOID}
         with open_picture(sample.mask) as image:
+            if image.mode not in ("L", "P"):
+                raise UserError(f"{sample.mask}: a trimap is grey, with 8 bits a pixel; this one is {image.mode}")
             values = np.array(image)
     else:
         values, white = mask_values(sample.mask, sample.classes)
-        table = {index: index for index in range(len(sample.classes))} | {255: sample.white}
+        table = {index: index for index in range(len(sample.classes))}
         if sample.classes == PETS:
             table |= _GREY
-        if white == 1 and len(sample.classes) == 2:  # one bit has no room for void
+        if white == "white" and len(sample.classes) == 2:  # one bit has no room for void
             table[255] = 1
-        elif white != 255 and sample.white == VOID:
-            del table[255]
-    known = np.zeros(256, bool)
-    known[list(table)] = True
-    lookup = np.zeros(256, np.uint8)
+        elif white == 255 or sample.white == 1:
+            table[255] = sample.white
+    lookup = np.full(256, -1, np.int16)
     lookup[list(table)] = list(table.values())
-    if values.ndim != 2 or values.dtype != np.uint8:
-        odd = [f"{values.dtype} {values.shape}"]
-    elif known[values].all():
-        return lookup[values]
-    else:
-        odd = [
-            {1: "white", 65535: 65535}.get(white, 255) if value == 255 else value
-            for value in np.unique(values[~known[values]]).tolist()[:5]
-        ]
-    raise UserError(
-        f"{sample.mask}: unknown mask values {odd}; known are {sorted(table)}"
-        + (" (a trimap's)" if sample.species else f" and the colours of {sample.classes}")
-    )
+    ids = lookup[values]
+    if (ids >= 0).all():
+        return ids.astype(np.uint8)
+    odd = [white if value == 255 else value for value in np.unique(values[ids < 0]).tolist()[:5]]
+    known = f"{sorted(table)} and the colours of {sample.classes}" if not sample.species else "1, 2, 3, a trimap's"
+    raise UserError(f"{sample.mask}: unknown mask values {odd}; known are {known}")
 
 
 def read_sample(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -109,13 +104,13 @@ def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
     def reason(sample: Sample) -> str:
         try:
             read_sample(sample)
+            return ""
         except UserError as error:
             return str(error)
-        return ""
 
     with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:
-        reasons = list(pool.map(reason, samples))
-    return {sample.name: why for sample, why in zip(samples, reasons, strict=True) if why}
+        reasons = zip(samples, pool.map(reason, samples), strict=True)
+        return {sample.name: why for sample, why in reasons if why}
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
@@ -168,12 +163,6 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode[0] in "IF":  # 16 or 32 bits: convert() would clip at 255
-        image = Image.fromarray(_to_bytes(np.asarray(image)))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def _has_deep_colours(image: Image.Image) -> bool:
     """Whether a picture that is not decoded yet has colours of 16 bits, of which Pillow keeps the upper 8."""
     return image.mode[0] not in "IF" and ";16" in str(getattr(image, "tile", ""))
@@ -186,37 +175,35 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     with negative values are stretched from their smallest to their largest one.
     """
     floating = values.dtype.kind == "f"
-    with np.errstate(invalid="ignore"):  # damaged files hold all kinds of NaN
-        values = values.astype(np.float64)
+    values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = min(finite.min(initial=0), 0), finite.max(initial=0)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
     if low < 0:
-        values, floating, high = (values - low) / (high - low or 1), True, 1
-    # Sharpening and resizing of 0..1 may exceed 1 a little.
-    if floating and high <= 2:
-        return (values * 255).round().clip(0, 255).astype(np.uint8)
-    white = next((top for top in (255, 4095, 65535) if high <= top), high)
-    return (values * (256 / (white + 1))).clip(0, 255).astype(np.uint8)
+        values, white = values - low, high - low
+    elif floating and high <= 2:  # sharpening and resizing of 0..1 may exceed 1 a little
+        white = 1
+    else:
+        white = next((top for top in (255, 4095, 65535) if high <= top), high)
+    return (values * (255 / white)).round().clip(0, 255).astype(np.uint8)
 
 
-def mask_values(path: Path, classes: Classes) -> tuple[np.ndarray, int]:
-    """What a mask file of 1 to 32 bits holds, uint8 (H, W), and which value in the file white (here 255) is.
+def mask_values(path: Path, classes: Classes) -> tuple[np.ndarray, int | str]:
+    """What a mask file holds, uint8 (H, W), and what 255 in it was: 255, "white" (one bit), or 65535 (beside 0 alone).
 
-    Colours of the classes become ids, others must be grey or indices. White is 1, 255 or 65535: the latter in masks
-    that are black and white alone. Raises UserError naming the file and values that cannot be ids.
+    Colours of the classes become ids, others must be grey or indices. Raises UserError naming the file and values that
+    cannot be ids.
     """
     with open_picture(path) as image:
         if image.format in ("JPEG", "MPO"):
             raise UserError(f"{path} is a JPEG, which changes the values of pixels: save masks as PNG")
         if image.mode in ("L", "1"):
-            return np.array(image.convert("L")), 1 if image.mode == "1" else 255
+            return np.array(image.convert("L")), 255 if image.mode == "L" else "white"
         if _has_deep_colours(image):
             raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
         if image.mode[0] not in "IF":
             return _class_values(image, path, classes), 255
-        with np.errstate(invalid="ignore"):
-            values = np.asarray(image).astype(np.float64)
+        values = np.asarray(image).astype(np.float64)
     fits = (values >= 0) & (values <= 255) & (values == np.floor(values))
     if fits.all():
         return values.astype(np.uint8), 255
