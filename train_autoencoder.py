@@ -78,8 +78,7 @@ ERASE = 0.3  # chance of a grey rectangle, in stage 2
 # optimisation, of both stages
 PRETRAIN_EPOCHS = 5
 EPOCHS = 65
-BATCH_SIZE = 16  # of all processes together
-MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+BATCH_SIZE = 16  # of all processes together; lower it if memory is short
 LEARNING_RATE = 2e-3
 ENCODER_RATE = 1.0  # of LEARNING_RATE, for the pretrained encoder
 WEIGHT_DECAY = 0.05

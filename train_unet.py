@@ -54,8 +54,7 @@ COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
 # optimisation
 EPOCHS = 70
-BATCH_SIZE = 16  # of all processes together
-MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+BATCH_SIZE = 16  # of all processes together; lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps

@@ -40,7 +40,6 @@ class Settings:
     constants: dict  # all of the script, saved in the checkpoints
     epochs: int
     batch_size: int  # of all processes together
-    micro_batch: int  # the most pictures that one process takes at once, 0: no limit
     learning_rate: float
     weight_decay: float
     warmup: float  # share of the steps
@@ -56,7 +55,7 @@ class Settings:
         """Those of a script; other: instead of its own, e.g. epochs=5. Raises UserError for a value out of range."""
         constants = constants | {name.upper(): value for name, value in other.items()}
         require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
-        require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
+        require_between(constants, 0, math.inf, "WEIGHT_DECAY", "SEED")
         require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
         require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
         return cls(constants, *(constants[field.name.upper()] for field in fields(cls)[1:]))
@@ -175,14 +174,16 @@ def _train_epoch(
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
-        at_once = settings.micro_batch or len(batch[0])
         with one_value_explained():
-            losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
+            with precision:
+                loss = compute_loss(model, batch, generator, progress)
+            loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.schedule.step()
         run.ema.update_parameters(run.model)
+        losses += loss.detach()
         if step % 20 == 0 or step + 1 == len(loader):  # reading a number waits for the device
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
@@ -210,34 +211,6 @@ def _announce(model: nn.Module, pictures: int, settings: Settings, device: torch
     print(f"{count:,} parameters to train, {pictures:,} pictures, on {device}", flush=True)
 
 
-# --------------------------------------------------------------------------------------------- one step
-
-
-def _backward(model, batch, compute_loss, generator, progress, micro_batch, precision) -> torch.Tensor:
-    """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
-    count = len(batch[0])
-    pieces = list(zip(*(x.split(parts(count, micro_batch)) for x in batch), strict=True))
-    total = torch.zeros((), device=batch[0].device)
-    for number, piece in enumerate(pieces, 1):
-        share = len(piece[0]) / count
-        with ExitStack() as stack:
-            if number < len(pieces) and isinstance(model, DistributedDataParallel):
-                stack.enter_context(model.no_sync())  # gradients travel once, with the last piece
-            with precision:
-                loss = compute_loss(model, piece, generator, progress)
-            (loss * share).backward()
-        total += loss.detach() * share
-    return total
-
-
-def parts(count: int, most: int) -> list[int]:
-    """Sizes of the parts of a batch; none of them is 1 if it can be helped, which batch norm may not take."""
-    sizes = [min(most, count - start) for start in range(0, count, most)]
-    if count > most > 2 and sizes[-1] == 1:
-        sizes[-2:] = most - 1, 2
-    return sizes
-
-
 @contextmanager
 def one_value_explained() -> Iterator[None]:
     """Raise UserError where batch norm gets a single value per channel."""
@@ -246,10 +219,8 @@ def one_value_explained() -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):  # torch's words
             raise
-        change = "change BATCH_SIZE or MICRO_BATCH so that no part of a batch is one picture, or raise IMAGE_SIZE and "
-        raise UserError(
-            f"batch norm got a single value per channel at the coarsest level: {change}SMALL_SIZE"
-        ) from error
+        change = "raise BATCH_SIZE so that no process gets a single picture, or raise IMAGE_SIZE and SMALL_SIZE"
+        raise UserError(f"batch norm got a single value per channel at the coarsest level: {change}") from error
 
 
 def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
