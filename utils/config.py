@@ -4,8 +4,8 @@ import ast
 import difflib
 import inspect
 import os
+import re
 import sys
-import tokenize
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ if missing := [name for name in ("torch", "torchvision", "transformers", "matplo
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PETS_ROOT = os.environ.get("PETS_ROOT", "")
+PETS_ROOT = os.path.expanduser(os.environ.get("PETS_ROOT", ""))
 DATA = PETS_ROOT or "data/pets"  # the scripts' default for DATA_ROOT
 
 
@@ -28,10 +28,8 @@ def run_script(
 ) -> None:
     """Override the constants of main's module from sys.argv, call main, and exit with its status.
 
-    `--KEY=value` replaces the constant KEY, a recipe (recipes/NAME.py) several of them, and `--help` prints the
-    docstring and all constants. A script that
-    names its `positional` arguments gets them as a list: main(arguments). A UserError ends the script with
-    its message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
+    A script that names its `positional` arguments gets them as a list: main(arguments). A UserError ends it with its
+    message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
     whose default folder is also looked for beside the scripts.
     """
     module, places = sys.modules[main.__module__], {}
@@ -84,34 +82,31 @@ def run_main(main: Callable[..., int | None], arguments: Sequence[str], position
         vars(module).update(before)
 
 
-def constants(namespace: dict, source: str) -> dict:
-    """The UPPER_CASE names assigned at the top level of `source`, with their values in `namespace`."""
-    return {name: namespace[name] for name in _remarks(source)}
-
-
 def script_constants(main: Callable) -> dict:
     """The constants now in force in the script that defines main; RECIPE is the name of the recipe they follow."""
     module = sys.modules[main.__module__]
-    recipe = {"RECIPE": vars(module)["__recipe__"]} if "__recipe__" in vars(module) else {}
-    return constants(vars(module), inspect.getsource(module)) | recipe
+    recipe = {"RECIPE": module.RECIPE} if getattr(module, "RECIPE", "") else {}
+    return {name: vars(module)[name] for name in _remarks(inspect.getsource(module))} | recipe
 
 
 def override(namespace: dict, source: str, arguments: Sequence[str], positional: str = "") -> list[str]:
     """Write recipes and `--KEY=value` arguments into namespace; returns what is neither. Raises UserError.
 
     A value must parse to the type of the default. A tuple is written with commas; an option whose default is
-    a list may be given several times. ~ at the start of a text is the home folder.
+    a list may be given several times. ~ at the start of a text is the home folder. --help prints help_text() and exits.
     """
-    known = constants(namespace, source)
-    for recipe in (argument for argument in arguments if argument.endswith(".py")):
-        namespace.update(read_recipe(recipe, known), __recipe__=Path(recipe).stem)
+    known = {name: namespace[name] for name in _remarks(source)}
+    recipes = [argument for argument in arguments if argument.endswith(".py") and not argument.startswith("--")]
+    for recipe in recipes:
+        namespace.update(read_recipe(recipe, known))
+    namespace["RECIPE"] = ",".join(Path(recipe).stem for recipe in recipes)
     rest = []
-    for argument in arguments:
+    for argument in (argument for argument in arguments if argument not in recipes):
         if argument in ("--help", "-h"):
             print(help_text(namespace, source, positional))
             sys.exit(0)
         if not argument.startswith("--"):
-            rest += [argument] * (not argument.endswith(".py"))
+            rest.append(argument)
             continue
         key, equals, text = argument[2:].partition("=")
         if key not in known:
@@ -120,16 +115,12 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
             raise UserError(f"unknown constant --{key}: {hint}")
         if not equals:
             raise UserError(f"--{key} needs a value: --{key}={_show(known[key])}")
-        if isinstance(known[key], list):
-            given = namespace[key] if namespace[key] is not known[key] else []
-            namespace[key] = [*given, text]
-        else:
-            namespace[key] = _parse(key, text, known[key])
-    for key in known:
-        namespace[key] = _expand(namespace[key])
+        value = _parse(key, os.path.expanduser(text), known[key])
+        repeated = isinstance(value, list) and namespace[key] is not known[key]
+        namespace[key] = namespace[key] + value if repeated else value
     if rest and not positional:
         raise UserError(f"unexpected argument {rest[0]!r}; constants are set as --KEY=value, see --help")
-    return _expand(rest)
+    return rest
 
 
 def read_recipe(path: str | Path, known: dict) -> dict:
@@ -186,17 +177,6 @@ def require_range(name: str, values: tuple[float, ...]) -> None:
         raise UserError(f"{name} = {','.join(map(str, values))}: must be two positive numbers, the smaller one first")
 
 
-def parse_numbers(name: str, text: str) -> tuple[float, ...]:
-    """ "1,1.4" -> (1.0, 1.4). Raises UserError unless they are positive numbers."""
-    try:
-        numbers = tuple(map(float, text.split(",")))
-    except ValueError:
-        numbers = (0.0,)
-    if min(numbers) <= 0:
-        raise UserError(f"{name} = {text}: must be positive numbers with commas between them")
-    return numbers
-
-
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UserError unless the constant's value is one of choices."""
     if value not in choices:
@@ -204,26 +184,8 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _remarks(source: str) -> dict[str, str]:
-    """Top-level UPPER_CASE assignments of a script -> the comment at the end of their line; not those of _NAMES."""
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__)
-        if token.type == tokenize.COMMENT
-    }
-    return {
-        target.id: comments.get(node.end_lineno, "")
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_")
-    }
-
-
-def _expand(value: object) -> object:
-    """The value with ~ and ~user as home folders, in a text and in every text of a tuple or list."""
-    if isinstance(value, str):
-        return os.path.expanduser(value)
-    return type(value)(map(_expand, value)) if isinstance(value, (tuple, list)) else value
+    """The constants of a script, NAME = value at the start of a line -> the comment at its end; not those of _NAMES."""
+    return dict(re.findall(r"^([A-Z][A-Z0-9_]*) = .*?(?:  # (.*))?$", source, re.MULTILINE))
 
 
 def _show(value: object) -> str:
@@ -238,7 +200,7 @@ def _parse(key: str, text: str, default: object) -> object:
         if isinstance(default, tuple):
             kind = type(default[0]) if default else str
             return tuple(kind(part.strip()) for part in text.split(",")) if text else ()
-        return type(default)(text)
+        return [text] if isinstance(default, list) else type(default)(text)
     except (KeyError, ValueError):
         kind = "True or False" if isinstance(default, bool) else type(default).__name__
         raise UserError(f"--{key}={text}: expected {kind}, like --{key}={_show(default)}") from None

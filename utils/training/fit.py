@@ -1,16 +1,14 @@
 """The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
 
 import math
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NoReturn
 
-from utils.config import require_between, require_choice, require_positive
+from utils.config import require_between, require_choice, require_positive, require_range
 
 import numpy as np
 import torch
@@ -28,6 +26,11 @@ from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, w
 from utils.errors import UserError
 from utils.files import write_csv
 
+POSITIVE = (
+    *("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY", "IMAGE_SIZE", "SMALL_SIZE", "PATCH"),
+    *("WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE", "LABELS_PERCENT"),
+)
+SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
@@ -54,9 +57,11 @@ class Settings:
     def of(cls, constants: dict, **other: int) -> "Settings":
         """Those of a script; other: instead of its own, e.g. epochs=5. Raises UserError for a value out of range."""
         constants = constants | {name.upper(): value for name, value in other.items()}
-        require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
+        require_positive(constants, *(name for name in POSITIVE if name in constants))
+        require_between(constants, 0, 1, *(name for name in SHARES if name in constants))
         require_between(constants, 0, math.inf, "WEIGHT_DECAY", "SEED")
-        require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
+        require_range("SCALE", constants["SCALE"])
+        require_choice("TRAIN_SPLIT", constants["TRAIN_SPLIT"], ("train", "trainval"))
         require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
         return cls(constants, *(constants[field.name.upper()] for field in fields(cls)[1:]))
 
@@ -93,19 +98,18 @@ def fit(
         raise UserError(f"{few} leave nothing for some of {world_size()} processes: start fewer, or raise BATCH_SIZE")
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
-    with ExitStack() as stack:
-        if is_main():
-            stack.enter_context(_only_run_in(folder))
-            for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
-                file.unlink()
-        run = _start(model, len(dataset), settings, device, parameter_groups)
+    with _only_run_in(folder) if is_main() else nullcontext():
+        model.to(device, memory_format=torch.channels_last)
+        optimizer = _adamw(parameter_groups or [{"params": list(model.parameters())}], settings)
+        steps = settings.epochs * max(len(dataset) // settings.batch_size, 1)
+        schedule = _warmup_cosine(optimizer, steps, settings.warmup)
+        run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
         if settings.resume:
             _resume(run, folder / "last.pt", about, classes, settings)
         elif is_main():
             _set_aside(folder)
         if is_main():
             _announce(model, len(dataset), settings, device)
-        run.first, began = run.epoch, time.perf_counter() - 60 * run.minutes
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
         while run.epoch < settings.epochs:
@@ -118,13 +122,11 @@ def fit(
             copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
             run.ema.eval()
             metrics = validate(run.ema.module)
-            if not math.isfinite(metrics["score"]):
-                _diverged("validation score", metrics["score"], run.epoch, settings)
+            _require_finite("validation score", metrics["score"], run.epoch, settings)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
-            run.minutes = (time.perf_counter() - began) / 60
             if is_main():
-                state = {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
-                _save(run, folder, {**about, **state}, metrics["score"])
+                about |= {"constants": settings.constants, "epoch": run.epoch}
+                _save(run, folder, about, metrics["score"])
                 report(run.log, run.ema.module, folder)
         wait_for_all()  # the main process may still be writing
         best = checkpoint.weights_file(folder)
@@ -142,20 +144,8 @@ class _Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     epoch: int = 0  # epochs done
-    first: int = 0  # those that were done when this process began
-    minutes: float = 0.0  # of training and validation so far
     best: float = -math.inf
     log: list[dict] = field(default_factory=list)  # a line per validation
-
-
-def _start(
-    model: nn.Module, pictures: int, settings: Settings, device: torch.device, groups: list[dict] | None
-) -> _Run:
-    model.to(device, memory_format=torch.channels_last)
-    ema = _averaged(model, settings.ema_decay)
-    optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], settings)
-    steps = settings.epochs * max(pictures // settings.batch_size, 1)
-    return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, settings.warmup))
 
 
 def _train_epoch(
@@ -169,7 +159,7 @@ def _train_epoch(
     title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
     bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=hidden)
     model.train()
-    losses, started = torch.zeros((), device=device), time.perf_counter()
+    losses = torch.zeros((), device=device)
     for step, batch in enumerate(bar):
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
         progress = (run.epoch + step / len(loader)) / epochs
@@ -187,20 +177,14 @@ def _train_epoch(
         if step % 20 == 0 or step + 1 == len(loader):  # reading a number waits for the device
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
-            if not math.isfinite(mean):
-                _diverged("loss", mean, run.epoch + 1, settings)
-        if step == 20 and run.epoch == run.first and is_main():
-            minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
-            tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
-            sys.stdout.flush()
+            _require_finite("loss", mean, run.epoch + 1, settings)
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
 
 
-def _diverged(what: str, value: float, epoch: int, settings: Settings) -> NoReturn:
-    raise UserError(
-        f"the {what} became {value} in epoch {epoch}: lower LEARNING_RATE (now {settings.learning_rate}); "
-        "the checkpoints of the epochs before are untouched"
-    )
+def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> None:
+    if not math.isfinite(value):
+        advice = f"lower LEARNING_RATE (now {settings.learning_rate})"
+        raise UserError(f"the {what} became {value} in epoch {epoch}: {advice}; earlier checkpoints are untouched")
 
 
 def _announce(model: nn.Module, pictures: int, settings: Settings, device: torch.device) -> None:
@@ -238,10 +222,7 @@ def _mix(*numbers: int) -> int:
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of the weights, with a lower decay in the first steps.
-
-    With `decay` alone, the random weights of the start would be a third of it after 1 / (1 - decay) steps.
-    """
+    """The exponential moving average of the weights; a lower decay in the first steps forgets the random ones."""
 
     def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _) -> None:
         steps = ema.n_averaged.item()  # on the CPU: reading it waits for no GPU
@@ -257,7 +238,7 @@ def _adamw(groups: list[dict], settings: Settings) -> torch.optim.AdamW:
     for group in groups:
         rate = group.get("lr", 1.0) * settings.learning_rate
         for decays in (True, False):
-            chosen = [p for p in group["params"] if (p.ndim > 1) == decays]
+            chosen = [p for p in group["params"] if p.requires_grad and (p.ndim > 1) == decays]
             decay = settings.weight_decay if decays else 0.0
             split.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(split, fused=True)  # one pass over the weights
@@ -282,7 +263,10 @@ def _only_run_in(folder: Path) -> FileLock:
     """A lock that a second training in the same folder does not get. Raises UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".lock").acquire(timeout=0)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+        for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
+            file.unlink()
+        return lock
     except Timeout:
         raise UserError(f"another training is writing to {folder}; wait for it or change CHECKPOINTS") from None
     except OSError as error:
@@ -302,7 +286,7 @@ def _set_aside(folder: Path) -> None:
 
 def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
     """The weights without those of a frozen pretrained encoder: a checkpoint holds its id only."""
-    left_out = "encoder." if about.get("arguments", {}).get("freeze_encoder") else ()
+    left_out = "encoder." if about["arguments"].get("freeze_encoder") else ()
     return {name: value for name, value in model.state_dict().items() if not name.startswith(left_out)}
 
 
@@ -344,6 +328,5 @@ def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Sett
         run.optimizer.load_state_dict(saved["optimizer"])
         run.schedule.load_state_dict(saved["schedule"])
         run.epoch, run.best, run.log = saved["epoch"], saved["best"], saved["log"]
-        run.minutes = saved.get("minutes", 0.0)
     except (KeyError, ValueError) as error:
         raise UserError(f"{path} belongs to a run with other constants ({error}): start with RESUME = False") from error
