@@ -108,7 +108,7 @@ def random_encoder(root: Path) -> Path:
 
 def autoencoder_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     require_between(globals(), 1, epochs - 1, "PRETRAIN_EPOCHS", "LONG_PRETRAIN_EPOCHS")
-    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0", "--SPARSE=False"]
+    classic = ["--FINETUNE=frozen", "--MASK_RATIO=0.0"]
     runs = [("classic", 100, SEEDS[0], LONG_PRETRAIN_EPOCHS, classic)]
     for percent in LABELS:
         stage_1 = PRETRAIN_EPOCHS if percent == 100 else LONG_PRETRAIN_EPOCHS
