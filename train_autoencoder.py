@@ -13,7 +13,6 @@ README.md says how long it takes and which number to expect.
 """
 
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 from utils.config import DATA, require_between, require_choice, run_script, script_constants
@@ -162,8 +161,6 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = validation_samples(DATA_ROOT)
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
-    if LABELS_PERCENT < 100:
-        print(f"stage 2 sees the masks of {len(labelled)} of {len(train)} pictures", flush=True)
     labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
 
     # 2. Model, from stage 1 if it is not from scratch.
@@ -189,7 +186,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": start}
     if RESUME and STAGE == 0 and start:  # a run that was interrupted in stage 1 begins stage 2 anew
         last = folder / "last.pt"
-        settings = replace(settings, resume=last.exists() and load(last).get("pretrained") == start)
+        settings.resume = last.exists() and load(last).get("pretrained") == start
     fit(
         model,
         labelled,

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 HUB_TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
-def load_pretrained(name: str, read: Callable[[bool], T]) -> T:
+def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
     """What read(local_files_only) returns: from this machine if it has everything, else after a download.
 
     name: hub id or local folder, which is what `read` loads. Raises OSError with the ways out, within seconds

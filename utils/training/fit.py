@@ -1,12 +1,12 @@
 """The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
 
 import math
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 from utils.config import require_between, require_choice, require_positive, require_range
 
@@ -36,22 +36,8 @@ FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "pro
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train: the constants of a script that fit() reads, under their names."""
-
-    constants: dict  # all of the script, saved in the checkpoints
-    epochs: int
-    batch_size: int  # of all processes together
-    learning_rate: float
-    weight_decay: float
-    warmup: float  # share of the steps
-    ema_decay: float
-    clip_norm: float
-    validate_every: int  # epochs
-    precision: str
-    seed: int
-    resume: bool
+class Settings(SimpleNamespace):
+    """The constants of a script, in lower case: settings.epochs. settings.constants: all, for the checkpoints."""
 
     @classmethod
     def of(cls, constants: dict, **other: int) -> "Settings":
@@ -63,7 +49,7 @@ class Settings:
         require_range("SCALE", constants["SCALE"])
         require_choice("TRAIN_SPLIT", constants["TRAIN_SPLIT"], ("train", "trainval"))
         require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
-        return cls(constants, *(constants[field.name.upper()] for field in fields(cls)[1:]))
+        return cls(constants=constants, **{name.lower(): value for name, value in constants.items()})
 
 
 def fit(
@@ -89,9 +75,8 @@ def fit(
     report: called in the main process after every validation, with the log, a line each, the averaged model and folder.
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
-    A run resumes at its last validation: order, augmentation and every other random number follow from SEED and
-    the epoch, so interrupted epochs are run again with the same losses. A non-finite loss or score raises UserError
-    and leaves the checkpoints of the epochs before.
+    A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
+    run again with the same losses. Raises UserError for a loss or score that is not finite.
     """
     if min(settings.batch_size, len(dataset)) < world_size():
         few = f"BATCH_SIZE = {settings.batch_size} and {len(dataset)} training pictures"
@@ -109,7 +94,9 @@ def fit(
         elif is_main():
             _set_aside(folder)
         if is_main():
-            _announce(model, len(dataset), settings, device)
+            print(*(f"{key}={value!r}" for key, value in settings.constants.items()), sep="  ")
+            count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            print(f"{count:,} parameters to train, {len(dataset):,} pictures, on {device}", flush=True)
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
         while run.epoch < settings.epochs:
@@ -152,9 +139,8 @@ def _train_epoch(
     run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, settings: Settings, device: torch.device
 ) -> float:
     """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
-    seed, epochs = settings.seed, settings.epochs
+    seed, epochs, precision = settings.seed, settings.epochs, autocast(device, settings.precision)
     torch.manual_seed(_mix(seed, run.epoch, rank()))
-    precision = autocast(device, settings.precision)
     loader = _batches(dataset, settings.batch_size, _mix(seed, run.epoch), device)
     title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
     bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=hidden)
@@ -185,14 +171,6 @@ def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> 
     if not math.isfinite(value):
         advice = f"lower LEARNING_RATE (now {settings.learning_rate})"
         raise UserError(f"the {what} became {value} in epoch {epoch}: {advice}; earlier checkpoints are untouched")
-
-
-def _announce(model: nn.Module, pictures: int, settings: Settings, device: torch.device) -> None:
-    """The first lines of a log: with which constants, how many parameters, on how many pictures."""
-    constants = "  ".join(f"{key}={value!r}" for key, value in settings.constants.items())
-    print(textwrap.fill(constants, 118, break_long_words=False, break_on_hyphens=False))
-    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"{count:,} parameters to train, {pictures:,} pictures, on {device}", flush=True)
 
 
 @contextmanager
@@ -256,9 +234,6 @@ def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-# ---------------------------------------------------------------------------------------- files of a run
-
-
 def _only_run_in(folder: Path) -> FileLock:
     """A lock that a second training in the same folder does not get. Raises UserError."""
     try:
@@ -275,9 +250,8 @@ def _only_run_in(folder: Path) -> FileLock:
 
 def _set_aside(folder: Path) -> None:
     """Keep the last run's files when a new one starts in its folder."""
-    old = [folder / name for name in FILES if (folder / name).exists()]
+    old, previous = [folder / name for name in FILES if (folder / name).exists()], folder / "previous"
     if old:
-        previous = folder / "previous"
         previous.mkdir(exist_ok=True)
         for file in old:
             file.replace(previous / file.name)
