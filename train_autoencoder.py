@@ -167,9 +167,9 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     torch.manual_seed(SEED)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
-    start, settings = "", Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS)
-    if FINETUNE != "scratch":
-        start, settings = load_pretrained(model, folder / "pretrained.safetensors"), Settings.of(constants)
+    scratch = FINETUNE == "scratch"
+    start = "" if scratch else load_pretrained(model, folder / "pretrained.safetensors")
+    settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
     if FINETUNE == "frozen":
         show_whole_pictures(model.encoder, train, device)
 

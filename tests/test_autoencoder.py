@@ -16,7 +16,7 @@ from utils.files import read_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.training.reconstruction import complete, random_patches, reconstruction_loss
+from utils.training.reconstruction import random_patches, reconstruction_loss
 
 CPU = torch.device("cpu")
 NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2}
@@ -81,8 +81,6 @@ def test_what_is_hidden_changes_no_statistics_of_a_sparse_encoder_and_is_a_learn
         assert (feature[0, :, :half] != 10 + number).all() and (feature[1] != 10 + number).all()
     shown = torch.cat([seen[0][0, :, :8].flatten(1), seen[0][1].flatten(1)], 1)  # (C, places)
     torch.testing.assert_close(model.encoder.stem[0][1].running_mean, 0.1 * shown.mean(1))
-    model(images, hidden).square().sum().backward()
-    assert all(token.grad.abs().sum() > 0 for token in model.tokens)
 
 
 def test_a_place_that_sees_any_shown_pixel_is_shown():
@@ -114,18 +112,6 @@ def test_the_loss_is_of_the_hidden_patches_structure_alone():
     rebuilt[..., 0, 0] += 8
     assert reconstruction_loss(rebuilt, images, hidden).item() == pytest.approx(64 / 64, rel=1e-5)  # of 8 x 8 pixels
     assert reconstruction_loss(images + 2, images, None).item() == pytest.approx(4)
-
-
-def test_a_perfect_reconstruction_looks_like_the_picture_and_kept_patches_are_the_pictures_own():
-    torch.manual_seed(0)
-    images = torch.randn(2, 3, 16, 16)
-    hidden = random_patches(2, 16, 4, 0.5, torch.Generator())
-    perfect = torch.zeros_like(images)
-    for n, y, x in hidden.nonzero().tolist():
-        place = (n, slice(None), slice(4 * y, 4 * y + 4), slice(4 * x, 4 * x + 4))
-        patch = images[place]
-        perfect[place] = (patch - patch.mean()) / (patch.var(unbiased=False) + 1e-2).sqrt()
-    torch.testing.assert_close(complete(perfect, images, hidden), images)
 
 
 # ------------------------------------------------------------------------------------------------ stage 2

@@ -199,21 +199,3 @@ def test_unusable_weights_in_a_local_folder_are_reported(saved, tmp_path, damage
         save_file({name: tensors[name] for name in tensors if "film" not in name}, weights, {"format": "pt"})
     with pytest.raises(OSError, match="film_add" if damage == "incomplete" else str(folder)):
         CLIPSeg.from_pretrained(folder)
-
-
-# ------------------------------------------------------------------------------------------ at its real size
-
-
-@needs_folder
-def test_official_architecture_and_tokenizer_map_two_pictures_and_three_prompts():
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizer
-
-    reference = CLIPSegForImageSegmentation(CLIPSegConfig.from_pretrained(FOLDER))
-    real_size = CLIPSeg(reference, CLIPTokenizer.from_pretrained(FOLDER))
-    assert real_size.tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
-    with torch.inference_mode():
-        conditionals = real_size.encode_prompts(PROMPTS)
-        logits = real_size(torch.randn(2, 3, 352, 352), conditionals)
-    assert conditionals.shape == (3, 512)
-    assert logits.shape == (2, 3, 352, 352) and logits.isfinite().all()
-    assert len(real_size.vision.encoder.layers) == 10  # without the two that the decoder does not read

@@ -32,15 +32,15 @@ def run_script(
     message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
     whose default folder is also looked for beside the scripts.
     """
-    module, places = sys.modules[main.__module__], {}
+    module = sys.modules[main.__module__]
     forgive_output()
     stop_on_signals()
     try:
         arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
-        places = find_defaults(vars(module), reads, sys.argv[1:])
+        find_defaults(vars(module), reads, sys.argv[1:])
         sys.exit(main(arguments) if positional else main())
     except UserError as error:
-        sys.exit("\n".join([f"error: {error}", *(where for folder, where in places.items() if folder in str(error))]))
+        sys.exit(f"error: {error}")
     except OSError as error:
         if error.filename is None:  # not about a file
             raise
@@ -50,25 +50,14 @@ def run_script(
         sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else 2))
 
 
-def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> dict[str, str]:
-    """Take default folders that the current folder lacks from beside the scripts, and say so on stderr.
-
-    Returns the folders that are in neither place, with both places. A path that the user gave is not changed.
-    """
-    missing = {}
-    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments}
-    given |= {"DATA_ROOT"} if PETS_ROOT else set()
+def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Take default folders that the current folder lacks from beside the scripts, and say so on stderr."""
+    given = [argument.partition("=")[0].removeprefix("--") for argument in arguments] + ["DATA_ROOT"] * bool(PETS_ROOT)
     for name in names:
-        folder, here = namespace.get(name), Path.cwd()
-        if not folder or name in given or here == REPOSITORY or (here / folder).exists():
-            continue
-        place = REPOSITORY / folder
-        if place.exists():
-            print(f"{name} = {place}: there is no {folder} in {here}", file=sys.stderr)
-            namespace[name] = str(place)
-        else:
-            missing[folder] = f"{name} = {folder} was looked for in {here} and in {REPOSITORY}"
-    return missing
+        folder = namespace.get(name)
+        if folder and name not in given and not Path(folder).exists() and (REPOSITORY / folder).exists():
+            namespace[name] = str(REPOSITORY / folder)
+            print(f"{name} = {namespace[name]}: there is no {folder} in {Path.cwd()}", file=sys.stderr)
 
 
 def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
