@@ -417,7 +417,7 @@ def test_masks_without_any_thing_leave_nothing_to_name_which_is_an_error_that_ke
 @pytest.mark.parametrize("script", [train_unet, train_autoencoder])
 def test_a_split_that_is_void_everywhere_is_refused_before_the_first_epoch(oxford_copy, tmp_path, script, split):
     for sample in list_samples(oxford_copy, split):
-        Image.fromarray(np.full((40, 50), 3, np.uint8)).save(sample.mask)
+        Image.new("L", Image.open(sample.image).size, 3).save(sample.mask)
     options = [*TINY, "--SMALL_SIZE=32", f"--CHECKPOINTS={tmp_path / 'runs'}"]
     with pytest.raises(UserError, match=f"every pixel of the {split} split is void in .*trimaps"):
         run_here(script, f"--DATA_ROOT={oxford_copy}", *options)
