@@ -37,11 +37,10 @@ def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
         ) from error
 
 
-def check_complete(report: dict, optional: str = "pooler") -> None:
+def check_complete(report: dict) -> None:
     """Raise ValueError if weights are missing: transformers would fill them with random numbers and go on.
 
-    report: what from_pretrained(..., output_loading_info=True) returned; weights named `optional` may be missing.
+    report: what from_pretrained(..., output_loading_info=True) returned. A pooler, which no model reads, may be missing.
     """
-    missing = sorted(name for name in report["missing_keys"] if optional not in name)
-    if missing:
+    if missing := sorted(name for name in report["missing_keys"] if "pooler" not in name):
         raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")
