@@ -40,7 +40,7 @@ def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
 def check_complete(report: dict) -> None:
     """Raise ValueError if weights are missing: transformers would fill them with random numbers and go on.
 
-    report: what from_pretrained(..., output_loading_info=True) returned. A pooler, which no model reads, may be missing.
+    report: of from_pretrained(..., output_loading_info=True). A pooler, which no model reads, may be missing.
     """
     if missing := sorted(name for name in report["missing_keys"] if "pooler" not in name):
         raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")

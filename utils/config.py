@@ -52,7 +52,7 @@ def run_script(
 
 def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> None:
     """Take default folders that the current folder lacks from beside the scripts, and say so on stderr."""
-    given = [argument.partition("=")[0].removeprefix("--") for argument in arguments] + ["DATA_ROOT"] * bool(PETS_ROOT)
+    given = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
     for name in names:
         folder = namespace.get(name)
         if folder and name not in given and not Path(folder).exists() and (REPOSITORY / folder).exists():
