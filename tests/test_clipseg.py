@@ -1,4 +1,4 @@
-"""CLIPSeg against the transformers model it is built from; tiny random weights, and the real size once."""
+"""CLIPSeg against the transformers model it is built from; tiny random weights."""
 
 import copy
 import os
@@ -74,9 +74,6 @@ def count_calls(module: torch.nn.Module) -> list:
     return calls
 
 
-# ------------------------------------------------------------------------------------- same as the reference
-
-
 @pytest.mark.parametrize("side", [64, 96])  # the positions as they are, and resized
 @pytest.mark.parametrize("refined", [True, False])  # the two heads there are
 def test_logits_are_those_of_the_reference_for_every_picture_and_prompt(side, refined):
@@ -95,9 +92,6 @@ def test_logits_are_those_of_the_reference_for_every_picture_and_prompt(side, re
     assert (logits[0] - logits[1]).abs().max() > 0.01
 
 
-# ------------------------------------------------------------------------------------------- what runs when
-
-
 def test_both_towers_run_once_per_picture_and_per_set_of_prompts(model, pictures):
     seen, read = count_calls(model.vision), count_calls(model.text)
     conditionals = model.encode_prompts(PROMPTS)
@@ -111,17 +105,11 @@ def test_both_towers_run_once_per_picture_and_per_set_of_prompts(model, pictures
     assert len(seen) == 3  # the picture's and the mirror image's
 
 
-# ------------------------------------------------------------------------------------------------ prompts
-
-
 def test_templates_of_a_class_are_averaged_unnormalised(model):
     cat, photo, dog = model.encode_prompts([["a cat"], ["a photo of a cat"], ["a dog"]])
     averaged = model.encode_prompts([["a cat", "a photo of a cat"], ["a dog"]])
     torch.testing.assert_close(averaged, torch.stack([(cat + photo) / 2, dog]))
     assert (cat.norm() - 1).abs() > 0.01
-
-
-# ------------------------------------------------------------------------------------- from scores to classes
 
 
 def test_class_is_the_highest_score_above_the_threshold_else_background():
@@ -135,9 +123,6 @@ def test_class_is_the_highest_score_above_the_threshold_else_background():
     assert class_scores_to_ids(logits, 0.75).tolist() == [[[0, 0, 2, 1], [0, 0, 0, 0]]]
 
 
-# -------------------------------------------------------------------------------------------------- flipping
-
-
 def test_with_flip_scores_are_the_mean_of_both(model, pictures):
     conditionals = model.encode_prompts(PROMPTS)
     both = model(pictures, conditionals).sigmoid(), model(pictures.flip(-1), conditionals).flip(-1).sigmoid()
@@ -148,9 +133,6 @@ def test_mean_score_stays_finite_where_sigmoids_saturate():
     logits = torch.tensor([-200.0, 0.0, 40.0, 200.0])
     torch.testing.assert_close(mean_score_logits(logits, logits), logits)
     assert mean_score_logits(torch.tensor(200.0), torch.tensor(-200.0)) == 0
-
-
-# --------------------------------------------------------------------------------------------------- loading
 
 
 def test_missing_weights_are_reported_within_seconds_where_there_is_no_network(monkeypatch):
