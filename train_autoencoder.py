@@ -2,10 +2,9 @@
 
     python train_autoencoder.py                        # both stages
     python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 goes on from its file
-    python train_autoencoder.py --SPARSE=False         # stage 1 with ordinary convolutions: hidden patches are grey
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
     python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
-    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0 --SPARSE=False    # the classic one
+    python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0   # the classic one
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
 Stage 1 writes checkpoints/autoencoder/pretrained.safetensors, and in pretraining/ beside it its log and pictures of
@@ -13,28 +12,18 @@ what it rebuilds; stage 2 writes checkpoints/autoencoder/{best.safetensors, last
 README.md says how long it takes and which number to expect.
 """
 
-import hashlib
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
-from utils.config import (
-    DATA,
-    require_between,
-    require_choice,
-    require_positive,
-    require_range,
-    run_script,
-    script_constants,
-)
+from utils.config import DATA, require_between, require_choice, run_script, script_constants
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
-from models.autoencoder import Autoencoder, AutoencoderSegmenter
-from utils.checkpoint import load, load_state, save, weights_file
+from models.autoencoder import Autoencoder, AutoencoderSegmenter, spread
+from utils.checkpoint import digest, load, load_state, save
 from utils.device import pick_device
 from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
@@ -44,14 +33,13 @@ from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.inputs.layouts import Sample
 from utils.rows.by_class import ByClass
-from utils.training.fit import Settings, fit, one_value_explained, parts
+from utils.training.fit import Settings, fit, one_value_explained
 from utils.training.losses import segmentation_loss
-from utils.training.reconstruction import complete, random_patches, reconstruction_loss, spread
+from utils.training.reconstruction import complete, random_patches, reconstruction_loss
 
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
 FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
-PRETRAINED = ""  # stage 1's file for STAGE = 2, or stage 2's, to go on; empty: the one in CHECKPOINTS/autoencoder
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
@@ -62,7 +50,6 @@ SMALL_SHARE = 0.5  # that first part, as a share of the epochs
 # reconstruction
 MASK_RATIO = 0.6  # share of the patches that is hidden; 0: rebuild the whole picture, the classic autoencoder
 PATCH = 16  # pixels a side
-SPARSE = True  # hidden patches are left out of every convolution and norm (SparK, Tian et al., ICLR 2023)
 # model: a U-Net
 WIDTH = 32  # channels of the finest level
 DEPTH = 5  # levels; the coarsest should see the whole animal
@@ -78,10 +65,8 @@ ERASE = 0.3  # chance of a grey rectangle, in stage 2
 # optimisation, of both stages
 PRETRAIN_EPOCHS = 5
 EPOCHS = 65
-BATCH_SIZE = 16  # of all processes together
-MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+BATCH_SIZE = 16  # of all processes together; lower it if memory is short
 LEARNING_RATE = 2e-3
-ENCODER_RATE = 1.0  # of LEARNING_RATE, for the pretrained encoder
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
 EMA_DECAY = 0.998  # reached step by step; the averaged weights are the ones that are kept
@@ -93,24 +78,17 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 SEED = 0
 RESUME = False  # go on from last.pt, of the stage that was interrupted
 CHECKPOINTS = "checkpoints"  # folder of all rows
-PICTURE_EVERY = 5  # epochs of stage 1 between two pictures of reconstructions
 
 
 def main() -> None:
     constants = script_constants(main)
+    Settings.of(constants)  # checks them
     require_choice("STAGE", STAGE, (0, 1, 2))
     require_choice("FINETUNE", FINETUNE, ("full", "frozen", "scratch"))
-    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    sizes = ("IMAGE_SIZE", "SMALL_SIZE", "PATCH", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
-    require_positive(constants, *sizes, "ENCODER_RATE", "PICTURE_EVERY", "LABELS_PERCENT")
-    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
     require_between(constants, 0, 0.95, "MASK_RATIO")
     require_between(constants, 0, 100, "LABELS_PERCENT")
-    require_range("SCALE", SCALE)
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
-    if SPARSE and not MASK_RATIO:
-        raise UserError("SPARSE = True leaves out hidden patches: set MASK_RATIO above 0, or SPARSE = False")
     if FINETUNE == "scratch" and STAGE == 1:
         raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
     device = pick_device(DEVICE)
@@ -129,41 +107,33 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
     torch.manual_seed(SEED)
-    model = Autoencoder(sparse=SPARSE, **network)
+    model = Autoencoder(sparse=MASK_RATIO > 0, **network)
 
     # 2. Loss: of the hidden patches, or of the whole picture if none is hidden.
-    def hide(images, generator):
-        if not MASK_RATIO:
-            return None
-        return random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(device)
+    def rebuild(model, images, generator):
+        images, hidden = normalise(images.to(device), IMAGENET_MEAN, IMAGENET_STD), None
+        if MASK_RATIO:
+            hidden = random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(device)
+        return model(images, hidden), images, hidden
 
     def compute_loss(model, batch, generator, progress):
         images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
-        images = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
-        hidden = hide(images, generator)
-        return reconstruction_loss(model(images, hidden), images, hidden)
+        return reconstruction_loss(*rebuild(model, images, generator))
 
     # 3. Validation: the same patches of the same pictures every time.
     @torch.inference_mode()
     def validate_rebuilding(model):
         generator, total = torch.Generator().manual_seed(0), 0.0
-        for start in range(0, len(val), BATCH_SIZE):
-            images = val[list(range(start, min(start + BATCH_SIZE, len(val))))][0].to(device)
-            images = normalise(images, IMAGENET_MEAN, IMAGENET_STD)
-            hidden = hide(images, generator)
-            rebuilt = model(images, hidden)
-            total += reconstruction_loss(rebuilt, images, hidden).item() * len(images)
-            if start == 0:
-                latest[:] = images[:4], hidden, rebuilt
+        for indices in torch.arange(len(val)).split(BATCH_SIZE):
+            images, _ = val[indices.tolist()]
+            total += reconstruction_loss(*rebuild(model, images, generator)).item() * len(images)
         return {"score": -total / len(val)}
 
-    latest = []  # the first pictures of the last validation
-
+    @torch.inference_mode()
     def report(log, model, folder):
         plot_curves(log, folder / "curves.png")
-        epoch = log[-1]["epoch"]
-        if epoch % PICTURE_EVERY == 0 or epoch == PRETRAIN_EPOCHS:
-            draw_reconstructions(*latest, folder / f"epoch_{epoch:03d}.png")
+        images, _ = val[:4]
+        draw_reconstructions(*rebuild(model, images, torch.Generator().manual_seed(0)), folder / "progress.png")
 
     # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
     about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
@@ -191,22 +161,15 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = validation_samples(DATA_ROOT)
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
-    if LABELS_PERCENT < 100:
-        print(f"stage 2 sees the masks of {len(labelled)} of {len(train)} pictures", flush=True)
     labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
 
     # 2. Model, from stage 1 if it is not from scratch.
     torch.manual_seed(SEED)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
-    digest, groups, settings = "", None, Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS)
-    if FINETUNE != "scratch":
-        path = Path(PRETRAINED) if PRETRAINED else weights_file(folder, "pretrained")
-        load_pretrained(model, network, path)
-        digest, settings = hashlib.sha256(path.read_bytes()).hexdigest(), Settings.of(constants)
-        rest = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
-        encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-        groups = [{"params": encoder, "lr": ENCODER_RATE}, {"params": rest}]
+    scratch = FINETUNE == "scratch"
+    start = "" if scratch else load_pretrained(model, folder / "pretrained.safetensors")
+    settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
     if FINETUNE == "frozen":
         show_whole_pictures(model.encoder, train, device)
 
@@ -216,15 +179,14 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Train; validation has one view of every picture, the table's row two. A run that was interrupted in stage 1
-    # begins stage 2 anew.
+    # 4. Train; validation has one view of every picture, the table's row two.
     def row_of(model):
         return ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
-    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": digest}
-    if RESUME and STAGE == 0 and digest:
+    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": start}
+    if RESUME and STAGE == 0 and start:  # a run that was interrupted in stage 1 begins stage 2 anew
         last = folder / "last.pt"
-        settings = replace(settings, resume=last.exists() and load(last).get("pretrained") == digest)
+        settings.resume = last.exists() and load(last).get("pretrained") == start
     fit(
         model,
         labelled,
@@ -236,7 +198,6 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         settings=settings,
         device=device,
         report=training_report(row_of, val),
-        parameter_groups=groups,
     )
 
 
@@ -250,41 +211,27 @@ def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]
     return sorted(np.concatenate(chosen).tolist())
 
 
-def load_pretrained(model: AutoencoderSegmenter, network: dict, path: Path) -> None:
-    """Copy all but the last layer from stage 1, or all from stage 2.
-
-    Raises UserError if the file is missing or of another network.
-    """
+def load_pretrained(model: AutoencoderSegmenter, path: Path) -> str:
+    """Copy all but the last layer from stage 1. Returns a checksum; raises UserError if there is none that fits."""
     if not path.is_file():
         raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
-    saved = load(path)
-    of_stage_2 = "pretrained" in saved
-    if not of_stage_2 and saved.get("model") != "autoencoder stage 1":
-        raise UserError(f"PRETRAINED = {path} holds a model {saved['model']!r}, not that of stage 1")
-    there = saved["arguments"]
-    odd = [
-        f"{key.upper()} = {there.get(key)}, here {network[key]}" for key in network if there.get(key) != network[key]
-    ]
-    if odd:
-        raise UserError(f"{path} is of another network: there {'; '.join(odd)}. Change that, or run stage 1 again")
-    left_out = () if of_stage_2 else ("head.", "tokens.")
-    kept = {name: value for name, value in saved["weights"].items() if not name.startswith(left_out)}
-    load_state(model, kept, path, ignore="" if of_stage_2 else "head.")
+    weights = load(path)["weights"]
+    kept = {name: value for name, value in weights.items() if not name.startswith(("head.", "tokens."))}
+    load_state(model, kept, path, ignore="head.")
+    return digest(weights)
 
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
     """Batch statistics of pictures without hidden patches, for a frozen encoder."""
-    batches = (batch.tolist() for batch in torch.arange(len(train)).split(parts(len(train), 64)))
+    batches = (train[indices.tolist()][0].to(device) for indices in torch.arange(len(train)).split(64))
     with one_value_explained():
-        update_bn((normalise(train[batch][0].to(device), IMAGENET_MEAN, IMAGENET_STD) for batch in batches), encoder)
+        update_bn((normalise(images, IMAGENET_MEAN, IMAGENET_STD) for images in batches), encoder)
 
 
-def draw_reconstructions(images: torch.Tensor, hidden: torch.Tensor | None, rebuilt: torch.Tensor, path: Path) -> None:
-    """Originals (N, 3, H, W), normalised, what the model sees, what it makes of them; hidden, rebuilt: at least N."""
-    count = len(images)
-    hidden = None if hidden is None else hidden[:count]
+def draw_reconstructions(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None, path: Path) -> None:
+    """Originals (N, 3, H, W), normalised, what the model sees, and what it makes of them."""
     seen = images if hidden is None else images.masked_fill(spread(hidden, images), 0.0)
-    columns = {"original": images, "input": seen, "reconstruction": complete(rebuilt[:count], images, hidden)}
+    columns = {"original": images, "input": seen, "reconstruction": complete(rebuilt, images, hidden)}
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}
     plot_examples(pictures, path)

@@ -70,8 +70,7 @@ EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image
 PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
 # optimisation
 EPOCHS = 10
-BATCH_SIZE = 16  # of all processes together
-MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+BATCH_SIZE = 16  # of all processes together; lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps

@@ -10,15 +10,7 @@ and which number to expect; `python evaluate.py` measures it.
 
 from pathlib import Path
 
-from utils.config import (
-    DATA,
-    require_between,
-    require_choice,
-    require_positive,
-    require_range,
-    run_script,
-    script_constants,
-)
+from utils.config import DATA, run_script, script_constants
 
 import torch
 
@@ -54,8 +46,7 @@ COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
 # optimisation
 EPOCHS = 70
-BATCH_SIZE = 16  # of all processes together
-MICRO_BATCH = 0  # lower it if memory is short: pictures per process at once, 0 = all
+BATCH_SIZE = 16  # of all processes together; lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
@@ -72,13 +63,7 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 
 
 def main() -> None:
-    constants = script_constants(main)
-    settings = Settings.of(constants)
-    require_positive(constants, "IMAGE_SIZE", "SMALL_SIZE", "WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE")
-    require_between(constants, 0, 1, "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
-    require_range("SCALE", SCALE)
-    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    device = pick_device(DEVICE)
+    settings, device = Settings.of(script_constants(main)), pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):
         # 1. Data: uint8 batches from the cache, or from the GPU's memory.
@@ -86,15 +71,8 @@ def main() -> None:
         val = validation_samples(DATA_ROOT)
 
         # 2. Model.
-        arguments = {
-            "classes": len(train.classes),
-            "width": WIDTH,
-            "depth": DEPTH,
-            "max_width": MAX_WIDTH,
-            "blocks": BLOCKS,
-            "stem_stride": STEM_STRIDE,
-            "dropout": DROPOUT,
-        }
+        arguments = {"classes": len(train.classes), "width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH}
+        arguments |= {"blocks": BLOCKS, "stem_stride": STEM_STRIDE, "dropout": DROPOUT}
         model = UNet(**arguments)
         if START:
             load_start(model, find_start(START, CHECKPOINTS, "unet"), train.classes)
@@ -111,19 +89,14 @@ def main() -> None:
         def row_of(model):
             return ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
+        about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
         fit(
             model,
             train,
             compute_loss,
             lambda model: row_of(model).validate(val),
             folder=Path(CHECKPOINTS) / "unet",
-            about={
-                "model": "unet",
-                "arguments": arguments,
-                "image_size": IMAGE_SIZE,
-                "mean": IMAGENET_MEAN,
-                "std": IMAGENET_STD,
-            },
+            about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
             classes=train.classes,
             settings=settings,
             device=device,

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import DATA, REPOSITORY, read_recipe, require_choice, run_script, script_constants
+from utils.config import DATA, REPOSITORY, parse, read_recipe, require_choice, run_script, script_constants
 
 from utils.checkpoint import load, weights_file
 from utils.errors import UserError
@@ -87,7 +87,7 @@ def constants_of(recipe: Recipe) -> dict:
     values = known | (read_recipe(REPOSITORY / recipe.recipe, known) if recipe.recipe else {})
     for key, text in (option.split("=", 1) for option in OPTIONS):
         if key in values:
-            values[key] = type(values[key])(text)
+            values[key] = parse(key, text, values[key])
     return {key: value for key, value in values.items() if key not in ELSEWHERE}
 
 

@@ -14,38 +14,33 @@ from models.unet import UNet
 class Autoencoder(UNet):
     """Stage 1. images (N, 3, H, W), normalised -> pictures (N, 3, H, W).
 
-    hidden: bool (N, h, w), True: hide this patch; it is filled with 0, the mean colour. Patches are H / h x W / w
-    pixels; None hides nothing.
-    sparse: the encoder computes nothing at hidden places, and the decoder finds a learned vector there.
-    Other arguments: as in models.unet.
+    sparse: forward() takes hidden too, bool (N, h, w), True: hide this patch of H / h x W / w pixels. The encoder
+    computes nothing there, and the decoder finds a learned vector. Other arguments: as in models.unet.
     """
 
     def __init__(self, stem_stride: int = 2, sparse: bool = False, **arguments):
         super().__init__(3 * stem_stride**2, stem_stride=stem_stride, **arguments)
         self.to_pixels = nn.PixelShuffle(stem_stride)
-        self.sparse = sparse
         if sparse:
             make_sparse(self.encoder)
             widths = [level[-1].conv2[0].out_channels for level in self.encoder.levels]
             self.tokens = nn.ParameterList(torch.zeros(width) for width in widths)
 
     def forward(self, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
-        if hidden is not None:
-            images = images.masked_fill(fit_to(hidden, images), 0.0)
-        features = self.encode_sparsely(images, hidden) if self.sparse else self.encoder(images)
+        features = self.encoder(images) if hidden is None else self.encode_sparsely(images, hidden)
         features[-1] = self.dropout(features[-1])
         pixels = self.to_pixels(self.head(self.decoder(features)))
         return pixels[..., : images.shape[-2], : images.shape[-1]]  # a side that stem_stride does not divide
 
-    def encode_sparsely(self, images: torch.Tensor, hidden: torch.Tensor | None) -> list[torch.Tensor]:
+    def encode_sparsely(self, images: torch.Tensor, hidden: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps of what is shown, with each level's learned vector in place of what is not."""
-        shown = torch.ones_like(images[:, 0], dtype=torch.bool) if hidden is None else ~hidden
         for module in self.encoder.modules():
             if isinstance(module, SparseBatchNorm2d):
-                module.shown = shown
+                module.shown = ~hidden
+        features = self.encoder(images.masked_fill(spread(hidden, images), 0.0))
         return [
-            torch.where(shown_at(shown, feature)[:, None], feature, token[:, None, None].to(feature.dtype))
-            for feature, token in zip(self.encoder(images), self.tokens, strict=True)
+            torch.where(shown_at(~hidden, feature)[:, None], feature, token[:, None, None].to(feature.dtype))
+            for feature, token in zip(features, self.tokens, strict=True)
         ]
 
 
@@ -108,6 +103,7 @@ def shown_at(shown: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     return F.adaptive_max_pool2d(shown.float(), features.shape[-2:]) > 0
 
 
-def fit_to(hidden: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Patches (N, h, w) -> pixels (N, 1, H, W)."""
-    return F.interpolate(hidden[:, None].float(), size=images.shape[-2:], mode="nearest").bool()
+def spread(patches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """A value per patch (N, h, w) -> the same at every one of its pixels, (N, 1, H, W)."""
+    patch = images.shape[-1] // patches.shape[-1]
+    return patches[:, None].repeat_interleave(patch, 2).repeat_interleave(patch, 3)

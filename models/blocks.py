@@ -53,10 +53,10 @@ class Encoder(nn.Module):
     Level i has widths[i] channels at 1 / (stem_stride * 2**i) of the input size.
     """
 
-    def __init__(self, widths: tuple[int, ...], blocks: int = 1, stem_stride: int = 1, in_channels: int = 3):
+    def __init__(self, widths: tuple[int, ...], blocks: int = 1, stem_stride: int = 1):
         super().__init__()
         kernel_size = 3 if stem_stride == 1 else 2 * stem_stride - 1
-        self.stem = nn.Sequential(conv_norm(in_channels, widths[0], kernel_size, stem_stride), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(conv_norm(3, widths[0], kernel_size, stem_stride), nn.ReLU(inplace=True))
         self.levels = nn.ModuleList()
         for level, width in enumerate(widths):
             first = ResidualBlock(widths[max(level - 1, 0)], width, stride=1 if level == 0 else 2)

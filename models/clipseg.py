@@ -15,11 +15,10 @@ HUB_ID = "CIDAS/clipseg-rd64-refined"
 class CLIPSeg(nn.Module):
     """pixel_values (N, 3, S, S), conditionals (P, D) -> logits (N, P, S, S), one map per prompt, before the sigmoid.
 
-    Runs the modules of a transformers CLIPSegForImageSegmentation, which become this module's own, frozen. The
-    reference encodes a picture once per prompt; here it is encoded once, and only the small decoder runs for every
-    (picture, prompt) pair. Layers of the picture tower behind the last one that the decoder reads are dropped (2 of
-    12 in the official weights). tokenizer: strings -> input_ids, as in transformers. image_size is the S the weights
-    were trained at; any multiple of patch_size works. mean, std: of pixel_values, 0..1 RGB.
+    Runs the modules of a transformers CLIPSegForImageSegmentation, which become this module's own, frozen. A picture
+    is encoded once for all prompts, and layers of its tower that the decoder does not read are dropped.
+    tokenizer: strings -> input_ids, as in transformers. image_size is the S the weights were trained at; any multiple
+    of the patch size works. mean, std: of pixel_values, 0..1 RGB.
     """
 
     title = "CLIP ViT-B/16"  # of its encoder, in tables
@@ -35,7 +34,6 @@ class CLIPSeg(nn.Module):
         super().__init__()
         config = reference.config
         self.image_size, self.mean, self.std = image_size, tuple(mean), tuple(std)
-        self.patch_size = config.vision_config.patch_size
         self.extract_layers = tuple(config.extract_layers)
         self.tokenizer = tokenizer
         self.vision = reference.clip.vision_model
@@ -60,52 +58,31 @@ class CLIPSeg(nn.Module):
     def encode_prompts(self, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
         """The filled-in templates of each of P classes -> one conditional per class, (P, D); encoded once, then kept.
 
-        CLIPSeg is conditioned on the text embedding as projected, not normalised. The embeddings of a class's
-        templates are averaged as they are: FiLM is affine in the conditional, so this averages its scales and
-        shifts, and the decoder was trained on mixtures of raw embeddings (the paper's image-text interpolation).
-        Raises ValueError for a class without a template and for a plain string in place of a list of them.
+        The embeddings of a class's templates are averaged as projected, not normalised: the decoder was trained on
+        mixtures of raw embeddings (the paper's image-text interpolation).
         """
-        if not prompts or any(isinstance(templates, str) or not templates for templates in prompts):
-            raise ValueError(f"prompts {prompts!r}: give a list of one or more strings for each class")
-        key = tuple(map(tuple, prompts))
+        key, device = tuple(map(tuple, prompts)), self.text_projection.weight.device
         if key not in self._conditionals:
             texts = [text for templates in key for text in templates]
             tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")["input_ids"]
             # No attention mask: the padding comes after the end token, which only looks back.
-            with torch.autocast(self._device.type, enabled=False):  # kept, so the same whoever asks first
-                embeddings = self.text_projection(self.text(tokens.to(self._device)).pooler_output)  # (templates, D)
+            with torch.autocast(device.type, enabled=False):  # kept, so the same whoever asks first
+                embeddings = self.text_projection(self.text(tokens.to(device)).pooler_output)  # (templates, D)
             per_class = embeddings.split([len(templates) for templates in key])
             self._conditionals[key] = torch.stack([templates.mean(0) for templates in per_class])
-        return self._conditionals[key].to(self._device)
-
-    def encode_pictures(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """(N, 3, S, S) -> tokens (N, 1 + (S / patch_size)^2, C) of each layer that the decoder reads.
-
-        Raises ValueError unless the pictures are square and S is a multiple of patch_size.
-        """
-        side = pixel_values.shape[-1]
-        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, side, side) or side % self.patch_size:
-            raise ValueError(
-                f"pictures {tuple(pixel_values.shape)}: CLIPSeg takes (N, 3, S, S), S a multiple of {self.patch_size}"
-            )
-        hidden_states = self.vision(
-            pixel_values, interpolate_pos_encoding=True, output_hidden_states=True, return_dict=True
-        ).hidden_states  # the embedding first, then the output of every layer
-        return [hidden_states[layer + 1] for layer in self.extract_layers]
+        return self._conditionals[key].to(device)
 
     def forward(self, pixel_values: torch.Tensor, conditionals: torch.Tensor, flip: bool = False) -> torch.Tensor:
         """Logits (N, P, S, S); with `flip`, those of the mean score of the picture and of its mirror image."""
         if flip:
             mirrored = self(pixel_values.flip(-1), conditionals).flip(-1)
             return mean_score_logits(self(pixel_values, conditionals), mirrored)
-        activations = self.encode_pictures(pixel_values)
-        count = len(pixel_values)
+        states = self.vision(
+            pixel_values, interpolate_pos_encoding=True, output_hidden_states=True, return_dict=True
+        ).hidden_states  # the embedding first, then the output of every layer: (N, 1 + tokens, C)
+        activations, count = [states[layer + 1] for layer in self.extract_layers], len(pixel_values)
         logits = torch.stack([self.decoder(activations, p.expand(count, -1)).logits for p in conditionals], 1)
         return logits.float() if logits.dtype == torch.bfloat16 else logits
-
-    @property
-    def _device(self) -> torch.device:
-        return self.text_projection.weight.device
 
 
 def mean_score_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 HUB_TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
-def load_pretrained(name: str, read: Callable[[bool], T]) -> T:
+def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
     """What read(local_files_only) returns: from this machine if it has everything, else after a download.
 
     name: hub id or local folder, which is what `read` loads. Raises OSError with the ways out, within seconds
@@ -40,11 +37,10 @@ def load_pretrained(name: str, read: Callable[[bool], T]) -> T:
         ) from error
 
 
-def check_complete(report: dict, optional: str = "pooler") -> None:
+def check_complete(report: dict) -> None:
     """Raise ValueError if weights are missing: transformers would fill them with random numbers and go on.
 
-    report: what from_pretrained(..., output_loading_info=True) returned; weights named `optional` may be missing.
+    report: of from_pretrained(..., output_loading_info=True). A pooler, which no model reads, may be missing.
     """
-    missing = sorted(name for name in report["missing_keys"] if optional not in name)
-    if missing:
+    if missing := sorted(name for name in report["missing_keys"] if "pooler" not in name):
         raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")

@@ -1,4 +1,4 @@
-"""CLIPSeg against the transformers model it is built from; tiny random weights, and the real size once."""
+"""CLIPSeg against the transformers model it is built from; tiny random weights."""
 
 import copy
 import os
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.clipseg import CLIPSeg, mean_score_logits
-from utils.rows.by_text import add_background, class_scores_to_ids
+from utils.rows.by_text import class_scores_to_ids
 
 FOLDER = Path(os.environ.get("CLIPSEG_FOLDER", Path(__file__).parents[2] / "shared" / "clipseg-rd64-refined"))
 PROMPTS = [["a cat"], ["a photo of a dog"], ["grass"]]
@@ -73,9 +74,6 @@ def count_calls(module: torch.nn.Module) -> list:
     return calls
 
 
-# ------------------------------------------------------------------------------------- same as the reference
-
-
 @pytest.mark.parametrize("side", [64, 96])  # the positions as they are, and resized
 @pytest.mark.parametrize("refined", [True, False])  # the two heads there are
 def test_logits_are_those_of_the_reference_for_every_picture_and_prompt(side, refined):
@@ -94,14 +92,6 @@ def test_logits_are_those_of_the_reference_for_every_picture_and_prompt(side, re
     assert (logits[0] - logits[1]).abs().max() > 0.01
 
 
-def test_layers_that_the_decoder_does_not_read_are_dropped(model, reference):
-    assert len(reference.clip.vision_model.encoder.layers) == 6
-    assert len(model.vision.encoder.layers) == 5
-
-
-# ------------------------------------------------------------------------------------------- what runs when
-
-
 def test_both_towers_run_once_per_picture_and_per_set_of_prompts(model, pictures):
     seen, read = count_calls(model.vision), count_calls(model.text)
     conditionals = model.encode_prompts(PROMPTS)
@@ -115,29 +105,11 @@ def test_both_towers_run_once_per_picture_and_per_set_of_prompts(model, pictures
     assert len(seen) == 3  # the picture's and the mirror image's
 
 
-# ------------------------------------------------------------------------------------------------ prompts
-
-
 def test_templates_of_a_class_are_averaged_unnormalised(model):
     cat, photo, dog = model.encode_prompts([["a cat"], ["a photo of a cat"], ["a dog"]])
     averaged = model.encode_prompts([["a cat", "a photo of a cat"], ["a dog"]])
     torch.testing.assert_close(averaged, torch.stack([(cat + photo) / 2, dog]))
     assert (cat.norm() - 1).abs() > 0.01
-
-
-@pytest.mark.parametrize("prompts", [[], [[]], [["a cat"], []], ["a cat", "a dog"], "a cat"])
-def test_prompts_that_are_not_a_list_per_class_are_refused(model, prompts):
-    with pytest.raises(ValueError, match="for each class"):
-        model.encode_prompts(prompts)
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 64, 80), (1, 3, 70, 70), (1, 1, 64, 64), (3, 64, 64)])
-def test_pictures_of_a_wrong_shape_are_refused(model, shape):
-    with pytest.raises(ValueError, match="multiple of 16"):
-        model(torch.zeros(shape), model.encode_prompts(PROMPTS))
-
-
-# ------------------------------------------------------------------------------------- from scores to classes
 
 
 def test_class_is_the_highest_score_above_the_threshold_else_background():
@@ -149,15 +121,6 @@ def test_class_is_the_highest_score_above_the_threshold_else_background():
     assert ids.tolist() == [[[0, 1, 2, 1], [0, 2, 0, 1]]]  # .5 does not exceed .5; a tie goes to the first
     assert class_scores_to_ids(logits, 0.25).tolist() == [[[0, 1, 2, 1], [1, 2, 2, 1]]]
     assert class_scores_to_ids(logits, 0.75).tolist() == [[[0, 0, 2, 1], [0, 0, 0, 0]]]
-
-
-@pytest.mark.parametrize("threshold", [0, 1, -0.1, 30])
-def test_threshold_that_is_no_score_is_refused(threshold):
-    with pytest.raises(ValueError, match="threshold"):
-        add_background(torch.zeros(1, 2, 4, 4), threshold)
-
-
-# -------------------------------------------------------------------------------------------------- flipping
 
 
 def test_with_flip_scores_are_the_mean_of_both(model, pictures):
@@ -172,21 +135,13 @@ def test_mean_score_stays_finite_where_sigmoids_saturate():
     assert mean_score_logits(torch.tensor(200.0), torch.tensor(-200.0)) == 0
 
 
-# --------------------------------------------------------------------------------------------------- loading
-
-
-@pytest.mark.parametrize("obstacle", ["offline mode", "no network"])
-def test_missing_weights_are_reported_within_seconds(obstacle, monkeypatch):
-    import huggingface_hub.constants
-
-    if obstacle == "offline mode":
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    else:
-        for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-            monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nobody answers
-    huggingface_hub.close_session()  # the next request reads the settings anew
+def test_missing_weights_are_reported_within_seconds_where_there_is_no_network(monkeypatch):
+    import huggingface_hub
     import transformers  # noqa: F401  not what is timed
 
+    for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nobody answers
+    huggingface_hub.close_session()  # the next request reads the settings anew
     start = time.perf_counter()
     with pytest.raises(OSError, match="the weights no/such-clipseg cannot be loaded"):
         CLIPSeg.from_pretrained("no/such-clipseg")
@@ -208,45 +163,21 @@ def saved(tmp_path_factory) -> Path:
 def test_local_folder_brings_weights_tokenizer_and_normalisation(saved):
     model = CLIPSeg.from_pretrained(saved)
     assert model.image_size == 352
-    assert model.mean == (0.485, 0.456, 0.406)
-    assert model.std == (0.229, 0.224, 0.225)
+    assert (model.mean, model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     built = CLIPSeg(tiny_reference(vocabulary=49408), model.tokenizer)
     torch.testing.assert_close(model.encode_prompts(PROMPTS), built.encode_prompts(PROMPTS))
     assert model.encode_prompts([["a cat " * 200]]).isfinite().all()  # cut at 77 tokens
 
 
 @needs_folder
-@pytest.mark.parametrize("damage", ["absent", "cut off", "incomplete"])
+@pytest.mark.parametrize("damage", ["cut off", "incomplete"])
 def test_unusable_weights_in_a_local_folder_are_reported(saved, tmp_path, damage):
-    from safetensors.torch import load_file, save_file
-
     folder = shutil.copytree(saved, tmp_path / "clipseg")
     weights = folder / "model.safetensors"
-    if damage == "absent":
-        weights.unlink()
-    elif damage == "cut off":
+    if damage == "cut off":
         weights.write_bytes(weights.read_bytes()[:1000])
     else:
         tensors = load_file(weights)
         save_file({name: tensors[name] for name in tensors if "film" not in name}, weights, {"format": "pt"})
     with pytest.raises(OSError, match="film_add" if damage == "incomplete" else str(folder)):
         CLIPSeg.from_pretrained(folder)
-
-
-# ------------------------------------------------------------------------------------------ at its real size
-
-
-@needs_folder
-def test_official_architecture_and_tokenizer_map_two_pictures_and_three_prompts():
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPTokenizer
-
-    reference = CLIPSegForImageSegmentation(CLIPSegConfig.from_pretrained(FOLDER))
-    real_size = CLIPSeg(reference, CLIPTokenizer.from_pretrained(FOLDER))
-    assert real_size.tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
-    with torch.inference_mode():
-        conditionals = real_size.encode_prompts(PROMPTS)
-        logits = real_size(torch.randn(2, 3, 352, 352), conditionals)
-    assert conditionals.shape == (3, 512)
-    assert logits.shape == (2, 3, 352, 352)
-    assert logits.isfinite().all()
-    assert len(real_size.vision.encoder.layers) == 10

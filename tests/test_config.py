@@ -1,16 +1,17 @@
-"""Constants of a script: which names they are, and overriding them from the command line."""
+"""Constants of a script: which names they are, and overriding them by a recipe and from the command line."""
 
 import os
 import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
 from conftest import REPOSITORY, script_environment
 
+import train_clip
 import train_unet
 from utils import config
 from utils.device import autocast, in_force, pick_device
@@ -58,21 +59,21 @@ def namespace() -> dict:
     ("argument", "value"),
     [
         ("--ROOT=/tmp/my pets", "/tmp/my pets"),
-        ("--ROOT=", ""),
         ("--ROOT=a=b", "a=b"),
+        ("--ROOT=~/a", "/home/me/a"),
         ("--EPOCHS=3", 3),
-        ("--RATE=1e-4", 1e-4),
         ("--RATE=1", 1.0),
         ("--SCALE=0.5,2", (0.5, 2.0)),
         ("--LAYERS=1,2,3", (1, 2, 3)),
         ("--NAMES=a cat,a dog", ("a cat", "a dog")),
         ("--NAMES=", ()),
         ("--RESUME=True", True),
-        ("--RESUME=False", False),
-        ("--FILES=a", ["a"]),
+        ("--FILES=~/a", ["/home/me/a"]),
     ],
 )
-def test_a_value_is_read_as_the_type_of_the_default(namespace, argument, value):
+def test_a_value_is_read_as_the_type_of_the_default(namespace, monkeypatch, argument, value):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
     key = argument[2:].partition("=")[0]
     others = {name: namespace[name] for name in CONSTANTS if name != key}
     assert config.override(namespace, SOURCE, [argument]) == []
@@ -87,87 +88,57 @@ def test_a_list_takes_every_repetition_and_of_other_values_the_last_counts(names
     assert default == ["a cat"]
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("--ROOT=~/a", "{home}/a"),
-        ("--ROOT=./~/a", "./~/a"),
-        ("--ROOT=~nobody-of-this-name/a", "~nobody-of-this-name/a"),
-        ("--NAMES=~/a,b,~/c", ("{home}/a", "b", "{home}/c")),
-        ("--FILES=~/a", ["{home}/a"]),
-    ],
-)
-def test_a_tilde_is_the_home_folder_in_every_path(namespace, monkeypatch, tmp_path, argument, value):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    namespace["PROMPTS"] = ["~/mine"]  # edited in the script
-    assert config.override(namespace, SOURCE, [argument, "~/b.jpg"], "PICTURE") == [f"{tmp_path}/b.jpg"]
-    assert repr(namespace[argument[2:].partition("=")[0]]) == repr(value).replace("{home}", str(tmp_path))
-    assert namespace["PROMPTS"] == [f"{tmp_path}/mine"] and namespace["EPOCHS"] == 90
-
-
-@pytest.mark.parametrize(("value", "expected"), [("", "data/pets"), ("~/pets", "~/pets"), (None, "data/pets")])
+@pytest.mark.parametrize(("value", "expected"), [("", "data/pets"), ("my/pets", "my/pets"), (None, "data/pets")])
 def test_an_empty_pets_root_is_none(monkeypatch, value, expected):
     monkeypatch.delenv("PETS_ROOT", raising=False)
     if value is not None:
         monkeypatch.setenv("PETS_ROOT", value)
-    fresh = runpy.run_path(config.__file__)
-    assert fresh["DATA"] == expected
+    assert runpy.run_path(config.__file__)["DATA"] == expected
 
 
 def test_default_folders_that_are_not_here_are_taken_from_beside_the_scripts(monkeypatch, tmp_path, capsys):
-    def find(*arguments: str) -> tuple[dict, dict]:
+    def find(*arguments: str) -> tuple[str, ...]:
         namespace = {"CHECKPOINTS": "checkpoints", "DATA_ROOT": "data/nowhere", "OUT": "predictions"}
-        return namespace, config.find_defaults(namespace, ("DATA_ROOT", "CHECKPOINTS"), arguments)
+        config.find_defaults(namespace, ("DATA_ROOT", "CHECKPOINTS"), arguments)
+        return tuple(namespace.values())
 
+    as_they_are = ("checkpoints", "data/nowhere", "predictions")
     monkeypatch.chdir(REPOSITORY)
-    assert find()[0]["CHECKPOINTS"] == "checkpoints" and find()[1] == {}
+    assert find() == as_they_are
     monkeypatch.chdir(tmp_path)
-    namespace, missing = find()
-    assert namespace["CHECKPOINTS"] == str(REPOSITORY / "checkpoints") and namespace["OUT"] == "predictions"
-    assert list(missing) == ["data/nowhere"] and str(REPOSITORY) in missing["data/nowhere"]
-    assert str(tmp_path) in missing["data/nowhere"] and str(tmp_path) in capsys.readouterr().err
-    assert find("--CHECKPOINTS=checkpoints")[0]["CHECKPOINTS"] == "checkpoints"  # as the user says
+    assert find() == (str(REPOSITORY / "checkpoints"), *as_they_are[1:])
+    assert f"there is no checkpoints in {tmp_path}" in capsys.readouterr().err
+    assert find("--CHECKPOINTS=checkpoints") == as_they_are  # as the user says
     (tmp_path / "checkpoints").mkdir()
-    assert find()[0]["CHECKPOINTS"] == "checkpoints"
+    assert find() == as_they_are
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (
-            UserError("no data set in data/pets"),
-            "error: no data set in data/pets\nDATA_ROOT = data/pets was looked for in ",
-        ),
+        (UserError("no data set in data/pets"), "error: no data set in data/pets"),
         (OSError(36, "File name too long", "a" * 300), f"error: {'a' * 300}: File name too long"),
     ],
 )
-def test_a_script_ends_with_one_message_and_says_both_places(monkeypatch, tmp_path, error, message):
+def test_a_script_ends_with_one_message(monkeypatch, error, message):
     def main():
         raise error
 
     main.__module__ = train_unet.__name__
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config, "REPOSITORY", tmp_path / "elsewhere")
-    monkeypatch.setattr(config, "PETS_ROOT", "")
-    monkeypatch.setattr(train_unet, "DATA_ROOT", "data/pets")
-    monkeypatch.setattr(config, "stop_on_signals", lambda: None)
-    monkeypatch.setattr(config, "forgive_output", lambda: None)
+    for name in ("stop_on_signals", "forgive_output"):
+        monkeypatch.setattr(config, name, lambda: None)
     monkeypatch.setattr(sys, "argv", ["train_unet.py"])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match=f"^{message}$"):
         config.run_script(main)
-    assert str(stop.value).startswith(message)
 
 
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
         ("--EPOCHS=many", "expected int, like --EPOCHS=90"),
-        ("--EPOCHS=", "expected int"),
         ("--RATE=fast", "expected float, like --RATE=0.002"),
         ("--RESUME=yes", "expected True or False, like --RESUME=False"),
         ("--SCALE=0.5;2", "expected tuple, like --SCALE=0.7,1.8"),
-        ("--LAYERS=1,2.5", "expected tuple, like --LAYERS=3,6"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_an_example(namespace, argument, expected):
@@ -178,49 +149,100 @@ def test_a_value_of_another_type_is_refused_with_an_example(namespace, argument,
 
 
 @pytest.mark.parametrize(
-    ("argument", "hint"),
+    ("argument", "message"),
     [
         ("--EPOCH=3", "did you mean --EPOCHS"),
-        ("--epochs=3", "did you mean --EPOCHS"),
         ("--XYZXYZXYZ=1", "--help lists all"),
         ("--PI=3", "unknown constant --PI"),
         ("--MEAN=1,1", "unknown constant --MEAN"),
         ("--LOCAL=2", "unknown constant --LOCAL"),
+        ("--SCALE", "--SCALE needs a value: --SCALE=0.7,1.8"),
+        ("cat.jpg", "unexpected argument 'cat.jpg'; constants are set as --KEY=value"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_known_one(namespace, argument, hint):
-    with pytest.raises(UserError, match=re.escape(hint)):
+def test_what_is_no_constant_with_a_value_is_refused_with_what_may_be_meant(namespace, argument, message):
+    with pytest.raises(UserError, match=re.escape(message)):
         config.override(namespace, SOURCE, [argument])
 
 
-def test_a_key_without_a_value_and_arguments_without_dashes_are_refused(namespace):
-    with pytest.raises(UserError, match="--SCALE needs a value: --SCALE=0.7,1.8"):
-        config.override(namespace, SOURCE, ["--SCALE"])
-    with pytest.raises(UserError, match="'cat.jpg'.*--KEY=value"):
-        config.override(namespace, SOURCE, ["cat.jpg"])
+def test_a_script_that_takes_arguments_gets_them_without_the_constants(namespace):
     rest = config.override(namespace, SOURCE, ["cat.jpg", "--EPOCHS=1", "dog.jpg"], positional="PICTURE ...")
-    assert rest == ["cat.jpg", "dog.jpg"] and namespace["EPOCHS"] == 1  # where a script takes some
+    assert rest == ["cat.jpg", "dog.jpg"] and namespace["EPOCHS"] == 1
 
 
-def test_constants_are_the_names_assigned_at_the_top_of_the_script(namespace, monkeypatch):
-    values = config.constants(namespace, SOURCE)
-    assert list(values) == CONSTANTS
-    assert values["SCALE"] == (0.7, 1.8)
+def test_constants_are_the_names_assigned_at_the_top_of_the_script(monkeypatch):
     monkeypatch.setattr(train_unet, "EPOCHS", 3)
     values = config.script_constants(train_unet.main)
     assert values["EPOCHS"] == 3 and values["SCALE"] == train_unet.SCALE
-    assert not {"IMAGENET_MEAN", "IMAGENET_STD"} & set(values)  # imported
+    assert not {"IMAGENET_MEAN", "IMAGENET_STD", "RECIPE"} & set(values)  # imported, or none
 
 
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_prints_docstring_values_and_remarks_and_exits_with_status_0(namespace, capsys, option):
+# ------------------------------------------------------------------------------------------------- recipes
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Callable[[str], str]:
+    """recipe(text): the path of a file with it."""
+    path = tmp_path / "quick.py"
+    return lambda text: path.write_text(text) and str(path)
+
+
+def test_a_recipe_beats_the_script_and_the_command_line_beats_the_recipe(namespace, recipe):
+    path = recipe('"""Quick."""\n\nEPOCHS = 3  # few\nRATE = 1\nSCALE = (0.5, 2.0)\nRESUME = True\nROOT = "a"\n')
+    assert config.override(namespace, SOURCE, ["--EPOCHS=5", path, "--ROOT=b"]) == []
+    assert (namespace["EPOCHS"], namespace["ROOT"]) == (5, "b")
+    assert (namespace["RATE"], namespace["SCALE"], namespace["RESUME"]) == (1, (0.5, 2.0), True)
+    assert (namespace["RECIPE"], namespace["LAYERS"]) == ("quick", (3, 6))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("EPOCH = 3", "EPOCH is no constant of this script"),
+        ("lower = 2", "lower is no constant of this script"),
+        ("EPOCHS = 0.5", "EPOCHS = 0.5, expected int, like 90"),
+        ("RATE = True", "RATE = True, expected float, like 0.002"),
+        ("RESUME = 1", "RESUME = 1, expected bool, like False"),
+        ("SCALE = 2.0", "SCALE = 2.0, expected tuple"),
+        ("EPOCHS = 3\nopen(MARK, 'w')", "a recipe is lines of NAME = value, and nothing else"),
+        ("EPOCHS = open(MARK, 'w')", "a recipe is lines of NAME = value, and nothing else"),
+        ("import os", "a recipe is lines of NAME = value"),
+        ("EPOCHS = 3 +", "a recipe is lines of NAME = value"),
+    ],
+)
+def test_what_is_no_recipe_of_this_script_is_refused_and_nothing_of_it_is_run(
+    namespace, recipe, tmp_path, text, message
+):
+    path = recipe(text.replace("MARK", repr(str(tmp_path / "mark"))))
+    with pytest.raises(UserError, match=f"^{re.escape(path)}: {re.escape(message)}"):
+        config.override(namespace, SOURCE, [path])
+    assert namespace["EPOCHS"] == 90 and not (tmp_path / "mark").exists()
+
+
+def test_a_script_runs_with_a_recipe_whose_name_is_among_its_constants(recipe, monkeypatch):
+    seen = []
+    monkeypatch.setattr(train_unet, "main", lambda: seen.append(config.script_constants(train_unet.main)))
+    train_unet.main.__module__ = train_unet.__name__
+    config.run_main(train_unet.main, [recipe("EPOCHS = 3"), "--SEED=1"])
+    config.run_main(train_unet.main, [])
+    assert (seen[0]["RECIPE"], seen[0]["EPOCHS"], seen[0]["SEED"]) == ("quick", 3, 1)
+    assert "RECIPE" not in seen[1] and seen[1]["EPOCHS"] == train_unet.EPOCHS
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").glob("*.py")), ids=lambda path: path.stem)
+def test_the_recipes_that_come_with_the_project_fit_their_script(path):
+    assert config.read_recipe(path, config.script_constants(train_clip.main))
+
+
+# ---------------------------------------------------------------------------------------------------- help
+
+
+def test_help_prints_docstring_values_and_remarks_and_exits_with_status_0(namespace, capsys):
     with pytest.raises(SystemExit) as stop:
-        config.override(namespace, SOURCE, ["--EPOCHS=7", option], positional="PICTURE ...")
+        config.override(namespace, SOURCE, ["--EPOCHS=7", "--help"], positional="PICTURE ...")
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Train a thing."
-    assert "    python thing.py" in lines
-    assert "Arguments: PICTURE ..." in lines
+    assert lines[0] == "Train a thing." and "Arguments: PICTURE ..." in lines
     options = [re.split(r"\s{2,}", line.strip()) for line in lines if line.startswith("  --")]
     assert [option[0].partition("=")[0][2:] for option in options] == CONSTANTS
     assert ["--EPOCHS=7", "lower it when in a hurry"] in options
@@ -228,32 +250,10 @@ def test_help_prints_docstring_values_and_remarks_and_exits_with_status_0(namesp
     assert ["--RATE=0.002"] in options
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_a_constant_out_of_range_is_named(value):
-    config.require_positive({"EPOCHS": 1}, "EPOCHS")
-    with pytest.raises(UserError, match=f"EPOCHS = {value}"):
-        config.require_positive({"EPOCHS": value}, "EPOCHS")
-    config.require_choice("PRECISION", "fp32", ("bf16", "fp32"))
-    with pytest.raises(UserError, match="PRECISION = 'fp8': must be one of 'bf16', 'fp32'"):
-        config.require_choice("PRECISION", "fp8", ("bf16", "fp32"))
-
-
-def shell(*command: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *command], env=script_environment(), capture_output=True, text=True)
-
-
-def test_a_script_prints_its_help_and_ends_with_a_message_and_status_1_where_its_user_erred():
-    result = shell(REPOSITORY / "train_unet.py", "--help")
-    assert result.returncode == 0 and result.stderr == ""
-    assert result.stdout.startswith("Train a residual U-Net") and f"--EPOCHS={train_unet.EPOCHS}" in result.stdout
-    result = shell(REPOSITORY / "train_unet.py", "--EPOCH=3")
-    assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr == "error: unknown constant --EPOCH: did you mean --EPOCHS=...?\n"
-
-
 @pytest.mark.parametrize("script", [*sorted(path.name for path in REPOSITORY.glob("*.py")), "data/prepare.py"])
 def test_without_torch_a_script_says_how_to_install_it(script):
-    done = shell("-S", REPOSITORY / script)  # without the packages
+    command = [sys.executable, "-S", REPOSITORY / script]  # without the packages
+    done = subprocess.run(command, env=script_environment(), capture_output=True, text=True)
     assert done.returncode == 1 and "pip install -r requirements.txt" in done.stderr
     assert "torch" in done.stderr and "Traceback" not in done.stderr
 
@@ -328,9 +328,47 @@ def test_where_pytorch_cannot_be_asked_for_bf16_auto_is_fp32(machine, monkeypatc
     assert in_force(torch.device("cpu"), "auto") == "fp32"
 
 
-@real
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")
-def test_bf16_is_used_on_this_cpu_where_linux_names_it_among_the_flags():
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split()
-    with autocast(torch.device("cpu"), "auto"):
-        assert torch.is_autocast_enabled("cpu") is bool({"avx512_bf16", "bf16"} & set(flags))
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("--ROOT=~/a", "{home}/a"),
+        ("--ROOT=./~/a", "./~/a"),
+        ("--ROOT=~nobody-of-this-name/a", "~nobody-of-this-name/a"),
+        ("--NAMES=~/a,b,~/c", ("{home}/a", "b", "{home}/c")),
+        ("--FILES=~/a", ["{home}/a"]),
+    ],
+)
+def test_a_tilde_is_the_home_folder_in_every_path(namespace, monkeypatch, tmp_path, argument, value):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    namespace["PROMPTS"] = ["~/mine"]  # edited in the script
+    assert config.override(namespace, SOURCE, [argument, "~/b.jpg"], "PICTURE") == [f"{tmp_path}/b.jpg"]
+    assert repr(namespace[argument[2:].partition("=")[0]]) == repr(value).replace("{home}", str(tmp_path))
+    assert namespace["PROMPTS"] == [f"{tmp_path}/mine"] and namespace["EPOCHS"] == 90
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            UserError("no data set in data/pets"),
+            "error: no data set in data/pets\nDATA_ROOT = data/pets was looked for in ",
+        ),
+        (OSError(36, "File name too long", "a" * 300), f"error: {'a' * 300}: File name too long"),
+    ],
+)
+def test_a_script_ends_with_one_message_and_says_both_places(monkeypatch, tmp_path, error, message):
+    def main():
+        raise error
+
+    main.__module__ = train_unet.__name__
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "REPOSITORY", tmp_path / "elsewhere")
+    monkeypatch.setattr(config, "PETS_ROOT", "")
+    monkeypatch.setattr(train_unet, "DATA_ROOT", "data/pets")
+    monkeypatch.setattr(config, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(config, "forgive_output", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["train_unet.py"])
+    with pytest.raises(SystemExit) as stop:
+        config.run_script(main)
+    assert str(stop.value).startswith(message)

@@ -21,21 +21,22 @@ CLICKS = torch.tensor([[[0.2, 0.3, 1.0], [0.7, 0.6, 0.0]]]).expand(4, -1, -1)
 HIDDEN = torch.arange(16).view(1, 4, 4).expand(4, -1, -1) % 4 < 2  # half of the picture, whole places of every level
 UNUSED = "encoder.vit.post_layernorm."  # of CLIP's pooled output; patch tokens and class token are read before it
 
+
+def with_names(model: CLIPCNN, images: torch.Tensor) -> torch.Tensor:
+    return torch.cat([output.flatten() for output in model.with_names(images)])
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, torch.Tensor], object]]] = {
     "U-Net": (lambda: UNet(**TINY, blocks=2), lambda model, x: model(x)),
-    "autoencoder, stage 1": (lambda: Autoencoder(**TINY), lambda model, x: model(x, HIDDEN)),
+    "autoencoder, classic": (lambda: Autoencoder(**TINY), lambda model, x: model(x)),
     "autoencoder, sparse": (lambda: Autoencoder(**TINY, sparse=True), lambda model, x: model(x, HIDDEN)),
     "autoencoder, stage 2": (lambda: AutoencoderSegmenter(**TINY), lambda model, x: model(x)),
     "autoencoder, frozen": (lambda: AutoencoderSegmenter(**TINY, frozen=True), lambda model, x: model(x)),
     "CLIP": (lambda: CLIPCNN(**CLIP), lambda model, x: model(x)),
     "CLIP, frozen": (lambda: CLIPCNN(**CLIP | {"freeze_encoder": True}), lambda model, x: model(x)),
-    "CLIP, named": (lambda: CLIPCNN(**CLIP, name_parts=True), lambda model, x: torch.cat(flat(model.with_names(x)))),
+    "CLIP, named": (lambda: CLIPCNN(**CLIP, name_parts=True), with_names),
     "PointCLIP": (lambda: PointCLIP(**CLIP), lambda model, x: model(x, CLICKS, torch.rand(4, 1, 16, 16))),
 }
-
-
-def flat(outputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    return [output.flatten() for output in outputs]
 
 
 @pytest.mark.parametrize("name", CASES)

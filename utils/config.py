@@ -4,8 +4,8 @@ import ast
 import difflib
 import inspect
 import os
+import re
 import sys
-import tokenize
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ if missing := [name for name in ("torch", "torchvision", "transformers", "matplo
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PETS_ROOT = os.environ.get("PETS_ROOT", "")
+PETS_ROOT = os.path.expanduser(os.environ.get("PETS_ROOT", ""))
 DATA = PETS_ROOT or "data/pets"  # the scripts' default for DATA_ROOT
 
 
@@ -28,21 +28,21 @@ def run_script(
 ) -> None:
     """Override the constants of main's module from sys.argv, call main, and exit with its status.
 
-    `--KEY=value` replaces the constant KEY, a recipe (recipes/NAME.py) several of them, and `--help` prints the
-    docstring and all constants. A script that
-    names its `positional` arguments gets them as a list: main(arguments). A UserError ends the script with
-    its message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
+    A script that names its `positional` arguments gets them as a list: main(arguments). A UserError ends it with its
+    message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
     whose default folder is also looked for beside the scripts.
     """
-    module, places = sys.modules[main.__module__], {}
+    module, missing = sys.modules[main.__module__], {}
     forgive_output()
     stop_on_signals()
     try:
         arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
-        places = find_defaults(vars(module), reads, sys.argv[1:])
+        missing = find_defaults(vars(module), reads, sys.argv[1:])
         sys.exit(main(arguments) if positional else main())
     except UserError as error:
-        sys.exit("\n".join([f"error: {error}", *(where for folder, where in places.items() if folder in str(error))]))
+        sys.exit(
+            "\n".join([f"error: {error}", *(places for folder, places in missing.items() if folder in str(error))])
+        )
     except OSError as error:
         if error.filename is None:  # not about a file
             raise
@@ -55,19 +55,18 @@ def run_script(
 def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> dict[str, str]:
     """Take default folders that the current folder lacks from beside the scripts, and say so on stderr.
 
-    Returns the folders that are in neither place, with both places. A path that the user gave is not changed.
+    Returns the folders that are in neither place, with both places.
     """
+    given = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
+    given += ["DATA_ROOT"] if PETS_ROOT else []
     missing = {}
-    given = {argument.partition("=")[0].removeprefix("--") for argument in arguments}
-    given |= {"DATA_ROOT"} if PETS_ROOT else set()
     for name in names:
         folder, here = namespace.get(name), Path.cwd()
-        if not folder or name in given or here == REPOSITORY or (here / folder).exists():
+        if not folder or name in given or here == REPOSITORY or Path(folder).exists():
             continue
-        place = REPOSITORY / folder
-        if place.exists():
-            print(f"{name} = {place}: there is no {folder} in {here}", file=sys.stderr)
-            namespace[name] = str(place)
+        if (REPOSITORY / folder).exists():
+            namespace[name] = str(REPOSITORY / folder)
+            print(f"{name} = {namespace[name]}: there is no {folder} in {here}", file=sys.stderr)
         else:
             missing[folder] = f"{name} = {folder} was looked for in {here} and in {REPOSITORY}"
     return missing
@@ -84,34 +83,31 @@ def run_main(main: Callable[..., int | None], arguments: Sequence[str], position
         vars(module).update(before)
 
 
-def constants(namespace: dict, source: str) -> dict:
-    """The UPPER_CASE names assigned at the top level of `source`, with their values in `namespace`."""
-    return {name: namespace[name] for name in _remarks(source)}
-
-
 def script_constants(main: Callable) -> dict:
     """The constants now in force in the script that defines main; RECIPE is the name of the recipe they follow."""
     module = sys.modules[main.__module__]
-    recipe = {"RECIPE": vars(module)["__recipe__"]} if "__recipe__" in vars(module) else {}
-    return constants(vars(module), inspect.getsource(module)) | recipe
+    recipe = {"RECIPE": module.RECIPE} if getattr(module, "RECIPE", "") else {}
+    return {name: vars(module)[name] for name in _remarks(inspect.getsource(module))} | recipe
 
 
 def override(namespace: dict, source: str, arguments: Sequence[str], positional: str = "") -> list[str]:
     """Write recipes and `--KEY=value` arguments into namespace; returns what is neither. Raises UserError.
 
     A value must parse to the type of the default. A tuple is written with commas; an option whose default is
-    a list may be given several times. ~ at the start of a text is the home folder.
+    a list may be given several times. ~ at the start of a text is the home folder. --help prints help_text() and exits.
     """
-    known = constants(namespace, source)
-    for recipe in (argument for argument in arguments if argument.endswith(".py")):
-        namespace.update(read_recipe(recipe, known), __recipe__=Path(recipe).stem)
+    known = {name: namespace[name] for name in _remarks(source)}
+    recipes = [argument for argument in arguments if argument.endswith(".py") and not argument.startswith("--")]
+    for recipe in recipes:
+        namespace.update(read_recipe(recipe, known))
+    namespace["RECIPE"] = ",".join(Path(recipe).stem for recipe in recipes)
     rest = []
-    for argument in arguments:
+    for argument in (argument for argument in arguments if argument not in recipes):
         if argument in ("--help", "-h"):
             print(help_text(namespace, source, positional))
             sys.exit(0)
         if not argument.startswith("--"):
-            rest += [argument] * (not argument.endswith(".py"))
+            rest.append(argument)
             continue
         key, equals, text = argument[2:].partition("=")
         if key not in known:
@@ -120,11 +116,9 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
             raise UserError(f"unknown constant --{key}: {hint}")
         if not equals:
             raise UserError(f"--{key} needs a value: --{key}={_show(known[key])}")
-        if isinstance(known[key], list):
-            given = namespace[key] if namespace[key] is not known[key] else []
-            namespace[key] = [*given, text]
-        else:
-            namespace[key] = _parse(key, text, known[key])
+        value = parse(key, text, known[key])
+        repeated = isinstance(value, list) and namespace[key] is not known[key]
+        namespace[key] = namespace[key] + value if repeated else value
     for key in known:
         namespace[key] = _expand(namespace[key])
     if rest and not positional:
@@ -186,17 +180,6 @@ def require_range(name: str, values: tuple[float, ...]) -> None:
         raise UserError(f"{name} = {','.join(map(str, values))}: must be two positive numbers, the smaller one first")
 
 
-def parse_numbers(name: str, text: str) -> tuple[float, ...]:
-    """ "1,1.4" -> (1.0, 1.4). Raises UserError unless they are positive numbers."""
-    try:
-        numbers = tuple(map(float, text.split(",")))
-    except ValueError:
-        numbers = (0.0,)
-    if min(numbers) <= 0:
-        raise UserError(f"{name} = {text}: must be positive numbers with commas between them")
-    return numbers
-
-
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UserError unless the constant's value is one of choices."""
     if value not in choices:
@@ -204,23 +187,12 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _remarks(source: str) -> dict[str, str]:
-    """Top-level UPPER_CASE assignments of a script -> the comment at the end of their line; not those of _NAMES."""
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__)
-        if token.type == tokenize.COMMENT
-    }
-    return {
-        target.id: comments.get(node.end_lineno, "")
-        for node in ast.parse(source).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name) and target.id.isupper() and not target.id.startswith("_")
-    }
+    """The constants of a script, NAME = value at the start of a line -> the comment at its end; not those of _NAMES."""
+    return dict(re.findall(r"^([A-Z][A-Z0-9_]*) = .*?(?:  # (.*))?$", source, re.MULTILINE))
 
 
 def _expand(value: object) -> object:
-    """The value with ~ and ~user as home folders, in a text and in every text of a tuple or list."""
+    """The value with ~ as the home folder, in a text and in every text of a tuple or list."""
     if isinstance(value, str):
         return os.path.expanduser(value)
     return type(value)(map(_expand, value)) if isinstance(value, (tuple, list)) else value
@@ -230,7 +202,7 @@ def _show(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def _parse(key: str, text: str, default: object) -> object:
+def parse(key: str, text: str, default: object) -> object:
     """`text` as a value of the default's type; raises UserError."""
     try:
         if isinstance(default, bool):
@@ -238,7 +210,7 @@ def _parse(key: str, text: str, default: object) -> object:
         if isinstance(default, tuple):
             kind = type(default[0]) if default else str
             return tuple(kind(part.strip()) for part in text.split(",")) if text else ()
-        return type(default)(text)
+        return [text] if isinstance(default, list) else type(default)(text)
     except (KeyError, ValueError):
         kind = "True or False" if isinstance(default, bool) else type(default).__name__
         raise UserError(f"--{key}={text}: expected {kind}, like --{key}={_show(default)}") from None

@@ -2,15 +2,14 @@
 
 import math
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
 
-from utils.config import require_between, require_choice, require_positive
+from utils.config import require_between, require_choice, require_positive, require_range
 
 import numpy as np
 import torch
@@ -28,38 +27,30 @@ from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, w
 from utils.errors import UserError
 from utils.files import write_csv
 
+POSITIVE = (
+    *("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY", "IMAGE_SIZE", "SMALL_SIZE", "PATCH"),
+    *("WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE", "LABELS_PERCENT"),
+)
+SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train: the constants of a script that fit() reads, under their names."""
-
-    constants: dict  # all of the script, saved in the checkpoints
-    epochs: int
-    batch_size: int  # of all processes together
-    micro_batch: int  # the most pictures that one process takes at once, 0: no limit
-    learning_rate: float
-    weight_decay: float
-    warmup: float  # share of the steps
-    ema_decay: float
-    clip_norm: float
-    validate_every: int  # epochs
-    precision: str
-    seed: int
-    resume: bool
+class Settings(SimpleNamespace):
+    """The constants of a script, in lower case: settings.epochs. settings.constants: all, for the checkpoints."""
 
     @classmethod
     def of(cls, constants: dict, **other: int) -> "Settings":
         """Those of a script; other: instead of its own, e.g. epochs=5. Raises UserError for a value out of range."""
         constants = constants | {name.upper(): value for name, value in other.items()}
-        require_positive(constants, "EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY")
-        require_between(constants, 0, math.inf, "MICRO_BATCH", "WEIGHT_DECAY", "SEED")
-        require_between(constants, 0, 1, "WARMUP", "EMA_DECAY")
+        require_positive(constants, *(name for name in POSITIVE if name in constants))
+        require_between(constants, 0, 1, *(name for name in SHARES if name in constants))
+        require_between(constants, 0, math.inf, "WEIGHT_DECAY", "SEED")
+        require_range("SCALE", constants["SCALE"])
+        require_choice("TRAIN_SPLIT", constants["TRAIN_SPLIT"], ("train", "trainval"))
         require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
-        return cls(constants, *(constants[field.name.upper()] for field in fields(cls)[1:]))
+        return cls(constants=constants, **{name.lower(): value for name, value in constants.items()})
 
 
 def fit(
@@ -85,28 +76,29 @@ def fit(
     report: called in the main process after every validation, with the log, a line each, the averaged model and folder.
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
-    A run resumes at its last validation: order, augmentation and every other random number follow from SEED and
-    the epoch, so interrupted epochs are run again with the same losses. A non-finite loss or score raises UserError
-    and leaves the checkpoints of the epochs before.
+    A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
+    run again with the same losses. Raises UserError for a loss or score that is not finite.
     """
     if min(settings.batch_size, len(dataset)) < world_size():
         few = f"BATCH_SIZE = {settings.batch_size} and {len(dataset)} training pictures"
         raise UserError(f"{few} leave nothing for some of {world_size()} processes: start fewer, or raise BATCH_SIZE")
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
-    with ExitStack() as stack:
-        if is_main():
-            stack.enter_context(_only_run_in(folder))
-            for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
-                file.unlink()
-        run = _start(model, len(dataset), settings, device, parameter_groups)
+    with _only_run_in(folder) if is_main() else nullcontext():
+        model.to(device, memory_format=torch.channels_last)
+        optimizer = _adamw(parameter_groups or [{"params": list(model.parameters())}], settings)
+        steps = settings.epochs * max(len(dataset) // settings.batch_size, 1)
+        schedule = _warmup_cosine(optimizer, steps, settings.warmup)
+        run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
         if settings.resume:
             _resume(run, folder / "last.pt", about, classes, settings)
         elif is_main():
             _set_aside(folder)
         if is_main():
-            _announce(model, len(dataset), settings, device)
-        run.first, began = run.epoch, time.perf_counter() - 60 * run.minutes
+            print(*(f"{key}={value!r}" for key, value in settings.constants.items()), sep="  ")
+            count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            print(f"{count:,} parameters to train, {len(dataset):,} pictures, on {device}", flush=True)
+        began = time.perf_counter() - 60 * run.minutes
         wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
         while run.epoch < settings.epochs:
@@ -119,13 +111,12 @@ def fit(
             copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
             run.ema.eval()
             metrics = validate(run.ema.module)
-            if not math.isfinite(metrics["score"]):
-                _diverged("validation score", metrics["score"], run.epoch, settings)
+            _require_finite("validation score", metrics["score"], run.epoch, settings)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             run.minutes = (time.perf_counter() - began) / 60
             if is_main():
-                state = {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
-                _save(run, folder, {**about, **state}, metrics["score"])
+                about |= {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
+                _save(run, folder, about, metrics["score"])
                 report(run.log, run.ema.module, folder)
         wait_for_all()  # the main process may still be writing
         best = checkpoint.weights_file(folder)
@@ -143,29 +134,17 @@ class _Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     epoch: int = 0  # epochs done
-    first: int = 0  # those that were done when this process began
     minutes: float = 0.0  # of training and validation so far
     best: float = -math.inf
     log: list[dict] = field(default_factory=list)  # a line per validation
-
-
-def _start(
-    model: nn.Module, pictures: int, settings: Settings, device: torch.device, groups: list[dict] | None
-) -> _Run:
-    model.to(device, memory_format=torch.channels_last)
-    ema = _averaged(model, settings.ema_decay)
-    optimizer = _adamw(groups or [{"params": [p for p in model.parameters() if p.requires_grad]}], settings)
-    steps = settings.epochs * max(pictures // settings.batch_size, 1)
-    return _Run(model, ema, optimizer, _warmup_cosine(optimizer, steps, settings.warmup))
 
 
 def _train_epoch(
     run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, settings: Settings, device: torch.device
 ) -> float:
     """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
-    seed, epochs = settings.seed, settings.epochs
+    seed, epochs, precision = settings.seed, settings.epochs, autocast(device, settings.precision)
     torch.manual_seed(_mix(seed, run.epoch, rank()))
-    precision = autocast(device, settings.precision)
     loader = _batches(dataset, settings.batch_size, _mix(seed, run.epoch), device)
     title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
     bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=hidden)
@@ -175,67 +154,31 @@ def _train_epoch(
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
-        at_once = settings.micro_batch or len(batch[0])
         with one_value_explained():
-            losses += _backward(model, batch, compute_loss, generator, progress, at_once, precision)
+            with precision:
+                loss = compute_loss(model, batch, generator, progress)
+            loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.schedule.step()
         run.ema.update_parameters(run.model)
+        losses += loss.detach()
         if step % 20 == 0 or step + 1 == len(loader):  # reading a number waits for the device
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
-            if not math.isfinite(mean):
-                _diverged("loss", mean, run.epoch + 1, settings)
-        if step == 20 and run.epoch == run.first and is_main():
+            _require_finite("loss", mean, run.epoch + 1, settings)
+        if step == 20 and not run.log and is_main():
             minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
             tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
             sys.stdout.flush()
     return (sum_over_processes(losses) / world_size() / len(loader)).item()
 
 
-def _diverged(what: str, value: float, epoch: int, settings: Settings) -> NoReturn:
-    raise UserError(
-        f"the {what} became {value} in epoch {epoch}: lower LEARNING_RATE (now {settings.learning_rate}); "
-        "the checkpoints of the epochs before are untouched"
-    )
-
-
-def _announce(model: nn.Module, pictures: int, settings: Settings, device: torch.device) -> None:
-    """The first lines of a log: with which constants, how many parameters, on how many pictures."""
-    constants = "  ".join(f"{key}={value!r}" for key, value in settings.constants.items())
-    print(textwrap.fill(constants, 118, break_long_words=False, break_on_hyphens=False))
-    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(f"{count:,} parameters to train, {pictures:,} pictures, on {device}", flush=True)
-
-
-# --------------------------------------------------------------------------------------------- one step
-
-
-def _backward(model, batch, compute_loss, generator, progress, micro_batch, precision) -> torch.Tensor:
-    """Accumulate the gradients of a batch, micro_batch pictures at a time; returns the mean loss, detached."""
-    count = len(batch[0])
-    pieces = list(zip(*(x.split(parts(count, micro_batch)) for x in batch), strict=True))
-    total = torch.zeros((), device=batch[0].device)
-    for number, piece in enumerate(pieces, 1):
-        share = len(piece[0]) / count
-        with ExitStack() as stack:
-            if number < len(pieces) and isinstance(model, DistributedDataParallel):
-                stack.enter_context(model.no_sync())  # gradients travel once, with the last piece
-            with precision:
-                loss = compute_loss(model, piece, generator, progress)
-            (loss * share).backward()
-        total += loss.detach() * share
-    return total
-
-
-def parts(count: int, most: int) -> list[int]:
-    """Sizes of the parts of a batch; none of them is 1 if it can be helped, which batch norm may not take."""
-    sizes = [min(most, count - start) for start in range(0, count, most)]
-    if count > most > 2 and sizes[-1] == 1:
-        sizes[-2:] = most - 1, 2
-    return sizes
+def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> None:
+    if not math.isfinite(value):
+        advice = f"lower LEARNING_RATE (now {settings.learning_rate})"
+        raise UserError(f"the {what} became {value} in epoch {epoch}: {advice}; earlier checkpoints are untouched")
 
 
 @contextmanager
@@ -246,10 +189,8 @@ def one_value_explained() -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):  # torch's words
             raise
-        change = "change BATCH_SIZE or MICRO_BATCH so that no part of a batch is one picture, or raise IMAGE_SIZE and "
-        raise UserError(
-            f"batch norm got a single value per channel at the coarsest level: {change}SMALL_SIZE"
-        ) from error
+        change = "raise BATCH_SIZE so that no process gets a single picture, or raise IMAGE_SIZE and SMALL_SIZE"
+        raise UserError(f"batch norm got a single value per channel at the coarsest level: {change}") from error
 
 
 def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
@@ -267,10 +208,7 @@ def _mix(*numbers: int) -> int:
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of the weights, with a lower decay in the first steps.
-
-    With `decay` alone, the random weights of the start would be a third of it after 1 / (1 - decay) steps.
-    """
+    """The exponential moving average of the weights; a lower decay in the first steps forgets the random ones."""
 
     def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _) -> None:
         steps = ema.n_averaged.item()  # on the CPU: reading it waits for no GPU
@@ -286,7 +224,7 @@ def _adamw(groups: list[dict], settings: Settings) -> torch.optim.AdamW:
     for group in groups:
         rate = group.get("lr", 1.0) * settings.learning_rate
         for decays in (True, False):
-            chosen = [p for p in group["params"] if (p.ndim > 1) == decays]
+            chosen = [p for p in group["params"] if p.requires_grad and (p.ndim > 1) == decays]
             decay = settings.weight_decay if decays else 0.0
             split.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(split, fused=True)  # one pass over the weights
@@ -304,14 +242,14 @@ def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-# ---------------------------------------------------------------------------------------- files of a run
-
-
 def _only_run_in(folder: Path) -> FileLock:
     """A lock that a second training in the same folder does not get. Raises UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".lock").acquire(timeout=0)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
+        for file in folder.glob("*.tmp"):  # of a process that was killed while it wrote
+            file.unlink()
+        return lock
     except Timeout:
         raise UserError(f"another training is writing to {folder}; wait for it or change CHECKPOINTS") from None
     except OSError as error:
@@ -320,9 +258,8 @@ def _only_run_in(folder: Path) -> FileLock:
 
 def _set_aside(folder: Path) -> None:
     """Keep the last run's files when a new one starts in its folder."""
-    old = [folder / name for name in FILES if (folder / name).exists()]
+    old, previous = [folder / name for name in FILES if (folder / name).exists()], folder / "previous"
     if old:
-        previous = folder / "previous"
         previous.mkdir(exist_ok=True)
         for file in old:
             file.replace(previous / file.name)
@@ -334,7 +271,7 @@ def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
 
     Unless about["holds_encoder"]: it comes from a file that may not stay where it is.
     """
-    frozen = about.get("arguments", {}).get("freeze_encoder") and not about.get("holds_encoder")
+    frozen = about["arguments"].get("freeze_encoder") and not about.get("holds_encoder")
     left_out = "encoder." if frozen else ()
     return {name: value for name, value in model.state_dict().items() if not name.startswith(left_out)}
 

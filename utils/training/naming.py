@@ -1,7 +1,6 @@
 """A linear classifier for object crops, fitted on crops from the training set: it names the parts of the closer look.
 
-Objects are seen whole, in part and from afar: fitted on whole ones alone, the layer relies on what every training
-picture shows (a cat's face), and an object that hides it gets the wrong class.
+Objects are seen whole, in part and from afar: on whole ones alone, the layer would rely on a cat's face.
 """
 
 import numpy as np
@@ -21,15 +20,12 @@ AFAR = (40, 120)  # pixels a side
 
 
 @torch.no_grad()
-def fit_names(
-    model: nn.Module, dataset: Dataset, size: int, device: torch.device, count: int = 1000, seed: int = 0
-) -> None:
-    """Give a model with an encoder (models.clip.CLIPCNN) a name_layer, fitted on `count` random pictures, in fp32.
+def fit_names(model: nn.Module, dataset: Dataset, size: int, device: torch.device) -> None:
+    """Give a model with an encoder (models.clip.CLIPCNN) a name_layer, fitted on 1000 random pictures, in fp32.
 
-    dataset: squashed pictures and masks, in batches. size: pixels a side of the crops that the encoder sees. Three
-    minutes on two cores.
+    size: pixels a side of the crops that the encoder sees. Three minutes on two cores.
     """
-    crops, classes = object_crops(dataset, size, count, seed)
+    crops, classes = object_crops(dataset, size, 1000, seed=0)
     embeddings = []
     for batch in torch.from_numpy(crops).movedim(-1, 1).split(16):
         batch = normalise(batch.to(device), model.encoder.mean, model.encoder.std)

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from models.autoencoder import spread
+
 
 def random_patches(count: int, size: int, patch: int, ratio: float, generator: torch.Generator) -> torch.Tensor:
     """Patches to hide: bool (N, size / patch, size / patch), in every picture the same share of them, `ratio`."""
@@ -11,9 +13,7 @@ def random_patches(count: int, size: int, patch: int, ratio: float, generator: t
     return (ranks < round(ratio * side * side)).unflatten(1, (side, side))
 
 
-def reconstruction_loss(
-    rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None = None
-) -> torch.Tensor:
+def reconstruction_loss(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
     """Mean squared error of pictures (N, 3, H, W); with hidden, bool (N, h, w), of the hidden patches alone.
 
     There the target is the patch with its own mean and standard deviation taken out (MAE, He et al., CVPR 2022),
@@ -35,13 +35,7 @@ def patch_statistics(images: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.
     return tuple(spread(x[:, 0], images) for x in (mean, deviation))
 
 
-def spread(patches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """A value per patch (N, h, w) -> the same at every one of its pixels, (N, 1, H, W)."""
-    patch = images.shape[-1] // patches.shape[-1]
-    return patches[:, None].repeat_interleave(patch, 2).repeat_interleave(patch, 3)
-
-
-def complete(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+def complete(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
     """Pictures to look at: the hidden patches filled in with what was rebuilt, at their own mean and deviation."""
     if hidden is None:
         return rebuilt.float()
