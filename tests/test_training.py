@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
