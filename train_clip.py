@@ -13,15 +13,7 @@ checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 import math
 from pathlib import Path
 
-from utils.config import (
-    DATA,
-    require_between,
-    require_choice,
-    require_positive,
-    require_range,
-    run_script,
-    script_constants,
-)
+from utils.config import DATA, require_between, require_choice, require_positive, run_script, script_constants
 
 import torch
 
@@ -85,11 +77,9 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     settings = Settings.of(constants)
-    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    require_positive(constants, "IMAGE_SIZE", "ENCODER_RATE")
+    require_positive(constants, "ENCODER_RATE")
     require_between(constants, 0, math.inf, "VIEW_SIZE")
-    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "PASTE")
-    require_range("SCALE", SCALE)
+    require_between(constants, 0, 1, "PASTE")
     require_choice("EDGE", EDGE, EDGES)
     folder = Path(CHECKPOINTS) / folder_of(ROW, "clip")
     start = find_start(START, CHECKPOINTS, "clip")
@@ -121,20 +111,14 @@ def main() -> None:
             return ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes, zoom=zoom)
 
         tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
+        about = {"model": "clip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
         best = fit(
             model,
             train,
             compute_loss,
             lambda model: row_of(model).validate(val),
             folder=folder,
-            about={
-                "model": "clip",
-                "arguments": arguments,
-                **encoder,
-                "image_size": view_size,
-                "mean": mean,
-                "std": std,
-            },
+            about=about | encoder,
             classes=train.classes,
             settings=settings,
             device=device,

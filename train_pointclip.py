@@ -11,15 +11,7 @@ progress.png in checkpoints/pointclip/ (or ROW/).
 import math
 from pathlib import Path
 
-from utils.config import (
-    DATA,
-    require_between,
-    require_choice,
-    require_positive,
-    require_range,
-    run_script,
-    script_constants,
-)
+from utils.config import DATA, require_between, require_choice, require_positive, run_script, script_constants
 
 import torch
 
@@ -33,12 +25,7 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of
 from utils.rows.by_click import ByClick
-from utils.training.encoders import (
-    build_model,
-    load_decoder,
-    parameter_groups,
-    require_multiple,
-)
+from utils.training.encoders import build_model, parameter_groups, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.simulated_clicks import simulate_clicks
@@ -88,12 +75,10 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     settings = Settings.of(constants)
-    require_choice("TRAIN_SPLIT", TRAIN_SPLIT, ("train", "trainval"))
-    require_positive(constants, "CLICK_RADIUS", "IMAGE_SIZE", "START_RATE")
+    require_positive(constants, "CLICK_RADIUS", "START_RATE")
     require_between(constants, 0, math.inf, "VIEW_SIZE")
     require_between(constants, 0, 19, "CORRECTIONS")
-    require_between(constants, 0, 1, "DROPOUT", "COLOUR", "EDITED", "PASTE")
-    require_range("SCALE", SCALE)
+    require_between(constants, 0, 1, "EDITED", "PASTE")
     require_choice("EDGE", EDGE, EDGES)
     if bool(START) == bool(ENCODER):
         raise UserError(f"START = {START!r} has an encoder, ENCODER = {ENCODER!r} is one: give one of them")
@@ -112,10 +97,7 @@ def main() -> None:
         model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
-        by_class = bool(start) and load(start)["model"] == "clip"
-        if by_class:
-            load_decoder(model, arguments["freeze_encoder"], start)
-        elif start:
+        if start:
             load_start(model, start, train.classes, arguments["freeze_encoder"])
 
         # 3. Loss of the thing under the last of some simulated clicks.
@@ -142,20 +124,15 @@ def main() -> None:
         def row_of(model):
             return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
 
+        by_class = start and load(start)["model"] == "clip"
+        about = {"model": "pointclip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
         fit(
             model,
             train,
             compute_loss,
             lambda model: row_of(model).validate(val),
             folder=folder,
-            about={
-                "model": "pointclip",
-                "arguments": arguments,
-                **encoder,
-                "image_size": view_size,
-                "mean": mean,
-                "std": std,
-            },
+            about=about | encoder,
             classes=train.classes,
             settings=settings,
             device=device,

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from models.clip import encoder_title
-from utils.checkpoint import digest, encoder_weights, load, load_state, weights_file
+from utils.checkpoint import digest, encoder_weights, load, weights_file
 from utils.errors import UserError
 
 WEIGHTS = (".safetensors", ".pt")  # suffixes of files of weights
@@ -58,13 +58,6 @@ def _take_encoder(make: Callable[..., nn.Module], arguments: dict, share_with: s
 
 def _describe(arguments: dict) -> dict:
     return {"encoder": encoder_title(arguments["encoder"], "encoder_config" in arguments)}
-
-
-def load_decoder(model: nn.Module, frozen: bool, start: str) -> None:
-    """Copy the decoder of a row by class, and a trained encoder, into a model that takes clicks."""
-    parts = ("decoder.",) if frozen else ("decoder.", "encoder.")
-    weights = {name: value for name, value in load(start)["weights"].items() if name.startswith(parts)}
-    load_state(model, model.state_dict() | weights, start)
 
 
 def require_multiple(encoder: nn.Module, **sizes: int) -> None:

@@ -23,25 +23,28 @@ def find_start(start: str, checkpoints: str, *models: str) -> str:
 
 
 def load_start(model: nn.Module, start: str, classes: Classes, frozen: bool = False) -> None:
-    """Copy the weights in START into a model of the same family.
+    """Copy the weights in START into a model: of the same family, or the decoder of a row by class into one by click.
 
     The last layer keeps what it knows of classes with the same name; other classes start from random weights. A frozen
     encoder stays as it is, for the checkpoint will not hold it; the layer that names parts is fitted anew. Raises
     UserError if the weights do not fit.
     """
-    content = load(start)
+    content, own = load(start), model.state_dict()
     left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
     weights = {key: value for key, value in content["weights"].items() if not key.startswith(left_out)}
-    then, heads = classes_of(content).names, ()
-    if then != classes.names and content["model"] != "pointclip":  # which knows no classes
-        heads = ("head.weight", "head.bias")
-    for key in heads:
-        fresh = model.state_dict()[key].clone()
-        for index, class_name in enumerate(classes.names):
-            if class_name in then:
-                fresh[index] = weights[key][then.index(class_name)]
-        weights[key] = fresh
+    then, line = classes_of(content).names, f"start: {start}"
+    if content["model"] == "clip" and "head.weight" not in own:
+        weights = own | {key: value for key, value in weights.items() if not key.startswith("head.")}
+        line += "; the last layer is new"
+    elif "head.weight" in own and then != classes.names:
+        for key in ("head.weight", "head.bias"):
+            known, weights[key] = weights[key], own[key].clone()
+            for index, name in enumerate(classes.names):
+                if name in then:
+                    weights[key][index] = known[then.index(name)]
+        kept, new = ([name for name in classes.names if (name in then) == old] for old in (True, False))
+        line += "; its last layer: " + ", ".join(
+            f"{' and '.join(names)} {what}" for names, what in ((kept, "kept"), (new, "new")) if names
+        )
     load_state(model, weights, start, ignore="encoder.")
-    groups = {"kept": [c for c in classes.names if c in then], "new": [c for c in classes.names if c not in then]}
-    head = ", ".join(f"{' and '.join(names)} {what}" for what, names in groups.items() if names) if heads else "kept"
-    print(f"start: {start}; its last layer: {head}", flush=True)
+    print(line, flush=True)
