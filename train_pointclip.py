@@ -16,7 +16,6 @@ from utils.config import DATA, require_between, require_choice, require_positive
 import torch
 
 from models.pointclip import PointCLIP
-from utils.checkpoint import load
 from utils.device import pick_device
 from utils.distributed import distributed
 from utils.errors import UserError
@@ -97,8 +96,7 @@ def main() -> None:
         model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
         mean, std = model.encoder.mean, model.encoder.std
         require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
-        if start:
-            load_start(model, start, train.classes, arguments["freeze_encoder"])
+        by_class = bool(start) and load_start(model, start, train.classes, arguments["freeze_encoder"])
 
         # 3. Loss of the thing under the last of some simulated clicks.
         look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
@@ -124,7 +122,6 @@ def main() -> None:
         def row_of(model):
             return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
 
-        by_class = start and load(start)["model"] == "clip"
         about = {"model": "pointclip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
         fit(
             model,

@@ -18,6 +18,7 @@ training/         batches -> weights
     reconstruction  hidden patches and the loss on them
     simulated_clicks  simulated users, for the training of PointCLIP
     encoders      models on a pretrained encoder, and their learning rates
+    start         weights to go on from, of these classes or of others
     naming        a classifier for object crops, for the closer look
 
 rows/             weights -> answers; its __init__.py declares the rows of the table, one line each

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from types import FrameType
@@ -34,10 +35,17 @@ def stop_on_signals() -> None:
         if time.monotonic() - last < AGAIN:
             return
         last = time.monotonic()
-        sys.unraisablehook = lambda _: None  # what was half made when the signal came has nothing to say
+        sys.unraisablehook = lost
         for child in multiprocessing.active_children():
             child.terminate()
         raise Stopped(number)
+
+    def lost(event) -> None:
+        """What a finaliser raises is lost: Stopped is raised once more. Half-made objects have nothing to say."""
+        nonlocal last
+        if isinstance(event.exc_value, Stopped):
+            last = -AGAIN
+            threading.Timer(0.1, os.kill, (own_process, event.exc_value.signal)).start()
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)

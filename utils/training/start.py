@@ -22,18 +22,19 @@ def find_start(start: str, checkpoints: str, *models: str) -> str:
     return found
 
 
-def load_start(model: nn.Module, start: str, classes: Classes, frozen: bool = False) -> None:
+def load_start(model: nn.Module, start: str, classes: Classes, frozen: bool = False) -> bool:
     """Copy the weights in START into a model: of the same family, or the decoder of a row by class into one by click.
 
     The last layer keeps what it knows of classes with the same name; other classes start from random weights. A frozen
-    encoder stays as it is, for the checkpoint will not hold it; the layer that names parts is fitted anew. Raises
-    UserError if the weights do not fit.
+    encoder stays as it is, for the checkpoint will not hold it; the layer that names parts is fitted anew. Returns
+    whether the weights are of another family. Raises UserError if they do not fit.
     """
     content, own = load(start), model.state_dict()
     left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
     weights = {key: value for key, value in content["weights"].items() if not key.startswith(left_out)}
     then, line = classes_of(content).names, f"start: {start}"
-    if content["model"] == "clip" and "head.weight" not in own:
+    of_other_family = "head.weight" in weights and "head.weight" not in own
+    if of_other_family:
         weights = own | {key: value for key, value in weights.items() if not key.startswith("head.")}
         line += "; the last layer is new"
     elif "head.weight" in own and then != classes.names:
@@ -48,3 +49,4 @@ def load_start(model: nn.Module, start: str, classes: Classes, frozen: bool = Fa
         )
     load_state(model, weights, start, ignore="encoder.")
     print(line, flush=True)
+    return of_other_family
