@@ -2,7 +2,7 @@
 
     python train_pointclip.py                                         # on the encoder of CLIP fine-tuned
     python train_pointclip.py --START=clip                            # on CLIP's own
-    python train_pointclip.py --START= --ENCODER=facebook/deit-tiny-patch16-224   # the decoder from random weights
+    python train_pointclip.py --ENCODER=facebook/deit-tiny-patch16-224   # another one, the decoder from random weights
 
 Writes best.safetensors (decoder and click stem, and where the encoder is), last.pt, log.csv, curves.png and
 progress.png in checkpoints/pointclip/ (or ROW/).
@@ -41,21 +41,21 @@ START_RATE = 0.1  # of LEARNING_RATE, for CLIP's decoder
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
-VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE
+VIEW_SIZE = 320  # at validation and prediction; 0: IMAGE_SIZE
 # encoder
-ENCODER = ""  # with START empty: hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights
+ENCODER = ""  # in place of START's: hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
 DROPOUT = 0.1  # of the encoder's channels
 # augmentation
-SCALE = (0.7, 1.8)  # magnification
+SCALE = (0.5, 2.0)  # magnification
 ROTATION = 15.0  # degrees at most
 COLOUR = 0.5  # 0 none, 1 strong
-EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
-PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
+EDGE = "mirror"  # beyond a picture's edge goes on its mirror image; "grey"
+PASTE = 0.2  # share of the batch that is animals pasted on other pictures' backgrounds
 # optimisation
-EPOCHS = 10
+EPOCHS = 8
 BATCH_SIZE = 16  # of all processes together; lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
@@ -79,10 +79,10 @@ def main() -> None:
     require_between(constants, 0, 19, "CORRECTIONS")
     require_between(constants, 0, 1, "EDITED", "PASTE")
     require_choice("EDGE", EDGE, EDGES)
-    if bool(START) == bool(ENCODER):
-        raise UserError(f"START = {START!r} has an encoder, ENCODER = {ENCODER!r} is one: give one of them")
+    if not (START or ENCODER):
+        raise UserError("START and ENCODER are empty: give one of them")
     folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
-    start = find_start(START, CHECKPOINTS, "clip", "pointclip")
+    start = "" if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     with distributed(device):

@@ -161,7 +161,7 @@ def test_checkpoints_keep_their_classes_and_older_ones_have_the_usual_colours():
 # ------------------------------------------------------------------------------------------------ the whole road
 
 UNET = ("--IMAGE_SIZE=64", "--SMALL_SIZE=64", "--WIDTH=8", "--DEPTH=4", "--EPOCHS=2", "--BATCH_SIZE=8")
-CLIP = ("--ENCODER=tiny", "--IMAGE_SIZE=64", "--WIDTHS=8,8,8,16", "--EPOCHS=2")
+CLIP = ("--ENCODER=tiny", "--IMAGE_SIZE=64", "--VIEW_SIZE=64", "--WIDTHS=8,8,8,16", "--EPOCHS=2")
 
 
 @pytest.mark.slow

@@ -544,7 +544,7 @@ def test_curves_follow_the_corrections_and_end_when_nothing_is_wrong(oxford_root
 
 # ---------------------------------------------------------------------------------------------- scripts
 
-SMALL = ("--IMAGE_SIZE=64", "--WIDTHS=8,8,16,32", "--BATCH_SIZE=7")
+SMALL = ("--IMAGE_SIZE=64", "--VIEW_SIZE=64", "--WIDTHS=8,8,16,32", "--BATCH_SIZE=7")
 
 
 @pytest.fixture(scope="module")
@@ -553,7 +553,7 @@ def trained(oxford_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("point")
     options = (*SMALL, "--EPOCHS=30", "--EMA_DECAY=0.9", "--LEARNING_RATE=0.003", "--VALIDATE_EVERY=10")
     easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0")
-    tiny = ("--START=", "--ENCODER=tiny")
+    tiny = "--ENCODER=tiny"
     run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", *tiny, *options, *easy)
     return folder
 
@@ -631,7 +631,7 @@ def test_predict_by_clicks_marks_what_is_under_them(oxford_root, trained, tmp_pa
 def test_training_on_a_frozen_encoder_is_reproducible_and_has_no_encoder_in_its_checkpoint(
     oxford_root, tiny_clip_folder, tmp_path
 ):
-    options = ("--START=", f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--WIDTHS=4,8,8,16", "--EPOCHS=1")
+    options = (f"--ENCODER={tiny_clip_folder}", "--IMAGE_SIZE=32", "--VIEW_SIZE=32", "--WIDTHS=4,8,8,16", "--EPOCHS=1")
     for folder in ("a", "b"):
         places = (f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path / folder}", "--BATCH_SIZE=8")
         run_here(train_pointclip, *places, *options)

@@ -76,7 +76,7 @@ def test_frozen_encoders_train_in_bf16_and_names_and_validations_are_in_fp32(
     run_here(train_clip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", "--ZOOM=True", *small)
     assert set(decoding) == {(True, True), (False, False)}
     encoding.clear()
-    run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", "--START=", *small)
+    run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", "--VIEW_SIZE=32", *small)
     assert {bf16 for _, bf16 in encoding} == {True, False}
 
 

@@ -63,7 +63,7 @@ def test_a_sixth_model_is_trained_scored_drawn_and_predicts(copy, run, trained, 
 
 
 def test_an_encoder_of_ones_own_is_a_row_beside_clips(copy, run, trained, tiny_clip_folder, oxford_root):
-    small = ("--IMAGE_SIZE=32", "--WIDTHS=8,8,8,16", "--EPOCHS=1", "--BATCH_SIZE=8")
+    small = ("--IMAGE_SIZE=32", "--VIEW_SIZE=32", "--WIDTHS=8,8,8,16", "--EPOCHS=1", "--BATCH_SIZE=8")
     run("train_clip.py", *small, f"--ENCODER={tiny_clip_folder}", "--ROW=My DINOv2")
     run("train_pointclip.py", *small, "--ROW=Pointed DINOv2", "--START=My DINOv2")
     assert not (copy / "checkpoints" / "clip").exists()

@@ -427,7 +427,15 @@ def test_weights_of_other_classes_are_a_start_that_keeps_the_classes_of_the_same
         run_here(train_clip, f"--DATA_ROOT={own}", f"--START={tmp_path / 'second' / 'unet'}")
 
 
-TINY_CLIP = ["--WIDTHS=4,8", "--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--DEVICE=cpu", "--ENCODER=tiny"]
+TINY_CLIP = [
+    "--WIDTHS=4,8",
+    "--IMAGE_SIZE=32",
+    "--VIEW_SIZE=32",
+    "--EPOCHS=1",
+    "--BATCH_SIZE=8",
+    "--DEVICE=cpu",
+    "--ENCODER=tiny",
+]
 
 
 def test_a_row_that_looks_closer_is_a_start_too_and_a_frozen_encoder_stays_what_the_checkpoint_says(

@@ -141,7 +141,7 @@ def test_parts_lie_within_the_window_of_their_thing():
     assert random_part(np.pad([[True]], 4), rng) == (4, 4, 5, 5)
 
 
-SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
+SMALL = ("--IMAGE_SIZE=32", "--VIEW_SIZE=32", "--EPOCHS=1", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
 
 
 @pytest.mark.parametrize(("scales", "zoom"), [((1.0,), True), ((1.0, 2.0), True), ((1.0,), False), ((1.0, 2.0), False)])
@@ -191,7 +191,7 @@ def test_a_fine_tuned_encoder_is_in_its_checkpoint_and_a_row_by_click_shares_it(
     run_here(train_pointclip, data, "--START=pointclip", "--ROW=went on", *SMALL)
     assert load("runs/went on")["encoder_from"] == "clip_finetuned"
     with pytest.raises(UserError, match="no pretrained encoder that was fine-tuned"):
-        run_here(train_pointclip, data, "--START=", "--ENCODER=runs/clip/best.safetensors", *SMALL)
+        run_here(train_pointclip, data, "--ENCODER=runs/clip/best.safetensors", *SMALL)
     encoder.unlink()  # from here on nothing but the checkpoints is there
     tuned, clicked = (load_row(name, "runs", CPU) for name in ("CLIP fine-tuned", "PointCLIP"))
     assert tuned.encoder == clicked.encoder and tuned.encoder.endswith(", fine-tuned")
