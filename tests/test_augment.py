@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from utils.classes import VOID
-from utils.inputs.augment import augment, erase_rectangle, jitter_colour, normalise
-from utils.inputs.paste import compose, cut_out, fill_animals
+from utils.inputs.augment import augment, erase_rectangle, normalise
+from utils.inputs.paste import compose
 
 PURE = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0]], dtype=torch.uint8)  # class id -> colour
 STRONG = {"scale": (0.5, 2.0), "rotation": 30.0}
@@ -91,15 +90,6 @@ def test_colour_changes_no_mask_and_every_picture_in_its_own_way(masks):
     assert (change > 0.005).all() and change.unique().numel() == len(masks)
 
 
-def test_colour_keeps_grey_pictures_grey_and_of_strength_zero_changes_nothing():
-    grey = torch.rand(4, 1, 8, 8, generator=seeded()).expand(4, 3, 8, 8)
-    jittered = jitter_colour(grey, seeded(), 1.0)
-    assert (jittered.amax(1) - jittered.amin(1)).max() < 1e-5
-    assert (jittered - grey).abs().max() > 0.01  # but brighter or darker
-    images = torch.rand(4, 3, 8, 8, generator=seeded())
-    torch.testing.assert_close(jitter_colour(images, seeded(), 0.0), images, atol=1e-5, rtol=0)
-
-
 def test_erasing_fills_one_rectangle_with_grey_and_leaves_the_rest():
     images = torch.rand(8, 3, 40, 40, generator=seeded()) * 0.4
     for before, after in zip(images, erase_rectangle(images, seeded(), 1.0), strict=True):
@@ -158,24 +148,6 @@ def test_without_an_animal_a_composition_is_background():
     composed, labels = compose(images, torch.zeros_like(masks), seeded(), 40, 5)
     assert composed.shape == (5, 3, 40, 40) and composed.isfinite().all()
     assert (labels == 0).all()
-
-
-def test_a_filled_picture_has_the_background_s_colours():
-    images, masks = animals()
-    filled = fill_animals(images.float() / 255, masks[:, None].float())
-    blue = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1)
-    torch.testing.assert_close(filled, blue.expand_as(filled), atol=1e-3, rtol=0)
-    assert fill_animals(images.float() / 255, torch.ones(6, 1, 64, 64)).isfinite().all()  # nothing is known
-
-
-def test_a_cut_out_is_opaque_inside_half_in_the_void_beside_it_and_clear_elsewhere():
-    _, masks = animals()
-    alpha = cut_out(masks[:, None].float())[:, 0]
-    inside = -F.max_pool2d(-((masks == 1) | (masks == 2))[:, None].float(), 3, 1, 1)[:, 0] > 0
-    outside = F.max_pool2d((masks != 0)[:, None].float(), 3, 1, 1)[:, 0] == 0
-    torch.testing.assert_close(alpha[inside], torch.ones_like(alpha[inside]))
-    torch.testing.assert_close(alpha[outside], torch.zeros_like(alpha[outside]))
-    assert 0.2 < alpha[masks == VOID].mean() < 0.8
 
 
 @pytest.mark.parametrize("options", [{}, {"paste": 0.5, "edge": "mirror"}])

@@ -60,20 +60,15 @@ def namespace() -> dict:
     [
         ("--ROOT=/tmp/my pets", "/tmp/my pets"),
         ("--ROOT=a=b", "a=b"),
-        ("--ROOT=~/a", "/home/me/a"),
         ("--EPOCHS=3", 3),
         ("--RATE=1", 1.0),
         ("--SCALE=0.5,2", (0.5, 2.0)),
         ("--LAYERS=1,2,3", (1, 2, 3)),
         ("--NAMES=a cat,a dog", ("a cat", "a dog")),
-        ("--NAMES=", ()),
         ("--RESUME=True", True),
-        ("--FILES=~/a", ["/home/me/a"]),
     ],
 )
-def test_a_value_is_read_as_the_type_of_the_default(namespace, monkeypatch, argument, value):
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv("USERPROFILE", "/home/me")
+def test_a_value_is_read_as_the_type_of_the_default(namespace, argument, value):
     key = argument[2:].partition("=")[0]
     others = {name: namespace[name] for name in CONSTANTS if name != key}
     assert config.override(namespace, SOURCE, [argument]) == []
@@ -114,29 +109,9 @@ def test_default_folders_that_are_not_here_are_taken_from_beside_the_scripts(mon
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (UserError("no data set in data/pets"), "error: no data set in data/pets"),
-        (OSError(36, "File name too long", "a" * 300), f"error: {'a' * 300}: File name too long"),
-    ],
-)
-def test_a_script_ends_with_one_message(monkeypatch, error, message):
-    def main():
-        raise error
-
-    main.__module__ = train_unet.__name__
-    for name in ("stop_on_signals", "forgive_output"):
-        monkeypatch.setattr(config, name, lambda: None)
-    monkeypatch.setattr(sys, "argv", ["train_unet.py"])
-    with pytest.raises(SystemExit, match=f"^{message}$"):
-        config.run_script(main)
-
-
-@pytest.mark.parametrize(
     ("argument", "expected"),
     [
         ("--EPOCHS=many", "expected int, like --EPOCHS=90"),
-        ("--RATE=fast", "expected float, like --RATE=0.002"),
         ("--RESUME=yes", "expected True or False, like --RESUME=False"),
         ("--SCALE=0.5;2", "expected tuple, like --SCALE=0.7,1.8"),
     ],
@@ -152,9 +127,7 @@ def test_a_value_of_another_type_is_refused_with_an_example(namespace, argument,
     ("argument", "message"),
     [
         ("--EPOCH=3", "did you mean --EPOCHS"),
-        ("--XYZXYZXYZ=1", "--help lists all"),
         ("--PI=3", "unknown constant --PI"),
-        ("--MEAN=1,1", "unknown constant --MEAN"),
         ("--LOCAL=2", "unknown constant --LOCAL"),
         ("--SCALE", "--SCALE needs a value: --SCALE=0.7,1.8"),
         ("cat.jpg", "unexpected argument 'cat.jpg'; constants are set as --KEY=value"),
@@ -199,15 +172,10 @@ def test_a_recipe_beats_the_script_and_the_command_line_beats_the_recipe(namespa
     ("text", "message"),
     [
         ("EPOCH = 3", "EPOCH is no constant of this script"),
-        ("lower = 2", "lower is no constant of this script"),
         ("EPOCHS = 0.5", "EPOCHS = 0.5, expected int, like 90"),
         ("RATE = True", "RATE = True, expected float, like 0.002"),
-        ("RESUME = 1", "RESUME = 1, expected bool, like False"),
-        ("SCALE = 2.0", "SCALE = 2.0, expected tuple"),
         ("EPOCHS = 3\nopen(MARK, 'w')", "a recipe is lines of NAME = value, and nothing else"),
         ("EPOCHS = open(MARK, 'w')", "a recipe is lines of NAME = value, and nothing else"),
-        ("import os", "a recipe is lines of NAME = value"),
-        ("EPOCHS = 3 +", "a recipe is lines of NAME = value"),
     ],
 )
 def test_what_is_no_recipe_of_this_script_is_refused_and_nothing_of_it_is_run(
@@ -258,26 +226,19 @@ def test_without_torch_a_script_says_how_to_install_it(script):
     assert "torch" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.fixture
-def two_gpus(monkeypatch) -> list[int]:
-    """As if there were two; the numbers of those that are chosen."""
-    chosen = []
+def test_a_gpu_without_a_number_is_the_first_and_its_fp32_is_not_tf32(monkeypatch):
+    chosen, before = [], torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch, "empty", lambda *size, device: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     for module, name in ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cudnn, "benchmark")):
         monkeypatch.setattr(module, name, getattr(module, name))
-    return chosen
-
-
-def test_a_gpu_without_a_number_is_the_first_and_its_fp32_is_not_tf32(two_gpus):
-    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")  # as TORCH_ALLOW_TF32_CUBLAS_OVERRIDE does
     torch.backends.cudnn.allow_tf32 = True
     try:
         assert pick_device("cuda") == torch.device("cuda") and pick_device("cuda:1") == torch.device("cuda:1")
-        assert two_gpus == [0, 1]
+        assert chosen == [0, 1]
         assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.set_float32_matmul_precision(before)
@@ -317,15 +278,6 @@ def test_bf16_is_only_used_where_the_hardware_multiplies_it(hardware, monkeypatc
         assert autocast(torch.device(kind), "auto") == (kind, hardware)
         assert autocast(torch.device(kind), "bf16") == (kind, True)
         assert autocast(torch.device(kind), "fp32") == (kind, False)
-
-
-@real
-@pytest.mark.parametrize("machine", ["x86_64", "arm64", ""])
-def test_where_pytorch_cannot_be_asked_for_bf16_auto_is_fp32(machine, monkeypatch):
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    monkeypatch.setattr(torch.ops, "mkldnn", object())  # as in the wheels for macOS
-    assert in_force(torch.device("cpu"), "auto") == "fp32"
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, run_here
+from conftest import run_here
 from PIL import Image
 from test_prepare import serving
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data import prepare, voc
+from data import prepare
 from utils.classes import named
 from utils.errors import UserError
 
@@ -90,13 +90,6 @@ def test_categories_are_numbered_in_their_order_and_all_else_is_background(root)
     assert (cat[3:7, 3:9] == 2).all() and both[4, 3:9].tolist() == [1, 0] * 3
     assert (cat == 255).sum() == (both == 255).sum() == 6 * 8 - 4 * 6
     assert json.loads((target / "data.json").read_text())["name"] == "pets of VOC"
-
-
-def test_out_is_named_after_the_year(root, monkeypatch):
-    targets = []
-    monkeypatch.setattr(voc, "convert", lambda target, *_: targets.append(target))
-    run_here(prepare, "--VOC=2009", f"--VOC_ROOT={root}")
-    assert targets == [REPOSITORY / "data" / "voc2009"]
 
 
 @pytest.mark.parametrize("option", ["--CATEGORIES=cat,lion", "--CATEGORIES=background", "--VOC=2013"])
