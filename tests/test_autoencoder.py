@@ -16,7 +16,7 @@ from utils.files import read_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample
-from utils.training.reconstruction import random_patches, reconstruction_loss
+from utils.training.reconstruction import reconstruction_loss
 
 CPU = torch.device("cpu")
 NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2}
@@ -69,14 +69,6 @@ def test_what_is_hidden_changes_no_statistics_of_a_sparse_encoder_and_is_a_learn
 
 
 # ----------------------------------------------------------------------------------------- reconstruction
-
-
-def test_every_picture_has_the_same_share_of_other_patches_hidden():
-    hidden = random_patches(50, 64, 16, 0.6, torch.Generator().manual_seed(3))
-    assert hidden.shape == (50, 4, 4) and (hidden.sum((1, 2)) == 10).all()  # 0.6 * 16 = 9.6
-    assert len({tuple(x.flatten().tolist()) for x in hidden}) > 40
-    assert hidden.float().mean(0).min() > 0.4 and hidden.float().mean(0).max() < 0.8  # no place is preferred
-    assert torch.equal(hidden, random_patches(50, 64, 16, 0.6, torch.Generator().manual_seed(3)))
 
 
 def test_the_loss_is_of_the_hidden_patches_structure_alone():

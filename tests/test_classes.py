@@ -33,11 +33,6 @@ def test_names_may_have_spaces_colours_are_optional_and_without_a_file_it_is_the
     assert classes.colourise(np.array([[1, 2, VOID]])).tolist() == [[[10, 20, 30], [0, 128, 0], [255, 255, 255]]]
 
 
-def test_colours_are_those_of_pascal_voc():
-    assert [voc_colour(index) for index in (3, 8, 12, 20)] == [(128, 128, 0), (64, 0, 0), (64, 0, 128), (0, 64, 128)]
-    assert len({voc_colour(index) for index in range(255)}) == 255
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

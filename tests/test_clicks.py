@@ -67,9 +67,6 @@ def test_random_clicks_reach_the_whole_thing_and_follow_from_the_name_alone():
     assert len({random_click(mask, True, rng_of(f"pug_{i}"))[0] for i in range(20)}) > 5
 
 
-# ---------------------------------------------------------------------------------------------- drawing
-
-
 # ------------------------------------------------------------------------------------------------ model
 
 

@@ -49,17 +49,14 @@ def test_run_lengths_in_both_spellings_are_the_mask():
             assert np.array_equal(pixels({"size": [height, width], "counts": counts}, height, width), mask)
 
 
-def test_parts_that_overlap_are_one_object():
-    assert pixels([square(2, 2, 10), square(6, 6, 10)]).sum() == 100 + 100 - 36
-
-
 def paint(void: int, *objects: tuple[int, list], height: int, width: int) -> list[str]:
     rles = [(label, outlines.to_rle([np.array(polygon)], height, width)) for label, polygon in objects]
     mask = coco.paint(rles, height, width, void)
     return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
 
 
-def test_smaller_object_lies_on_top():
+def test_parts_that_overlap_are_one_object_and_a_smaller_object_lies_on_top():
+    assert pixels([square(2, 2, 10), square(6, 6, 10)]).sum() == 100 + 100 - 36
     objects, expected = [(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]
     for order in (objects, objects[::-1]):
         assert paint(0, *order, height=5, width=6) == expected
@@ -240,9 +237,6 @@ def test_categories_may_be_written_with_spaces_and_other_accents(tmp_path, data)
     data["categories"][0]["name"] = "cha\u0302t"
     lines = (convert(tmp_path, data, "--CATEGORIES= ch\u00e2t, dog") / "classes.txt").read_text(encoding="utf-8")
     assert lines == "background 0,0,0\nch\u00e2t 128,0,0\ndog 0,128,0\n"
-
-
-# ---------------------------------------------------------------------------------------------- crowds
 
 
 ATTRIBUTES = {"attributes": {"occluded": False}}  # CVAT's

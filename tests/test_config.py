@@ -14,7 +14,7 @@ from conftest import REPOSITORY, script_environment
 import train_clip
 import train_unet
 from utils import config
-from utils.device import autocast, in_force, pick_device
+from utils.device import autocast, pick_device
 from utils.errors import UserError
 
 SOURCE = '''"""Train a thing.
@@ -76,9 +76,10 @@ def test_a_value_is_read_as_the_type_of_the_default(namespace, argument, value):
     assert {name: namespace[name] for name in others} == others
 
 
-def test_a_list_takes_every_repetition_and_of_other_values_the_last_counts(namespace):
+def test_a_list_takes_every_repetition_of_other_values_the_last_counts_and_the_rest_are_arguments(namespace):
     default = namespace["PROMPTS"]
-    config.override(namespace, SOURCE, ["--PROMPTS=one", "--EPOCHS=2", "--PROMPTS=two", "--EPOCHS=5"])
+    given = ["a.jpg", "--PROMPTS=one", "--EPOCHS=2", "--PROMPTS=two", "b.jpg", "--EPOCHS=5"]
+    assert config.override(namespace, SOURCE, given, positional="PICTURE ...") == ["a.jpg", "b.jpg"]
     assert namespace["PROMPTS"] == ["one", "two"] and namespace["EPOCHS"] == 5
     assert default == ["a cat"]
 
@@ -136,11 +137,6 @@ def test_a_value_of_another_type_is_refused_with_an_example(namespace, argument,
 def test_what_is_no_constant_with_a_value_is_refused_with_what_may_be_meant(namespace, argument, message):
     with pytest.raises(UserError, match=re.escape(message)):
         config.override(namespace, SOURCE, [argument])
-
-
-def test_a_script_that_takes_arguments_gets_them_without_the_constants(namespace):
-    rest = config.override(namespace, SOURCE, ["cat.jpg", "--EPOCHS=1", "dog.jpg"], positional="PICTURE ...")
-    assert rest == ["cat.jpg", "dog.jpg"] and namespace["EPOCHS"] == 1
 
 
 def test_constants_are_the_names_assigned_at_the_top_of_the_script(monkeypatch):
@@ -202,9 +198,6 @@ def test_the_recipes_that_come_with_the_project_fit_their_script(path):
     assert config.read_recipe(path, config.script_constants(train_clip.main))
 
 
-# ---------------------------------------------------------------------------------------------------- help
-
-
 def test_help_prints_docstring_values_and_remarks_and_exits_with_status_0(namespace, capsys):
     with pytest.raises(SystemExit) as stop:
         config.override(namespace, SOURCE, ["--EPOCHS=7", "--help"], positional="PICTURE ...")
@@ -252,13 +245,6 @@ def test_a_device_that_cannot_be_used_is_refused_in_one_short_line(name, monkeyp
         pick_device(name)
     assert f'"{name}"' in str(raised.value) and "auto" in str(raised.value)
     assert len(str(raised.value)) < 120 and "\n" not in str(raised.value)
-
-
-def test_on_a_mac_auto_is_the_cpu_and_mps_is_in_fp32_unless_asked(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert pick_device("auto") == torch.device("cpu") and pick_device("mps") == torch.device("mps")
-    assert [in_force(torch.device("mps"), wish) for wish in ("auto", "bf16")] == ["fp32", "bf16"]
 
 
 real = pytest.mark.skipif(bool(os.environ.get("AUTO_PRECISION")), reason="AUTO_PRECISION says what auto means")

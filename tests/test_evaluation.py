@@ -65,12 +65,16 @@ class RampToTheLeft(nn.Module):
         return torch.stack([torch.zeros_like(ramp), images[:, 0] + ramp], 1)
 
 
-def test_flipping_averages_the_softmax_of_picture_and_mirror_image():
-    images = torch.full((1, 3, 4, 6), 128, dtype=torch.uint8)
+def test_flipping_and_scales_average_the_softmax_of_picture_and_mirror_image():
+    images = torch.full((1, 3, 48, 48), 128, dtype=torch.uint8)
     plain = look(RampToTheLeft(), images, MEAN, STD)[0].softmax(1)
     flipped = look(RampToTheLeft(), images, MEAN, STD, flip=True)[0].softmax(1)
     torch.testing.assert_close(flipped, (plain + plain.flip(-1)) / 2)
     assert (plain - flipped).abs().max() > 0.4
+    scales = look(RampToTheLeft(), images, MEAN, STD, sizes=(32, 48))[0].softmax(1)  # the second sees the mirror image
+    torch.testing.assert_close(scales, flipped, atol=0.02, rtol=0)
+    row = ByClass("ramp", RampToTheLeft(), CPU, 32, MEAN, STD, PETS, scales=(1, 1.4))
+    assert row.sizes == [32, 48]  # multiples of its patches
 
 
 class Certain(nn.Module):
@@ -84,12 +88,6 @@ def test_a_model_that_is_certain_stays_so_when_its_logits_are_resized():
     logits, _ = look(Certain(), torch.zeros(1, 3, 4, 4, dtype=torch.uint8), MEAN, STD, flip=True)
     assert logits.isfinite().all()
     assert (to_size(logits[0], (9, 7)) == 0).all()
-
-
-def test_a_row_at_two_scales_sees_multiples_of_its_patches():
-    row = ByClass("by colour", ByColour(), CPU, 32, MEAN, STD, PETS, scales=(1, 1.4))
-    assert row.sizes == [32, 48]
-    assert row.segment(np.zeros((20, 30, 3), np.uint8)).ids.shape == (20, 30)
 
 
 def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monkeypatch):
