@@ -144,18 +144,6 @@ def start(
 
 
 @pytest.fixture
-def run_script(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
-    """run_script(name, *arguments, cwd, env, timeout): a script of the repository, in a process of its own."""
-
-    def run(
-        name: str, *arguments: object, cwd: Path = tmp_path, env: dict[str, str] | None = None, timeout: float = 600
-    ) -> subprocess.CompletedProcess:
-        return start(REPOSITORY / name, arguments, cwd, script_environment(**(env or {})), timeout)
-
-    return run
-
-
-@pytest.fixture
 def train_and_use(tmp_path, monkeypatch, capsys) -> Callable[[Path], tuple[dict[str, str], str]]:
     """train_and_use(root): the road after prepare.py: two epochs, evaluate, predict; a line of results.csv, a text."""
     import evaluate

@@ -175,13 +175,6 @@ def test_halved_weights_are_rounded_and_biases_and_norms_are_not(model):
         torch.testing.assert_close(after[name], value, check_dtype=False, rtol=1e-3, atol=1e-6)
 
 
-def test_missing_weights_are_accepted_only_under_the_ignored_name(model, path):
-    decoder = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
-    checkpoint.load_state(UNet(**ARGUMENTS), decoder, path, ignore="encoder.")
-    with pytest.raises(UserError, match="Missing key.*encoder"):
-        checkpoint.load_state(UNet(**ARGUMENTS), decoder, path)
-
-
 # ------------------------------------------------------------------------------------------ weights as safetensors
 
 EVERYTHING = {
@@ -269,21 +262,13 @@ def test_a_damaged_file_of_safetensors_is_refused(tmp_path, name):
 
 WRONG = [
     ({"model": [1]}, "model is "),
-    ({"arguments": [1]}, "arguments is "),
     ({"image_size": "160"}, "image_size is 160"),
-    ({"image_size": 0}, "image_size is 0"),
-    ({"mean": [0.5, 0.5, 0.5]}, "mean is "),
     ({"mean": (float("nan"), 0.0, 0.0)}, "mean .nan"),
-    ({"std": ("a", "b", "c")}, "must be real number"),
     ({"std": (0.0, 1.0, 1.0)}, "std .0.0, 1.0, 1.0"),
-    ({"classes": (1, 2)}, "expected str"),
     ({"classes": ("background",)}, "its classes are background, which are too"),
-    ({"colours": ((1, 2, 3),)}, "too many or too few"),
-    ({"colours": ((0, 0), (0, 0), (0, 0))}, "colours is "),
     ({"colours": ((0, 0, 0), (1, 2, 999), (1, 2, 3))}, "colours is .*999"),
     ({"constants": None}, "constants is "),
     ({"score": "high"}, "score is "),
-    ({"zoom": "yes"}, "zoom is "),
 ]
 
 

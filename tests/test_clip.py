@@ -7,7 +7,6 @@ from conftest import TOWER, run_here
 
 import evaluate
 import train_clip
-from models.blocks import SelfAttention
 from models.clip import CLIPCNN, ImageEncoder
 from utils.checkpoint import load
 from utils.errors import UserError
@@ -75,13 +74,10 @@ def test_a_picture_in_one_vector_is_its_class_token_or_the_mean_of_its_tokens(ki
     torch.testing.assert_close(whole, last[:, 0] if classed else last.mean(1))
 
 
-def test_layers_are_a_choice_and_an_unknown_one_is_refused():
+def test_layers_are_a_choice_and_unknown_ones_and_sizes_beside_the_patches_are_refused():
     assert ImageEncoder(tiny_vit("vit"), layers=(1, 6)).channels == 32
     with pytest.raises(ValueError, match="blocks 1 to 6"):
         ImageEncoder(tiny_vit("vit"), layers=(7,))
-
-
-def test_a_size_that_is_no_multiple_of_the_patch_is_refused():
     with pytest.raises(ValueError, match="multiples of 8"):
         ImageEncoder(tiny_vit("vit"))(torch.zeros(1, 3, 32, 33))
 
@@ -95,41 +91,6 @@ def test_the_picture_tower_and_normalisation_are_read_from_a_folder(tiny_clip_fo
         tokens = encoder(images)[:, 32:].flatten(2).transpose(1, 2)
     torch.testing.assert_close(tokens, expected)
     assert encoder.mean == (0.4, 0.5, 0.6) and encoder.std == (0.2, 0.3, 0.25)
-
-
-def test_a_folder_whose_weights_are_incomplete_is_refused(tiny_clip_folder, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    for file in tiny_clip_folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    weights = load_file(tmp_path / "model.safetensors")
-    dropped = next(name for name in weights if "vision_model" in name and "mlp" in name)
-    del weights[dropped]
-    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(OSError, match="1 weights are missing"):
-        ImageEncoder.from_pretrained(str(tmp_path))
-
-
-@pytest.mark.parametrize(("channels", "heads"), [(64, 2), (40, 1)])
-def test_self_attention_is_softmax_of_query_and_key_times_value_per_head(channels, heads):
-    torch.manual_seed(0)
-    attention = SelfAttention(channels).eval()
-    x = torch.randn(2, channels, 3, 4)
-    width = channels // heads
-    with torch.no_grad():
-        query, key, value = attention.qkv(attention.norm(x)).flatten(2).split(channels, dim=1)  # (2, C, 12)
-        mixed = torch.zeros_like(value)
-        for head in range(heads):
-            part = slice(head * width, (head + 1) * width)
-            weights = (query[:, part].transpose(1, 2) @ key[:, part] / width**0.5).softmax(-1)  # (2, 12, 12)
-            mixed[:, part] = value[:, part] @ weights.transpose(1, 2)
-        torch.testing.assert_close(attention(x), x + attention.out(mixed.view_as(x)))
-
-
-@pytest.mark.parametrize("size", [32, 72])
-def test_logits_have_half_the_size_of_the_picture(tiny_clip_folder, size):
-    model = CLIPCNN(str(tiny_clip_folder), widths=(4, 8, 8, 16)).eval()
-    assert model(torch.randn(1, 3, size, size)).shape == (1, 3, size // 2, size // 2)
 
 
 SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")

@@ -16,7 +16,6 @@ import demo
 from utils.classes import PETS
 from utils.errors import UserError
 from utils.inputs.pictures import read_image
-from utils.rows import ROWS
 from utils.rows.by_class import ByClass
 from utils.rows.by_click import ByClick
 from utils.rows.by_text import ByText
@@ -262,17 +261,3 @@ def test_a_picture_to_try_has_a_cut_out_and_stays_when_a_file_is_refused(open_ta
         tab.set_input_files("#file input", files[name])
         tab.wait_for_selector(f"#message >> text={files[name].name}: cannot be read as a picture ({reason}")
     assert np.array_equal(download(tab), mask)
-
-
-@pytest.mark.slow
-def test_all_models_are_shown_side_by_side_and_a_text_finds_what_it_names(open_tab, files):
-    tab = open_tab(390, 844)
-    upload(tab, files["disks"])
-    press(tab, "All models side by side")
-    for line in ("UNET – cat", "PointCLIP – Click on the thing"):
-        tab.wait_for_selector(f"#all >> text={line}")
-    assert tab.locator("#all img").count() == len(ROWS)
-    assert tab.evaluate("document.documentElement.scrollWidth") == 390
-    tab.get_by_label("Text for CLIPSeg").fill("blue")
-    change(tab, tab.keyboard.press, "Enter")
-    assert tab.get_by_label("CLIPSeg", exact=True).is_checked() and covers(download(tab), "blue")

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import run_here
-from PIL import Image
 from torch import nn
 
 import evaluate as evaluate_script
@@ -66,12 +65,16 @@ class RampToTheLeft(nn.Module):
         return torch.stack([torch.zeros_like(ramp), images[:, 0] + ramp], 1)
 
 
-def test_flipping_averages_the_softmax_of_picture_and_mirror_image():
-    images = torch.full((1, 3, 4, 6), 128, dtype=torch.uint8)
+def test_flipping_and_scales_average_the_softmax_of_picture_and_mirror_image():
+    images = torch.full((1, 3, 48, 48), 128, dtype=torch.uint8)
     plain = look(RampToTheLeft(), images, MEAN, STD)[0].softmax(1)
     flipped = look(RampToTheLeft(), images, MEAN, STD, flip=True)[0].softmax(1)
     torch.testing.assert_close(flipped, (plain + plain.flip(-1)) / 2)
     assert (plain - flipped).abs().max() > 0.4
+    scales = look(RampToTheLeft(), images, MEAN, STD, sizes=(32, 48))[0].softmax(1)  # the second sees the mirror image
+    torch.testing.assert_close(scales, flipped, atol=0.02, rtol=0)
+    row = ByClass("ramp", RampToTheLeft(), CPU, 32, MEAN, STD, PETS, scales=(1, 1.4))
+    assert row.sizes == [32, 48]  # multiples of its patches
 
 
 class Certain(nn.Module):
@@ -85,33 +88,6 @@ def test_a_model_that_is_certain_stays_so_when_its_logits_are_resized():
     logits, _ = look(Certain(), torch.zeros(1, 3, 4, 4, dtype=torch.uint8), MEAN, STD, flip=True)
     assert logits.isfinite().all()
     assert (to_size(logits[0], (9, 7)) == 0).all()
-
-
-class Thirds(nn.Module):
-    """Knows nothing but the size of what it sees: small pictures are a cat, large ones a dog, the left less surely."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        ramp = torch.linspace(0, 1, images.shape[-1]).expand_as(images[:, 0])
-        large = images.shape[-1] > 32
-        return torch.stack([-ramp, ramp if not large else -ramp, ramp if large else -ramp], 1)
-
-
-def test_scales_average_the_softmax_and_the_second_sees_the_mirror_image():
-    images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
-    logits, _ = look(Thirds(), images, MEAN, STD, sizes=(32, 48))
-    assert logits.shape == (2, 3, 48, 48)
-    cat, dog = logits[0, 1:, 0].exp()
-    assert cat[0] < cat[-1] and dog[0] > dog[-1]  # the dog was seen in the mirror
-    both, _ = look(Thirds(), images, MEAN, STD, flip=True, sizes=(32, 48))
-    torch.testing.assert_close(both, both.flip(-1))
-    one, _ = look(Thirds(), images, MEAN, STD, sizes=(48,))
-    torch.testing.assert_close(one, Thirds()(images / 255))
-
-
-def test_a_row_at_two_scales_sees_multiples_of_its_patches():
-    row = ByClass("thirds", Thirds(), CPU, 32, MEAN, STD, PETS, scales=(1, 1.4))
-    assert row.sizes == [32, 48]
-    assert row.segment(np.zeros((20, 30, 3), np.uint8)).ids.shape == (20, 30)
 
 
 def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monkeypatch):
@@ -144,15 +120,3 @@ def test_a_large_picture_in_bands_has_the_classes_that_it_has_as_a_whole(monkeyp
     assert whole.dtype == torch.uint8 and (to_size(logits, (333, 201)) != whole).float().mean() < 1e-4
     banded = torch.cat([resize_rows(logits, (333, 201), rows) for rows in pictures.bands(333, 201)], 1)
     torch.testing.assert_close(banded, values, atol=1e-4, rtol=0)
-
-
-def test_photos_are_taken_so_many_at_once_as_their_size_allows(tmp_path, monkeypatch):
-    paths = [tmp_path / f"{name}.png" for name in "abcdef"]
-    for path, side in zip(paths, (10, 10, 10, 40, 10, 10), strict=True):
-        Image.new("RGB", (side, side)).save(path)
-    monkeypatch.setattr(pictures, "PIXELS", 900)
-    batches = [([path.stem for path in batch], pixels) for batch, pixels in pictures.batches_of(paths, 2)]
-    assert batches == [(["a", "b"], 200), (["c"], 100), (["d"], 1600), (["e", "f"], 200)]
-    monkeypatch.setattr(pictures, "WORKERS", 16)
-    assert pictures.threads_for(paths) == 1 and pictures.threads_for(paths[:3]) == 9
-    assert pictures.threads_for([tmp_path / "missing.png"]) == 16

@@ -10,8 +10,7 @@ from PIL import Image
 
 import evaluate
 from experiments import benchmark, clicks, compare, errors, figures, speed
-from experiments.diagrams import DIAGRAMS, clip_boxes, u_net
-from models.unet import UNet
+from experiments.diagrams import DIAGRAMS
 from utils.checkpoint import load
 from utils.errors import UserError
 from utils.files import read_csv, write_csv
@@ -72,16 +71,6 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     assert "left out" not in capsys.readouterr().out
     names = [*DIAGRAMS, "data", "curves", "cat", "cat_corrupted"]
     assert all(is_drawn(path) for path in [*(f"images/{name}.png" for name in names), "predictions/extremes_unet.png"])
-
-
-def test_a_diagram_says_what_the_modules_return():
-    boxes, arrows = u_net(UNet(width=8, depth=3), "picture", "logits")
-    texts = [box.text.splitlines()[-1] for box in boxes.values()]
-    down, up = ["8 × 80 × 80", "16 × 40 × 40", "32 × 20 × 20"], ["8 × 80 × 80", "16 × 40 × 40"]
-    assert texts == ["3 × 160 × 160", *down, *up, "3 × 160 × 160"]
-    assert sum(name.startswith("~") for name, _ in arrows) == 2  # the skip connections
-    clip, _ = clip_boxes()
-    assert clip["tokens"].text.endswith("2304 × 16 × 16") and clip["up0"].text.endswith("16 × 128 × 128")
 
 
 def test_a_benchmark_is_a_line_with_its_speed_and_peak_memory(tmp_path, monkeypatch):

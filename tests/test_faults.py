@@ -40,6 +40,9 @@ WHOLE = {
     "deep.png": (Image.fromarray(np.asarray(GREY).astype(np.uint16) * 256), {}),
     "floats.tif": (Image.fromarray(np.asarray(GREY).astype(np.float32) * 3), {}),
     "one.bmp": (COLOUR.crop((0, 0, 1, 1)), {}),
+    "a.avif": (COLOUR, {}),
+    "a.jp2": (COLOUR, {}),
+    "a.webp": (COLOUR, {}),
     "moving.gif": (GREY, {"save_all": True, "append_images": [GREY.transpose(Image.Transpose.ROTATE_180)]}),
 }
 

@@ -62,12 +62,6 @@ def test_nobody_compares_the_name_of_a_row():
                 assert path.stem == "compare" or not values & names, f"{path}:{node.lineno}"
 
 
-def test_the_map_names_every_room():
-    text = (REPOSITORY / "utils" / "__init__.py").read_text()
-    rooms = [path.stem for path in (REPOSITORY / "utils").rglob("*.py") if not path.stem.startswith("__")]
-    assert [room for room in rooms if not re.search(rf"\b{room}\b", text)] == []
-
-
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("requirements*.txt")), ids=lambda path: path.stem)
 def test_every_requirement_has_a_lower_bound(path):
     """.ci/run finds the bounds with sed and runs tests with these versions: one that it misses is not tested."""

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from matplotlib import colormaps
-from PIL import Image, ImageDraw
 
 from utils.classes import PETS, VOID
-from utils.figures.overlays import cutout, draw_points, heat_map, overlay
+from utils.figures.overlays import cutout, heat_map, overlay
 from utils.inputs import pictures
 
 
@@ -42,13 +41,3 @@ def test_overlay_cutout_and_heat_map_in_bands_are_those_of_the_plain_formulas(ex
     colours = colormaps["inferno"](scores)[..., :3] * 255
     plain = (0.35 * image.mean(-1, keepdims=True) + 0.65 * colours).round().astype(np.uint8)
     assert np.array_equal(heat_map(image, scores), plain)
-
-
-@pytest.mark.parametrize("points", [[], [(0, 0), (329, 409), (100, 200)], [(0.4, 17.7), (328.9, 3.2)]])
-def test_dots_are_drawn_where_they_would_be_on_the_whole_picture(example, points):
-    image, labels = example[0], [1, 0, 1][: len(points)]
-    canvas, before = Image.fromarray(image), image.copy()
-    for (x, y), label in zip(points, labels, strict=True):
-        dot = {"fill": (0, 200, 0) if label else (220, 0, 0), "outline": (255, 255, 255), "width": 2}
-        ImageDraw.Draw(canvas).circle((x, y), 6, **dot)
-    assert np.array_equal(draw_points(image, points, labels), np.array(canvas)) and np.array_equal(image, before)

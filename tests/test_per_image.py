@@ -1,11 +1,8 @@
 """What went wrong in which picture, by hand; its table."""
 
-import math
-
-import pytest
 import torch
 
-from experiments.errors import error_table, miou_by_share
+from experiments.errors import error_table
 from utils.classes import PETS
 from utils.inputs.layouts import Sample
 from utils.scoring.per_image import confusions_of, per_image_lines
@@ -58,16 +55,6 @@ def test_the_table_has_the_score_without_masks_that_are_wrong():
     titles, unet, point = table_of(lines)
     assert (titles[-1], unet[-1]) == ("mIoU without wrong masks", "0.6250")  # 60 of 80 and 20 of 40 pixels
     assert point[-1] == "–"  # it saw no picture with a right mask
-
-
-def test_pictures_are_binned_by_what_is_an_animal_also_for_rows_by_click():
-    counts = {"small": "97 0 0 1 1 1 0 0 0", "half": "50 0 0 0 0 0 10 0 40"}  # 3 %, half
-    counts |= {"large": "40 0 0 0 60 0 0 0 0", "none": "100 0 0 0 0 0 0 0 0"}
-    mious = ("0.5", "0.8", "0.6", "1.0")
-    lines = [line("UNET", *about, miou) for about, miou in zip(counts.items(), mious, strict=True)]
-    found = miou_by_share([*lines, line("PointCLIP", "small", "98 2 2 98", "0.9")])
-    assert found["pets", "UNET"] == pytest.approx([0.5, math.nan, math.nan, math.nan, 0.7], nan_ok=True)
-    assert found["pets", "PointCLIP"][0] == 0.9
 
 
 def test_the_matrices_of_pictures_add_up_to_their_row_s():

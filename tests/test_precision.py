@@ -15,14 +15,10 @@ from models.blocks import ResidualBlock
 from models.clip import CLIPCNN, ImageEncoder
 from models.unet import UNet
 from utils import device
-from utils.classes import PETS
 from utils.errors import UserError
 from utils.rows import load_row
-from utils.rows.by_class import ByClass
-from utils.rows.by_text import ByText
 
 CPU = torch.device("cpu")
-HALF = (0.5, 0.5, 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -78,36 +74,6 @@ def test_frozen_encoders_train_in_bf16_and_names_and_validations_are_in_fp32(
     encoding.clear()
     run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", "--VIEW_SIZE=32", *small)
     assert {bf16 for _, bf16 in encoding} == {True, False}
-
-
-class Watched(nn.Module):
-    """Logits that are 1 in bf16, else 0, for two prompts or three classes."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.channels = channels
-
-    def forward(self, images: torch.Tensor, *_) -> torch.Tensor:
-        return torch.full((len(images), self.channels, 8, 8), float(torch.is_autocast_enabled("cpu")))
-
-    def encode_prompts(self, prompts) -> None:
-        return None
-
-
-@pytest.mark.parametrize(("options", "bf16"), [({}, 0), ({"precision": "auto"}, 1), ({"precision": "bf16"}, 1)])
-def test_a_row_computes_in_fp32_unless_it_is_given_another_precision(options, bf16):
-    picture = np.zeros((8, 8, 3), np.uint8)
-    logits = []
-    row = ByClass("watched", Watched(3), CPU, 8, HALF, HALF, PETS, **options)
-    row.model.register_forward_hook(lambda model, inputs, output: logits.append(output))
-    row.segment(picture)
-    row.class_map(picture)
-    row.zoom = True
-    row.segment(picture)
-    by_text = ByText("watched", Watched(2), CPU, 8, HALF, HALF, PETS, **options)
-    by_text.model.register_forward_hook(lambda model, inputs, output: logits.append(output))
-    by_text.segment(picture)
-    assert len(logits) >= 5 and {float(output.mean()) for output in logits} == {bf16}  # one crop at least
 
 
 def test_the_class_map_beside_clicks_has_the_precision_of_the_clicks(calls):

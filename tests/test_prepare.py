@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_here, script_environment
+from conftest import REPOSITORY, run_here, script_environment, start
 from PIL import Image
 
 from data import prepare
@@ -83,13 +83,6 @@ def test_masks_hold_ids_and_void_and_every_split_has_every_class(drawn):
         assert seen == {0, *range(1, len(classes) + 1), 255}
 
 
-def test_some_pictures_show_two_classes_and_most_show_one(drawn):
-    root, classes = drawn
-    masks = [np.unique(Image.open(sample.mask)) for sample in list_samples(root, "trainval")]
-    mixed = sum(len(ids) == 4 for ids in masks)
-    assert (1 <= mixed <= 15) if len(classes) > 1 else mixed == 0
-
-
 def test_classes_file_palette_and_record_agree(drawn):
     root, classes = drawn
     colours = ["0,0,0", "128,0,0", "0,128,0", "128,128,0", "0,0,128"]  # PASCAL VOC's
@@ -112,12 +105,8 @@ def test_other_constants_are_refused_untouched(tmp_path):
 @pytest.mark.parametrize(
     "option, message",
     [
-        ("--TEST_PICTURES=0", "TEST_PICTURES = 0"),
-        ("--SIDES=128", "SIDES"),
         ("--SIDES=160,128", "SIDES"),
-        ("--SEED=-1", "SEED = -1"),
         ("--CLASSES=cat,rabit", "CLASSES = cat,rabit: .*cat, dog, rabbit, bird"),
-        ("--CLASSES=cat,dog,cat", "different classes"),
         ("--CLASSES=background,cat", "without background"),
         ("--SYNTHETIC=False", "--SYNTHETIC=True"),
     ],
@@ -129,9 +118,9 @@ def test_senseless_constant_is_named(tmp_path, option, message):
 
 
 @pytest.mark.slow
-def test_script_runs_from_any_directory(tmp_path, run_script):
+def test_script_runs_from_any_directory(tmp_path):
     options = ["--SYNTHETIC=True", "--TRAIN_PICTURES=2", "--TEST_PICTURES=1", "--SYNTHETIC_ROOT=here"]
-    assert run_script("data/prepare.py", *options, cwd=tmp_path).returncode == 0
+    assert start(REPOSITORY / "data" / "prepare.py", options, tmp_path, script_environment()).returncode == 0
     assert len(list_samples(tmp_path / "here", "trainval")) == 2
 
 

@@ -3,19 +3,17 @@
 import hashlib
 import json
 import shutil
-import socket
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, run_here
+from conftest import run_here
 from PIL import Image
 from test_prepare import serving
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
-from data import prepare, voc
+from data import prepare
 from utils.classes import named
 from utils.errors import UserError
 
@@ -92,13 +90,6 @@ def test_categories_are_numbered_in_their_order_and_all_else_is_background(root)
     assert json.loads((target / "data.json").read_text())["name"] == "pets of VOC"
 
 
-def test_out_is_named_after_the_year(root, monkeypatch):
-    targets = []
-    monkeypatch.setattr(voc, "convert", lambda target, *_: targets.append(target))
-    run_here(prepare, "--VOC=2009", f"--VOC_ROOT={root}")
-    assert targets == [REPOSITORY / "data" / "voc2009"]
-
-
 @pytest.mark.parametrize("option", ["--CATEGORIES=cat,lion", "--CATEGORIES=background", "--VOC=2013"])
 def test_unknown_class_or_year_is_refused(root, option):
     with pytest.raises(UserError, match=option[2:].partition("=")[0]):
@@ -165,21 +156,6 @@ def test_corrupted_download_is_an_error_and_the_next_run_repairs_it(root, archiv
     assert not (root / "VOCdevkit" / "VOC2012").exists() and not (root.parent / "out").exists()
     archive[0].write_bytes(whole)
     assert len(names(convert(root))["train"]) == 3
-
-
-def test_without_a_network_the_error_comes_in_time_and_says_what_to_fetch(tmp_path, monkeypatch):
-    with socket.socket() as silent:  # accepts connections, answers none
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/VOCtrainval.tar"
-        monkeypatch.setitem(DATASET_YEAR_DICT, "2012", {**DATASET_YEAR_DICT["2012"], "url": url})
-        monkeypatch.setenv("no_proxy", "*")
-        start = time.monotonic()
-        with pytest.raises(UserError) as caught:
-            convert(tmp_path / "root", "--TIMEOUT=0.3")
-    assert time.monotonic() - start < 5
-    devkit = tmp_path / "root" / "VOCdevkit" / "VOC2012"
-    assert all(part in str(caught.value) for part in (url, str(devkit), "--VOC_ROOT")) and not devkit.exists()
 
 
 def test_the_road_goes_on_with_training_scoring_and_predicting(root, train_and_use):
