@@ -383,10 +383,16 @@ SMALL = ("--IMAGE_SIZE=64", "--VIEW_SIZE=64", "--WIDTHS=8,8,16,32", "--BATCH_SIZ
 def trained(oxford_root, tmp_path_factory):
     """A folder with pointclip/best.safetensors, trained until clicks work on drawn blobs."""
     folder = tmp_path_factory.mktemp("point")
-    options = (*SMALL, "--EPOCHS=30", "--EMA_DECAY=0.9", "--LEARNING_RATE=0.003", "--VALIDATE_EVERY=10")
-    easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0")
-    tiny = "--ENCODER=tiny"
-    run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", *tiny, *options, *easy)
+    options = (
+        "--ENCODER=tiny",
+        *SMALL,
+        "--EPOCHS=30",
+        "--EMA_DECAY=0.9",
+        "--LEARNING_RATE=0.003",
+        "--VALIDATE_EVERY=10",
+    )
+    easy = ("--SCALE=1,1", "--ROTATION=0.0", "--COLOUR=0.0", "--DROPOUT=0.0", "--PASTE=0")
+    run_here(train_pointclip, f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", *options, *easy)
     return folder
 
 
