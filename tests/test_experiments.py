@@ -101,7 +101,8 @@ def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_fol
     here(compare, "autoencoder", *small, *few)
     lines = read_csv("results/autoencoder.csv")
     about = [(line["labels_percent"], line["variant"], line["seed"]) for line in lines]
-    assert about == [("100", "sparse", "1"), ("100", "scratch", "1"), ("10", "sparse", "1"), ("10", "scratch", "1")]
+    both = [(percent, variant, "1") for percent in ("100", "10") for variant in ("sparse", "scratch")]
+    assert about == [*both, ("100", "classic", "0")]
     assert is_drawn("images/labels.png")
     runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("autoencoder/last.pt")}
     assert {run["epoch"] for name, run in runs.items() if name.startswith("scratch")} == {2}
