@@ -283,8 +283,7 @@ def test_accents_may_be_written_in_two_ways(foxes, forms):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["a.PNG", "a.tif", "a.gif", "a.png.png", "a_mask.png", "mask_a.png", "a_Label.PNG", "A.png", "a_seg.tif"],
+    "name", ["a.PNG", "a.tif", "a.gif", "a.png.png", "a_mask.png", "mask_a.png", "a_Label.PNG", "A.png", "a_seg.tif"]
 )
 def test_a_mask_of_a_similar_name_is_taken(tmp_path, name):
     folder = tmp_path / "test"

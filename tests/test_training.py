@@ -409,25 +409,13 @@ def test_weights_of_other_classes_are_a_start_that_keeps_the_classes_of_the_same
         before, after = (checkpoint.load(folder)["weights"] for folder in (start, row))
         assert torch.allclose(after["head.weight"][[0, 2, 3]].float(), before["head.weight"].float(), atol=1e-3)
         shutil.rmtree(tmp_path / "first" / name)
-        assert load_model(checkpoint.weights_file(row), name, CPU)[1]["classes"] == (
-            "background",
-            "rabbit",
-            "cat",
-            "dog",
-        )
+        classes = load_model(checkpoint.weights_file(row), name, CPU)[1]["classes"]
+        assert " ".join(classes) == "background rabbit cat dog"
     with pytest.raises(UserError, match="holds a model 'unet': give weights of a model clip"):
         run_here(train_clip, f"--DATA_ROOT={oxford_root}", f"--START={tmp_path / 'second' / 'unet'}")
 
 
-TINY_CLIP = [
-    "--WIDTHS=4,8",
-    "--IMAGE_SIZE=32",
-    "--VIEW_SIZE=32",
-    "--EPOCHS=1",
-    "--BATCH_SIZE=8",
-    "--DEVICE=cpu",
-    "--ENCODER=tiny",
-]
+TINY_CLIP = "--WIDTHS=4,8 --IMAGE_SIZE=32 --VIEW_SIZE=32 --EPOCHS=1 --BATCH_SIZE=8 --DEVICE=cpu --ENCODER=tiny".split()
 
 
 def test_a_row_that_looks_closer_is_a_start_too_and_a_frozen_encoder_stays_what_the_checkpoint_says(
