@@ -4,8 +4,8 @@
     python -m experiments.table --ROWS=UNET             # one row
     python -m experiments.table --VOC=                  # on Oxford-IIIT Pet alone
 
-A row whose checkpoint its recipe made is not trained again; a training that was interrupted goes on. Eight hours of
-training on two CPU cores without bf16, half of that with it, and as many for the closer measurements.
+A row whose checkpoint its recipe made is not trained again; a training that was interrupted goes on. It takes hours:
+the minutes in RECIPES are estimates for two CPU cores without bf16, and the closer measurements come on top.
 """
 
 import importlib
@@ -38,7 +38,7 @@ class Recipe:
     script: str
     recipe: str
     folder: str  # below CHECKPOINTS
-    minutes: int  # on two CPU cores without bf16
+    minutes: int  # about, on two CPU cores without bf16
 
 
 RECIPES = {
