@@ -232,6 +232,12 @@ if __name__ == "__main__":
 """
 
 
+def hear_all() -> None:
+    """The tests may run under nohup, or in the background, where some signals are ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(
     "name, send", [("SIGINT", os.killpg), ("SIGTERM", os.kill), ("SIGHUP", os.killpg), ("SIGKILL", os.kill)]
@@ -240,8 +246,10 @@ def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_pa
     (tmp_path / "slow.py").write_text(SLOW)
     command = [sys.executable, str(tmp_path / "slow.py"), f"--FOLDER={tmp_path / 'out' / 'mine'}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, env=script_environment(), start_new_session=True, **pipes)
     number = getattr(signal, name)
+    process = subprocess.Popen(
+        command, env=script_environment(), start_new_session=True, preexec_fn=hear_all, **pipes
+    )
     try:
         assert process.stdout.readline().startswith("begun")
         send(process.pid, number)
