@@ -11,11 +11,11 @@ import signal
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from http.client import HTTPException
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +29,6 @@ from utils.classes import MOST, named, write_classes
 from utils.errors import UserError
 from utils.files import write_text
 from utils.inputs.pictures import open_picture
-from utils.terminal import stops_deferred
 
 PALETTE = named(range(MOST)).palette.tobytes()  # of all ids
 SPLITS = {"train": "training", "val": "validation", "test": "testing"}
@@ -135,17 +134,15 @@ def write_data_set(
 
 def _run(job: Job, root: Path, tasks: dict[str, Sequence]) -> Iterator[tuple[str, bool, list[Fault]]]:
     """Make the folders of every split and do its tasks; yields the split and what the job returned."""
-    with stops_deferred() as check, ProcessPoolExecutor(initializer=_attend) as pool:
+    with ProcessPoolExecutor(initializer=_attend) as pool:
         try:
             for split, own in tasks.items():
                 for kind in ("images", "masks"):
                     (root / split / kind).mkdir(parents=True)
-                results = [pool.submit(job, root / split, task) for task in own]
-                for result in tqdm(results, split, leave=False, unit="img", disable=None):
-                    while not result.done():
-                        check()
-                        time.sleep(0.01)
-                    yield split, *result.result()
+                with ThreadPoolExecutor(1) as helper:  # a Ctrl-C in the midst of map could leave a lock taken for ever
+                    results = helper.submit(pool.map, job, repeat(root / split), own).result()
+                for written, faults in tqdm(results, split, len(own), leave=False, unit="img", disable=None):
+                    yield split, written, faults
         except BrokenProcessPool as error:
             for process in multiprocessing.active_children():  # they ignore the executor's SIGTERM
                 process.kill()

@@ -7,8 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import FrameType
 
 AGAIN = 10.0  # seconds after a signal in which further ones are the same request: the cleanup goes on
@@ -20,29 +19,6 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__()
         self.signal = number
-
-
-_pending: list[int] | None = None  # signals that came in stops_deferred()
-
-
-@contextmanager
-def stops_deferred() -> Iterator[Callable[[], None]]:
-    """In the block, signals to end raise Stopped where the function that is yielded is called, and nowhere else.
-
-    For code that waits for other processes: an exception in the midst of that may leave a lock taken for ever.
-    """
-    global _pending
-    _pending = pending = []
-
-    def check() -> None:
-        if pending:
-            raise Stopped(pending[0])
-
-    try:
-        yield check
-        check()
-    finally:
-        _pending = None
 
 
 def stop_on_signals() -> None:
@@ -62,10 +38,7 @@ def stop_on_signals() -> None:
         sys.unraisablehook = lost
         for child in multiprocessing.active_children():
             child.terminate()
-        if _pending is not None:
-            _pending.append(number)
-        else:
-            raise Stopped(number)
+        raise Stopped(number)
 
     def lost(event) -> None:
         """What a finaliser raises is lost: Stopped is raised once more. Half-made objects have nothing to say."""
