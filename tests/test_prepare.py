@@ -247,9 +247,7 @@ def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_pa
     command = [sys.executable, str(tmp_path / "slow.py"), f"--FOLDER={tmp_path / 'out' / 'mine'}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     number = getattr(signal, name)
-    process = subprocess.Popen(
-        command, env=script_environment(), start_new_session=True, preexec_fn=hear_all, **pipes
-    )
+    process = subprocess.Popen(command, env=script_environment(), start_new_session=True, preexec_fn=hear_all, **pipes)
     try:
         assert process.stdout.readline().startswith("begun")
         send(process.pid, number)
