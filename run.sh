@@ -33,7 +33,7 @@ here="--CHECKPOINTS=checkpoints/synthetic"
 small="$here --BATCH_SIZE=8 --EMA_DECAY=0.95 --VALIDATE_EVERY=12"
 small="$small --SCALE=0.9,1.2 --ROTATION=5 --COLOUR=0.3"  # drawings are more alike than photos
 unet="--IMAGE_SIZE=96 --SMALL_SIZE=48 --SMALL_SHARE=0.7 --WIDTH=16 --MAX_WIDTH=64 --ERASE=0"
-pointclip="--IMAGE_SIZE=80 --VIEW_SIZE=80 --START=clip --LEARNING_RATE=3e-3"
+pointclip="--IMAGE_SIZE=80 --VIEW_SIZE=80 --START=clip --LEARNING_RATE=3e-3 --PASTE=0"
 clip="--IMAGE_SIZE=80 --ENCODER=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
 python data/prepare.py --SYNTHETIC=True
 # Two scripts at a time, a core each: networks this small gain little from a second core.

@@ -51,7 +51,7 @@ class Declared:
 
 
 TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
-TUNE = 'train_clip.py --ROW="CLIP fine-tuned" --FREEZE_ENCODER=False --START=checkpoints/clip'
+TUNE = "train_clip.py recipes/clip_finetuned.py"
 
 ROWS = (
     Declared("UNET", "unet", "UNet", ByClass, "train_unet.py", "#0072B2", TWO),
