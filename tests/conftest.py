@@ -129,8 +129,8 @@ def trained(oxford_root, tmp_path_factory) -> Path:
     same = (f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={folder}", "--IMAGE_SIZE=32", "--EMA_DECAY=0.9")
     unet = ("--SMALL_SIZE=32", "--WIDTH=8", "--DEPTH=3", "--EPOCHS=25", "--BATCH_SIZE=7", "--VALIDATE_EVERY=5")
     run_here(train_unet, *same, *unet)
-    small = ("--ENCODER=tiny", "--WIDTHS=8,8,8,16", "--VIEW_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8")
-    run_here(train_pointclip, *same, *small, "--SCALE=0.7,1.8", "--EDGE=grey", "--PASTE=0")
+    small = ("--ENCODER=tiny", "--WIDTHS=8,8,8,16", "--VIEW_SIZE=32", "--EPOCHS=10", "--BATCH_SIZE=8")
+    run_here(train_pointclip, *same, *small, "--SCALE=1,1", "--PASTE=0", "--LEARNING_RATE=3e-3")
     return folder
 
 
