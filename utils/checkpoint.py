@@ -146,9 +146,11 @@ def classes_of(content: dict) -> Classes:
     return named(content.get("classes", PETS.names), content.get("colours", ()))
 
 
-def encoder_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """The weights of the encoder that a row fine-tuned, by their names in a model. Raises UserError if it has none."""
-    content = load(path)
+def encoder_weights(content: dict, path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of the encoder that a row fine-tuned, by their names in a model; content: of the file path.
+
+    Raises UserError if it has none.
+    """
     weights = {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}
     if "encoder_config" not in content["arguments"] or not weights:
         raise UserError(f"{path} holds no pretrained encoder that was fine-tuned (FREEZE_ENCODER = False)")

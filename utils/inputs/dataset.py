@@ -1,7 +1,7 @@
 """One split of a data set as uint8 tensors, squashed to a square, from a memory-mapped cache."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,18 +21,17 @@ class SegmentationDataset(torch.utils.data.Dataset):
     """The pictures of a split, squashed to size x size, as uint8 tensors from a memory-mapped cache.
 
     dataset[i] is (image (3, size, size), mask (size, size)), dataset[[i, j, ...]] a batch of them in one read.
-    keep: names of the pictures, None: all.
     """
 
-    def __init__(self, root: str | Path, split: str, size: int, keep: Collection[str] | None = None):
-        self.samples = [sample for sample in list_samples(root, split) if keep is None or sample.name in keep]
+    def __init__(self, root: str | Path, split: str, size: int):
+        self.samples = list_samples(root, split)
         require_labelled(self.samples, root, split)
         self.classes, self.size, count = self.samples[0].classes, size, len(self.samples)
         self.cache = cache_folder(root)
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
         self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
-        absent = self._absent_classes() if keep is None else []
+        absent = self._absent_classes()
         kind = {"train": "training", "trainval": "training"}.get(split, split)
         if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # else rare ones may be
             say_once(f"warning: no pixel is {' or '.join(absent)} in the {kind} masks of {root}, at {size} px a side")

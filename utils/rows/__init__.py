@@ -212,7 +212,7 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
     weights = content["weights"]
     if "encoder_from" in content:  # a row that this one shares its encoder with
         source = weights_file(path.parent.parent / content["encoder_from"])
-        encoder = encoder_weights(source)
+        encoder = encoder_weights(load(source), source)
         if digest(encoder) != content.get("encoder_digest"):
             raise UserError(f"{path} was trained on another encoder than {source} holds now: train it again")
         weights = weights | encoder

@@ -46,8 +46,9 @@ def build_model(
 
 def _take_encoder(make: Callable[..., nn.Module], arguments: dict, share_with: str) -> tuple[nn.Module, dict, dict]:
     file = Path(arguments["encoder"])
-    weights, source = encoder_weights(file), load(file)["arguments"]
-    arguments = arguments | {key: source[key] for key in ("encoder", "encoder_config")}
+    content = load(file)
+    weights = encoder_weights(content, file)
+    arguments = arguments | {key: content["arguments"][key] for key in ("encoder", "encoder_config")}
     model = make(**arguments)
     model.load_state_dict(weights, strict=False)
     where = {"holds_encoder": True}
