@@ -107,9 +107,9 @@ def is_made(recipe: Recipe) -> bool:
 def train(recipe: Recipe) -> None:
     """A training by a recipe, from where it was interrupted."""
     folder, wanted = Path(CHECKPOINTS) / recipe.folder, constants_of(recipe)
-    last = next(iter(sorted(folder.glob("**/last.pt"), key=lambda path: path.stat().st_mtime, reverse=True)), None)
-    known = load(last)["constants"] if last else {}
-    resume = ["--RESUME=True"] if last and all(known.get(key) == value for key, value in wanted.items()) else []
+    begun = [path for path in (folder / "last.pt", folder / "pretraining" / "last.pt") if path.exists()]
+    known = load(max(begun, key=lambda path: path.stat().st_mtime))["constants"] if begun else {}
+    resume = ["--RESUME=True"] if begun and all(known.get(key) == value for key, value in wanted.items()) else []
     options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in wanted]
     places = (f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}")
     run(recipe.script, *([str(REPOSITORY / recipe.recipe)] if recipe.recipe else []), *places, *options, *resume)
