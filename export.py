@@ -2,7 +2,7 @@
 
     pip install -r requirements-export.txt
     python export.py --MODEL=clip --OUT=clip.onnx               # half a minute; unet and autoencoder likewise
-    python export.py --MODEL=unet --INT8=True                   # a file half as large, twice as fast on most CPUs
+    python export.py --MODEL=unet --INT8=True                   # half as large; twice as fast on a CPU with VNNI
     python export.py --MODEL=pointclip --OUT=pointclip.onnx     # pointclip_encoder.onnx and pointclip_decoder.onnx
 
 The file takes a picture as it is and gives the ids of predict.py at the picture's size:

@@ -33,7 +33,7 @@ TIMEOUT = 60.0  # seconds of silence after which the download is given up
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
 SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # where they go
-CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cat,dog
+CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cats and dogs as in Oxford
 TRAIN_PICTURES = 240  # for training and validation
 TEST_PICTURES = 60
 SIDES = (128, 160)  # shortest and longest side of a picture, in pixels

@@ -232,8 +232,8 @@ if __name__ == "__main__":
 """
 
 
-def hear_all() -> None:
-    """The tests may run under nohup, or in the background, where some signals are ignored."""
+def restore_signals() -> None:
+    """Under nohup, or in the background, some signals are ignored, and a child would inherit that."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -247,7 +247,9 @@ def test_workers_end_with_the_script_and_the_unfinished_folder_is_removed(tmp_pa
     command = [sys.executable, str(tmp_path / "slow.py"), f"--FOLDER={tmp_path / 'out' / 'mine'}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     number = getattr(signal, name)
-    process = subprocess.Popen(command, env=script_environment(), start_new_session=True, preexec_fn=hear_all, **pipes)
+    process = subprocess.Popen(
+        command, env=script_environment(), start_new_session=True, preexec_fn=restore_signals, **pipes
+    )
     try:
         assert process.stdout.readline().startswith("begun")
         send(process.pid, number)

@@ -41,7 +41,7 @@ def stop_on_signals() -> None:
         raise Stopped(number)
 
     def lost(event) -> None:
-        """What a finaliser raises is lost: Stopped is raised once more. Half-made objects have nothing to say."""
+        """Python drops what a finaliser raises: if it was Stopped, send the signal again; print nothing."""
         nonlocal last
         if isinstance(event.exc_value, Stopped):
             last = -AGAIN

@@ -25,9 +25,9 @@ def find_start(start: str, checkpoints: str, *models: str) -> str:
 def load_start(model: nn.Module, start: str, classes: Classes, frozen: bool = False) -> bool:
     """Copy the weights in START into a model: of the same family, or the decoder of a row by class into one by click.
 
-    The last layer keeps what it knows of classes with the same name; other classes start from random weights. A frozen
-    encoder stays as it is, for the checkpoint will not hold it; the layer that names parts is fitted anew. Returns
-    whether the weights are of another family. Raises UserError if they do not fit.
+    Of the last layer, the weights of classes with the same name are copied; other classes start from random weights. A
+    frozen encoder is not loaded, as the checkpoint will not hold it; the layer that names parts is fitted anew.
+    Returns whether the weights are of another family. Raises UserError if they do not fit.
     """
     content, own = load(start), model.state_dict()
     left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
