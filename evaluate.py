@@ -4,7 +4,6 @@
     python evaluate.py --SPLIT=val --ROWS=UNET          # one row, validation split
     python evaluate.py --FLIP=True                      # a second line with flip at test time
     python evaluate.py --README=README.md,results/README.md   # also write the tables of these files anew
-    torchrun --nproc_per_node=2 evaluate.py             # the same numbers, shared work
 
 A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md; experiments/
 look closer at what this script writes.
@@ -21,7 +20,6 @@ import torch
 
 from models.clipseg import HUB_ID
 from utils.device import PRECISIONS, pick_device
-from utils.distributed import distributed, is_main
 from utils.errors import UserError
 from utils.figures.grids import draw_examples
 from utils.figures.overlays import save_mask
@@ -66,44 +64,39 @@ def main() -> None:
     for name in ROWS:
         require_choice("ROWS", name, tuple(known))
     device = pick_device(DEVICE)
-    with distributed(device):
-        # 1. Pictures.
-        samples = list_samples(DATA_ROOT, SPLIT)
-        bad = unreadable(samples)
-        if bad and not SKIP_BAD:
-            raise UserError(f"{next(iter(bad.values()))}; SKIP_BAD = True scores without it")
-        samples = [sample for sample in samples if sample.name not in bad]
-        if bad and is_main():
-            print(f"left out of {SPLIT}: {'; '.join(bad.values())}")
-        if not samples:
-            raise UserError(f"no picture of the {SPLIT} split of {DATA_ROOT} can be read")
-        require_labelled(samples, DATA_ROOT, SPLIT)
-        classes = samples[0].classes
+    # 1. Pictures.
+    samples = list_samples(DATA_ROOT, SPLIT)
+    bad = unreadable(samples)
+    if bad and not SKIP_BAD:
+        raise UserError(f"{next(iter(bad.values()))}; SKIP_BAD = True scores without it")
+    samples = [sample for sample in samples if sample.name not in bad]
+    if bad:
+        print(f"left out of {SPLIT}: {'; '.join(bad.values())}")
+    if not samples:
+        raise UserError(f"no picture of the {SPLIT} split of {DATA_ROOT} can be read")
+    require_labelled(samples, DATA_ROOT, SPLIT)
+    classes = samples[0].classes
 
-        # 2. Rows whose weights are here and whose classes are the data's.
-        options = {"zoom": ZOOM, "precision": PRECISION, "hub_id": CLIPSEG}
-        rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, classes, DATA_ROOT, **options)
+    # 2. Rows whose weights are here and whose classes are the data's.
+    options = {"zoom": ZOOM, "precision": PRECISION, "hub_id": CLIPSEG}
+    rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, classes, DATA_ROOT, **options)
 
-        # 3. Scores; each row's are on disk before the next one begins.
-        lines = []
-        for row in rows:
-            for row.flip in (False, True) if FLIP else (False,):
-                line, confusions = score(row, samples, len(bad))
-                lines.append(line)
-                if is_main():
-                    merge_lines([line], Path(RESULTS) / "results.csv", list(known))
-                    if not row.flip:
-                        of_pictures = per_image_lines(row.name, row.counted, samples, confusions, **about_split())
-                        key = ("model", *about_split())
-                        merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), key)
+    # 3. Scores; each row's are on disk before the next one begins.
+    lines = []
+    for row in rows:
+        for row.flip in (False, True) if FLIP else (False,):
+            line, confusions = score(row, samples, len(bad))
+            lines.append(line)
+            merge_lines([line], Path(RESULTS) / "results.csv", list(known))
+            if not row.flip:
+                of_pictures = per_image_lines(row.name, row.counted, samples, confusions, **about_split())
+                merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), ("model", *about_split()))
 
-        # 4. Table and figures.
-        if is_main():
-            report(lines, classes.names, missing)
-        if not lines:
-            raise UserError(f"no row could be scored with what is in {CHECKPOINTS}")
-        if is_main():
-            draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
+    # 4. Table and figures.
+    report(lines, classes.names, missing)
+    if not lines:
+        raise UserError(f"no row could be scored with what is in {CHECKPOINTS}")
+    draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
 
 
 def score(row: Row, samples: Sequence[Sample], left_out: int) -> tuple[dict[str, str], torch.Tensor]:
@@ -119,8 +112,7 @@ def score(row: Row, samples: Sequence[Sample], left_out: int) -> tuple[dict[str,
     confusions = row.score(samples, on_prediction, BATCH_SIZE)
     seconds = time.perf_counter() - started
     images = f"{len(samples)} of {len(samples) + left_out}" if left_out else str(len(samples))
-    if is_main():
-        row.write_details(RESULTS, **about_split())
+    row.write_details(RESULTS, **about_split())
     return result_line(row, data_name(DATA_ROOT), SPLIT, images, confusions, seconds), confusions
 
 

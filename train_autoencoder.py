@@ -22,10 +22,9 @@ import torch
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
-from models.autoencoder import Autoencoder, AutoencoderSegmenter, spread
+from models.autoencoder import Autoencoder, AutoencoderSegmenter
 from utils.checkpoint import digest, load, load_state, save
 from utils.device import pick_device
-from utils.distributed import distributed, is_main, wait_for_all
 from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.figures.plots import plot_curves, plot_examples
@@ -35,7 +34,7 @@ from utils.inputs.layouts import Sample
 from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit, one_value_explained
 from utils.training.losses import segmentation_loss
-from utils.training.reconstruction import complete, random_patches, reconstruction_loss
+from utils.training.reconstruction import complete, hide, random_patches, reconstruction_loss
 
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
@@ -65,7 +64,7 @@ ERASE = 0.3  # chance of a grey rectangle, in stage 2
 # optimisation, of both stages
 PRETRAIN_EPOCHS = 5
 EPOCHS = 65
-BATCH_SIZE = 16  # of all processes together; lower it if memory is short
+BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
@@ -94,11 +93,10 @@ def main() -> None:
     device = pick_device(DEVICE)
     folder = Path(CHECKPOINTS) / "autoencoder"
     network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS, "stem_stride": STEM_STRIDE}
-    with distributed(device):
-        if STAGE != 2 and FINETUNE != "scratch":
-            pretrain(folder, network, constants, device)
-        if STAGE != 1:
-            finetune(folder, network, constants, device)
+    if STAGE != 2 and FINETUNE != "scratch":
+        pretrain(folder, network, constants, device)
+    if STAGE != 1:
+        finetune(folder, network, constants, device)
 
 
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
@@ -107,14 +105,14 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
     torch.manual_seed(SEED)
-    model = Autoencoder(sparse=MASK_RATIO > 0, **network)
+    model = Autoencoder(**network)
 
     # 2. Loss: of the hidden patches, or of the whole picture if none is hidden.
     def rebuild(model, images, generator):
         images, hidden = normalise(images.to(device), IMAGENET_MEAN, IMAGENET_STD), None
         if MASK_RATIO:
             hidden = random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(device)
-        return model(images, hidden), images, hidden
+        return model(hide(images, hidden)), images, hidden
 
     def compute_loss(model, batch, generator, progress):
         images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
@@ -149,10 +147,8 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         device=device,
         report=report,
     )
-    if is_main():
-        save(load(best), folder / "pretrained.safetensors")
-        print(f"stage 1: {folder / 'pretrained.safetensors'}, pictures in {folder / 'pretraining'}", flush=True)
-    wait_for_all()
+    save(load(best), folder / "pretrained.safetensors")
+    print(f"stage 1: {folder / 'pretrained.safetensors'}, pictures in {folder / 'pretraining'}", flush=True)
 
 
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
@@ -216,7 +212,7 @@ def load_pretrained(model: AutoencoderSegmenter, path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
     weights = load(path)["weights"]
-    kept = {name: value for name, value in weights.items() if not name.startswith(("head.", "tokens."))}
+    kept = {name: value for name, value in weights.items() if not name.startswith("head.")}
     load_state(model, kept, path, ignore="head.")
     return digest(weights)
 
@@ -230,8 +226,7 @@ def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, de
 
 def draw_reconstructions(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None, path: Path) -> None:
     """Originals (N, 3, H, W), normalised, what the model sees, and what it makes of them."""
-    seen = images if hidden is None else images.masked_fill(spread(hidden, images), 0.0)
-    columns = {"original": images, "input": seen, "reconstruction": complete(rebuilt, images, hidden)}
+    columns = {"original": images, "input": hide(images, hidden), "reconstruction": complete(rebuilt, images, hidden)}
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}
     plot_examples(pictures, path)

@@ -20,7 +20,6 @@ import torch
 from models.clip import CLIPCNN
 from utils.checkpoint import halve, save
 from utils.device import pick_device
-from utils.distributed import distributed, is_main
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
@@ -57,7 +56,7 @@ EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image
 PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
 # optimisation
 EPOCHS = 10
-BATCH_SIZE = 16  # of all processes together; lower it if memory is short
+BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
@@ -85,57 +84,55 @@ def main() -> None:
     start = find_start(START, CHECKPOINTS, "clip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
-    with distributed(device):
-        # 1. Data.
-        train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-        val = validation_samples(DATA_ROOT)
+    # 1. Data.
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    val = validation_samples(DATA_ROOT)
 
-        # 2. Model: encoder and decoder.
-        arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}
-        arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
-        model, arguments, encoder = build_model(CLIPCNN, arguments, start)
-        mean, std = model.encoder.mean, model.encoder.std
-        require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
-        if start:
-            load_start(model, start, train.classes, arguments["freeze_encoder"])
+    # 2. Model: encoder and decoder.
+    arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}
+    arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
+    model, arguments, encoder = build_model(CLIPCNN, arguments, start)
+    mean, std = model.encoder.mean, model.encoder.std
+    require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
+    if start:
+        load_start(model, start, train.classes, arguments["freeze_encoder"])
 
-        # 3. Loss on augmented batches.
-        look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
+    # 3. Loss on augmented batches.
+    look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
 
-        def compute_loss(model, batch, generator, progress):
-            images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
-            return segmentation_loss(model(normalise(images, mean, std)), masks)
+    def compute_loss(model, batch, generator, progress):
+        images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
+        return segmentation_loss(model(normalise(images, mean, std)), masks)
 
-        # 4. Train; validation has no closer look.
-        def row_of(model, zoom=False):
-            return ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes, zoom=zoom)
+    # 4. Train; validation has no closer look.
+    def row_of(model, zoom=False):
+        return ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes, zoom=zoom)
 
-        tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
-        about = {"model": "clip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
-        best = fit(
-            model,
-            train,
-            compute_loss,
-            lambda model: row_of(model).validate(val),
-            folder=folder,
-            about=about | encoder,
-            classes=train.classes,
-            settings=settings,
-            device=device,
-            report=training_report(row_of, val),
-            parameter_groups=parameter_groups(model, encoder=1.0 if tiny else ENCODER_RATE),
-        )
+    tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
+    about = {"model": "clip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
+    best = fit(
+        model,
+        train,
+        compute_loss,
+        lambda model: row_of(model).validate(val),
+        folder=folder,
+        about=about | encoder,
+        classes=train.classes,
+        settings=settings,
+        device=device,
+        report=training_report(row_of, val),
+        parameter_groups=parameter_groups(model, encoder=1.0 if tiny else ENCODER_RATE),
+    )
 
-        # 5. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.
-        if ZOOM:
-            model, content = load_model(best, "clip", device)
-            fit_names(model, train, view_size, device)
-            score = row_of(model, zoom=True).validate(val)["score"]
-            if is_main():
-                names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
-                content["arguments"]["name_parts"] = True
-                save({**content, "weights": content["weights"] | halve(names), "score": score, "zoom": True}, best)
-                print(f"score with the closer look {score:.4f}: {best}")
+    # 5. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.
+    if ZOOM:
+        model, content = load_model(best, "clip", device)
+        fit_names(model, train, view_size, device)
+        score = row_of(model, zoom=True).validate(val)["score"]
+        names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
+        content["arguments"]["name_parts"] = True
+        save({**content, "weights": content["weights"] | halve(names), "score": score, "zoom": True}, best)
+        print(f"score with the closer look {score:.4f}: {best}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import torch
 
 from models.pointclip import PointCLIP
 from utils.device import pick_device
-from utils.distributed import distributed
 from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
@@ -56,7 +55,7 @@ EDGE = "mirror"  # beyond a picture's edge goes on its mirror image; "grey"
 PASTE = 0.2  # share of the batch that is animals pasted on other pictures' backgrounds
 # optimisation
 EPOCHS = 8
-BATCH_SIZE = 16  # of all processes together; lower it if memory is short
+BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
@@ -85,57 +84,55 @@ def main() -> None:
     start = "" if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
-    with distributed(device):
-        # 1. Data.
-        train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-        val = validation_samples(DATA_ROOT)
+    # 1. Data.
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    val = validation_samples(DATA_ROOT)
 
-        # 2. Model: encoder and decoder, which starts from the one that was trained by class.
-        arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
-        arguments |= {"freeze_encoder": True, "click_radius": CLICK_RADIUS}
-        model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
-        mean, std = model.encoder.mean, model.encoder.std
-        require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
-        by_class = bool(start) and load_start(model, start, train.classes, arguments["freeze_encoder"])
+    # 2. Model: encoder and decoder, which starts from the one that was trained by class.
+    arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
+    arguments |= {"freeze_encoder": True, "click_radius": CLICK_RADIUS}
+    model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
+    mean, std = model.encoder.mean, model.encoder.std
+    require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
+    by_class = bool(start) and load_start(model, start, train.classes, arguments["freeze_encoder"])
 
-        # 3. Loss of the thing under the last of some simulated clicks.
-        look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
+    # 3. Loss of the thing under the last of some simulated clicks.
+    look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
 
-        def compute_loss(model, batch, generator, progress):
-            images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
-            images = normalise(images, mean, std)
-            single = getattr(model, "module", model)  # without the wrapper for several processes
-            tokens = single.encoder(images) if arguments["freeze_encoder"] else None
-            single.eval()
-            with torch.no_grad():
-                features = single.encode(images, tokens)
+    def compute_loss(model, batch, generator, progress):
+        images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
+        images = normalise(images, mean, std)
+        tokens = model.encoder(images) if arguments["freeze_encoder"] else None
+        model.eval()
+        with torch.no_grad():
+            features = model.encode(images, tokens)
 
-            def predict(indices, clicks, previous):
-                return single.decode([feature[indices] for feature in features], clicks, previous)
+        def predict(indices, clicks, previous):
+            return model.decode([feature[indices] for feature in features], clicks, previous)
 
-            truth, clicks, previous = simulate_clicks(predict, images, masks, generator, CORRECTIONS, EDITED)
-            single.train()
-            thing = model(images, clicks, previous, tokens)
-            return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
+        truth, clicks, previous = simulate_clicks(predict, images, masks, generator, CORRECTIONS, EDITED)
+        model.train()
+        thing = model(images, clicks, previous, tokens)
+        return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
-        # 4. Train; validation is after one click and after three, without windows.
-        def row_of(model):
-            return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
+    # 4. Train; validation is after one click and after three, without windows.
+    def row_of(model):
+        return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
 
-        about = {"model": "pointclip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
-        fit(
-            model,
-            train,
-            compute_loss,
-            lambda model: row_of(model).validate(val),
-            folder=folder,
-            about=about | encoder,
-            classes=train.classes,
-            settings=settings,
-            device=device,
-            report=training_report(row_of, val),
-            parameter_groups=parameter_groups(model, decoder=START_RATE if by_class else 1.0),
-        )
+    about = {"model": "pointclip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
+    fit(
+        model,
+        train,
+        compute_loss,
+        lambda model: row_of(model).validate(val),
+        folder=folder,
+        about=about | encoder,
+        classes=train.classes,
+        settings=settings,
+        device=device,
+        report=training_report(row_of, val),
+        parameter_groups=parameter_groups(model, decoder=START_RATE if by_class else 1.0),
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python train_unet.py                      # DATA_ROOT, the official training split
     python train_unet.py --RESUME=True        # go on after an interruption
-    torchrun --nproc_per_node=2 train_unet.py # several devices
 
 Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progress.png}. README.md says how long it takes
 and which number to expect; `python evaluate.py` measures it.
@@ -16,7 +15,6 @@ import torch
 
 from models.unet import UNet
 from utils.device import pick_device
-from utils.distributed import distributed
 from utils.figures.grids import training_report
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
@@ -46,7 +44,7 @@ COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
 # optimisation
 EPOCHS = 70
-BATCH_SIZE = 16  # of all processes together; lower it if memory is short
+BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
@@ -65,43 +63,42 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     settings, device = Settings.of(script_constants(main)), pick_device(DEVICE)
     torch.manual_seed(SEED)
-    with distributed(device):
-        # 1. Data: uint8 batches from the cache, or from the GPU's memory.
-        train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-        val = validation_samples(DATA_ROOT)
+    # 1. Data: uint8 batches from the cache, or from the GPU's memory.
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    val = validation_samples(DATA_ROOT)
 
-        # 2. Model.
-        arguments = {"classes": len(train.classes), "width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH}
-        arguments |= {"blocks": BLOCKS, "stem_stride": STEM_STRIDE, "dropout": DROPOUT}
-        model = UNet(**arguments)
-        if START:
-            load_start(model, find_start(START, CHECKPOINTS, "unet"), train.classes)
-        if COMPILE:
-            model.compile()
+    # 2. Model.
+    arguments = {"classes": len(train.classes), "width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH}
+    arguments |= {"blocks": BLOCKS, "stem_stride": STEM_STRIDE, "dropout": DROPOUT}
+    model = UNet(**arguments)
+    if START:
+        load_start(model, find_start(START, CHECKPOINTS, "unet"), train.classes)
+    if COMPILE:
+        model.compile()
 
-        # 3. Loss on augmented batches; small pictures first.
-        def compute_loss(model, batch, generator, progress):
-            size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
-            images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
-            return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
+    # 3. Loss on augmented batches; small pictures first.
+    def compute_loss(model, batch, generator, progress):
+        size = SMALL_SIZE if progress < SMALL_SHARE else IMAGE_SIZE
+        images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
+        return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-        # 4. Train; validation has one view of every picture, the table's row two.
-        def row_of(model):
-            return ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
+    # 4. Train; validation has one view of every picture, the table's row two.
+    def row_of(model):
+        return ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
-        about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
-        fit(
-            model,
-            train,
-            compute_loss,
-            lambda model: row_of(model).validate(val),
-            folder=Path(CHECKPOINTS) / "unet",
-            about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
-            classes=train.classes,
-            settings=settings,
-            device=device,
-            report=training_report(row_of, val),
-        )
+    about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
+    fit(
+        model,
+        train,
+        compute_loss,
+        lambda model: row_of(model).validate(val),
+        folder=Path(CHECKPOINTS) / "unet",
+        about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+        classes=train.classes,
+        settings=settings,
+        device=device,
+        report=training_report(row_of, val),
+    )
 
 
 if __name__ == "__main__":

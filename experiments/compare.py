@@ -5,8 +5,8 @@
     python -m experiments.compare seeds --ENCODER=facebook/deit-tiny-patch16-224
 
 clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
-autoencoder: pretrained on hidden patches (sparse) and from scratch with the same total of epochs, with all masks and
-with few; a fifth of sparse's epochs are stage 1, or half of them with few masks. classic: half of the epochs rebuild
+autoencoder: pretrained on hidden patches and from scratch with the same total of epochs, with all masks and with few;
+a fifth of the epochs are stage 1, or half of them with few masks. classic: half of the epochs rebuild
 whole pictures, then the encoder stays frozen.
 seeds: short trainings of the U-Net, the autoencoder and CLIP, which differ in the seed alone.
 A comparison that was stopped goes on where it was; the CSV is written when it is complete.
@@ -103,8 +103,8 @@ def random_encoder(root: Path) -> Path:
 
 def autoencoder_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     same = [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}", "--WIDTH=16", "--BATCH_SIZE=32"]
-    for percent, variant, seed in product(LABELS, ("sparse", "scratch"), SEEDS):
-        stage_1 = max(1, epochs // (5 if percent == 100 else 2)) if variant == "sparse" else 0
+    for percent, variant, seed in product(LABELS, ("pretrained", "scratch"), SEEDS):
+        stage_1 = max(1, epochs // (5 if percent == 100 else 2)) if variant == "pretrained" else 0
         about = {"variant": variant, "labels_percent": str(percent), "size": str(size), "width": "16"}
         about |= {"seed": str(seed), "epochs": str(epochs)}
         own = [f"--PRETRAIN_EPOCHS={stage_1}", f"--EPOCHS={epochs - stage_1}", f"--LABELS_PERCENT={percent}"]
@@ -167,7 +167,7 @@ def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
 def plot_labels(lines: list[dict[str, str]], path: Path) -> None:
     """mIoU against the share of masks used: a dot per run, a line through the means."""
     figure, axes = plt.subplots(figsize=(6, 3.4))
-    for variant, colour in {"sparse": "#E69F00", "scratch": "#0072B2"}.items():
+    for variant, colour in {"pretrained": "#E69F00", "scratch": "#0072B2"}.items():
         groups = defaultdict(list)
         for line in lines:
             if line["variant"] == variant:

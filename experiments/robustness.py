@@ -20,7 +20,6 @@ from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from utils.device import pick_device
-from utils.distributed import distributed, is_main
 from utils.errors import UserError
 from utils.figures.looks import looks
 from utils.figures.plots import save_figure
@@ -47,24 +46,21 @@ def main() -> None:
     for level in LEVELS:
         require_choice("LEVELS", level, range(10))
     device = pick_device(DEVICE)
-    with distributed(device):
-        samples = subset(list_samples(DATA_ROOT, "test"), PICTURES)
-        known = find_rows(CHECKPOINTS)
-        rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, samples[0].classes, DATA_ROOT, zoom=False)
-        if is_main():
-            for name, reason in missing.items():
-                print(f"{name} is left out: {reason}", flush=True)
-        if not rows:
-            raise UserError("no row could be scored")
-        for row in rows:
-            row.prepare(DATA_ROOT)
-        path, figure = Path(RESULTS) / "robustness.csv", Path(IMAGES) / "robustness.png"
-        lines = score_robustness(rows, samples, path, data_name(DATA_ROOT), list(known))
-        if is_main():
-            plot_robustness(lines, figure)
-            if README:
-                write_between_markers(README, {"robustness": robustness_table(lines)})
-            print(f"wrote {path}, {figure}")
+    samples = subset(list_samples(DATA_ROOT, "test"), PICTURES)
+    known = find_rows(CHECKPOINTS)
+    rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, samples[0].classes, DATA_ROOT, zoom=False)
+    for name, reason in missing.items():
+        print(f"{name} is left out: {reason}", flush=True)
+    if not rows:
+        raise UserError("no row could be scored")
+    for row in rows:
+        row.prepare(DATA_ROOT)
+    path, figure = Path(RESULTS) / "robustness.csv", Path(IMAGES) / "robustness.png"
+    lines = score_robustness(rows, samples, path, data_name(DATA_ROOT), list(known))
+    plot_robustness(lines, figure)
+    if README:
+        write_between_markers(README, {"robustness": robustness_table(lines)})
+    print(f"wrote {path}, {figure}")
 
 
 # ------------------------------------------------------------------------------------------ perturbations
@@ -155,7 +151,7 @@ def score_robustness(
     lines = [x for x in read_csv(path) if x["data"] != data or (x["images"] == images and x["model"] not in names)]
     unchanged = {}  # row -> its scores at level 0, which has the same pictures under every name
     todo = list(product(rows, PERTURBATIONS, LEVELS))
-    for row, name, level in tqdm(todo, "robustness", leave=False, disable=None if is_main() else True):
+    for row, name, level in tqdm(todo, "robustness", leave=False, disable=None):
         strength = PERTURBATIONS[name][1][level]
         found = unchanged.get(row.name) if level == 0 else None
         if not found:
@@ -167,8 +163,7 @@ def score_robustness(
         about = {"model": row.name, "data": data, "perturbation": name, "level": str(strength)}
         lines.append(about | found | {"images": images})
         lines.sort(key=lambda line: (line["data"], *place(line)))
-        if is_main():
-            write_csv(lines, path)
+        write_csv(lines, path)
     return [line for line in lines if line["data"] == data]
 
 

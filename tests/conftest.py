@@ -97,16 +97,6 @@ def script_environment(**extra: str) -> dict[str, str]:
     return {**kept, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY), **extra}
 
 
-def torchrun(processes: int, *command: object, dies: bool = False) -> subprocess.CompletedProcess:
-    """Run a command under torchrun; fails with its messages, unless it is meant to die."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    result = subprocess.run(
-        [*launcher, *map(str, command)], env=script_environment(), capture_output=True, text=True, timeout=600
-    )
-    assert bool(result.returncode) == dies, result.stderr[-3000:]
-    return result
-
-
 def readme_code(title: str) -> list[str]:
     """The code blocks of a section of the README."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")

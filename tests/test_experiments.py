@@ -101,12 +101,12 @@ def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_fol
     here(compare, "autoencoder", *small, *few)
     lines = read_csv("results/autoencoder.csv")
     about = [(line["labels_percent"], line["variant"], line["seed"]) for line in lines]
-    both = [(percent, variant, "1") for percent in ("100", "10") for variant in ("sparse", "scratch")]
+    both = [(percent, variant, "1") for percent in ("100", "10") for variant in ("pretrained", "scratch")]
     assert about == [*both, ("100", "classic", "0")]
     assert is_drawn("images/labels.png")
     runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("autoencoder/last.pt")}
     assert {run["epoch"] for name, run in runs.items() if name.startswith("scratch")} == {2}
-    assert {run["epoch"] for name, run in runs.items() if name.startswith("sparse")} == {1}  # and one of stage 1
+    assert {run["epoch"] for name, run in runs.items() if name.startswith("pretrained")} == {1}  # and one of stage 1
 
     capsys.readouterr()
     shutil.rmtree(next(tmp_path.rglob("scratch_10_1")))

@@ -18,7 +18,6 @@ IMAGES = (4, 3, 32, 32)
 TINY = {"width": 4, "depth": 3}
 CLIP = {"encoder": "tiny", "widths": (8, 8, 8, 32), "freeze_encoder": False}
 CLICKS = torch.tensor([[[0.2, 0.3, 1.0], [0.7, 0.6, 0.0]]]).expand(4, -1, -1)
-HIDDEN = torch.arange(16).view(1, 4, 4).expand(4, -1, -1) % 4 < 2  # half of the picture, whole places of every level
 UNUSED = "encoder.vit.post_layernorm."  # of CLIP's pooled output; patch tokens and class token are read before it
 
 
@@ -28,8 +27,7 @@ def with_names(model: CLIPCNN, images: torch.Tensor) -> torch.Tensor:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, torch.Tensor], object]]] = {
     "U-Net": (lambda: UNet(**TINY, blocks=2), lambda model, x: model(x)),
-    "autoencoder, classic": (lambda: Autoencoder(**TINY), lambda model, x: model(x)),
-    "autoencoder, sparse": (lambda: Autoencoder(**TINY, sparse=True), lambda model, x: model(x, HIDDEN)),
+    "autoencoder": (lambda: Autoencoder(**TINY), lambda model, x: model(x)),
     "autoencoder, stage 2": (lambda: AutoencoderSegmenter(**TINY), lambda model, x: model(x)),
     "autoencoder, frozen": (lambda: AutoencoderSegmenter(**TINY, frozen=True), lambda model, x: model(x)),
     "CLIP": (lambda: CLIPCNN(**CLIP), lambda model, x: model(x)),

@@ -12,11 +12,10 @@ from utils.config import script_constants
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, run_here, torchrun
+from conftest import run_here
 from PIL import Image
 from torch import nn
 
-import evaluate
 import train_autoencoder
 import train_clip
 import train_unet
@@ -378,14 +377,6 @@ def test_one_value_per_channel_in_batch_norm_is_an_error_that_says_what_to_chang
         train("run", *smallest, "--BATCH_SIZE=1")
 
 
-def test_fewer_pictures_than_processes_are_refused_in_all_of_them_and_the_last_run_stays(tmp_path, monkeypatch):
-    fit_frozen(tmp_path)
-    monkeypatch.setattr(training, "world_size", lambda: 9)
-    with pytest.raises(UserError, match="8 training pictures leave nothing for some of 9 processes: start fewer"):
-        fit_frozen(tmp_path, BATCH_SIZE=100)
-    assert not (tmp_path / "previous").exists()
-
-
 def test_weights_of_other_classes_are_a_start_that_keeps_the_classes_of_the_same_name(
     oxford_root, tiny_clip_folder, tmp_path, capsys
 ):
@@ -460,59 +451,3 @@ def test_only_a_better_score_replaces_the_best_checkpoint(tmp_path):
     best = checkpoint.load(tmp_path / "best.safetensors")
     assert (best["epoch"], best["score"]) == (2, 0.5)
     assert checkpoint.load(tmp_path / "last.pt")["epoch"] == 4
-
-
-# ------------------------------------------------------------------------------------------ several processes
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model_and_three_score_it_as_one_does(oxford_root, oxford_copy, tmp_path):
-    data, checkpoints = f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}"
-    result = torchrun(2, REPOSITORY / "train_unet.py", data, *TINY, checkpoints)
-    folder = tmp_path / "unet"
-    assert [line["epoch"] for line in log(folder)] == [1, 2, 3]
-    assert len(re.findall("^epoch 1/3 ", result.stdout, re.MULTILINE)) == 1
-    # the weights that were scored are those that were kept
-    assert validation_score(*averaged_model(folder), oxford_root) == pytest.approx(log(folder)[-1]["score"], abs=1e-6)
-
-    file = oxford_copy / "annotations" / "test.txt"
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[-2:]))  # fewer pictures than processes
-    for root, processes in ((oxford_root, 2), (oxford_copy, 3)):
-        one, several = (tmp_path / f"{name}{processes}" for name in ("one", "several"))
-        options = ["--ROWS=UNET", f"--DATA_ROOT={root}", checkpoints, "--DEVICE=cpu"]
-        places = [[f"--{name}={out / name}" for name in ("RESULTS", "IMAGES", "EXAMPLES")] for out in (one, several)]
-        run_here(evaluate, *options, *places[0])
-        torchrun(processes, REPOSITORY / "evaluate.py", *options, *places[1])
-        lines = read_csv(one / "RESULTS" / "per_image.csv")  # with every picture's confusion matrix
-        assert len(lines) == (8 if root == oxford_root else 2)
-        assert read_csv(several / "RESULTS" / "per_image.csv") == lines
-
-
-DYING = """
-import os
-import signal
-import train_unet
-from utils.config import run_script
-from utils.distributed import rank
-
-loss, steps = train_unet.segmentation_loss, []
-
-def die(*arguments):
-    steps.append(1)
-    if rank() == 1 and len(steps) == 4:  # in the second epoch
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loss(*arguments)
-
-train_unet.segmentation_loss = die
-run_script(train_unet.main)
-"""
-
-
-@pytest.mark.slow
-def test_a_job_that_lost_a_process_ends_and_goes_on_with_fewer(train, oxford_root, tmp_path):
-    (tmp_path / "dying.py").write_text(DYING)
-    arguments = [f"--DATA_ROOT={oxford_root}", *TINY, f"--CHECKPOINTS={tmp_path / 'run'}"]
-    assert "SIGKILL" in torchrun(2, tmp_path / "dying.py", *arguments, dies=True).stderr
-    first = log(tmp_path / "run" / "unet")
-    lines = log(train("run", "--RESUME=True"))
-    assert len(first) == 1 and lines[:1] == first and [line["epoch"] for line in lines] == [1, 2, 3]

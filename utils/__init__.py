@@ -45,7 +45,6 @@ On top, for everything else:
     terminal      output that cannot fail, signals that end a script
     checkpoint    files of weights
     device        the device, and the precision it multiplies in
-    distributed   several processes
     files         files written whole or not at all; CSV
     tables        Markdown tables, and their place in a README
     errors        the one exception that is shown without a traceback

@@ -1,7 +1,6 @@
 """The device that a script runs on, and the precision that it multiplies in."""
 
 import ctypes
-import os
 import platform
 from contextlib import suppress
 
@@ -13,9 +12,9 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def pick_device(name: str) -> torch.device:
-    """DEVICE constant -> device: "auto" is this process's CUDA GPU if there is one, else the CPU. Raises UserError."""
+    """DEVICE constant -> device: "auto" is the CUDA GPU if there is one, else the CPU. Raises UserError."""
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     devices = ["cpu", *(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
     if name not in devices:

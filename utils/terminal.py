@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from types import FrameType
 
 AGAIN = 10.0  # seconds after a signal in which further ones are the same request: the cleanup goes on
@@ -65,6 +66,12 @@ def forgive_output() -> None:
             buffer = io.BufferedWriter(_Forgiving(stream))
             errors = "backslashreplace" if name == "stderr" else "replace"
             setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, line_buffering=True))
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print a line about the data that several parts of a script may notice."""
+    print(text, flush=True)
 
 
 class _Forgiving(io.RawIOBase):

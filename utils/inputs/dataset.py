@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from utils.classes import VOID
-from utils.distributed import say_once
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
 from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for, unreadable
+from utils.terminal import say_once
 
 
 class SegmentationDataset(torch.utils.data.Dataset):

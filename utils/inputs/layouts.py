@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 from utils.classes import PETS, VOID, Classes, about_background, classes_file, read_classes
-from utils.distributed import say_once
 from utils.errors import UserError
 from utils.files import read_text
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.pictures import WORKERS, Sample, mask_values
+from utils.terminal import say_once
 
 SPLITS = ("train", "val", "test", "trainval")
 Image.init()  # the plugins, which know the suffixes

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from utils.classes import named
 from utils.device import autocast
-from utils.distributed import sum_over_processes
 from utils.files import write_csv
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
@@ -119,7 +118,6 @@ class ByText(Row):
                     confusions[number, index] = confusion_matrix(torch.from_numpy(mask), ids, count)
                     if on_prediction and number == 0:
                         on_prediction(index, ids.byte().numpy(), "")
-        confusions = sum_over_processes(confusions)
         return dict(zip(thresholds, confusions, strict=True))
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from tqdm import tqdm
 
 from utils.classes import Classes
-from utils.distributed import is_main, rank, world_size
 from utils.errors import UserError
 from utils.inputs.clicks import Click
 from utils.inputs.pictures import WORKERS, Sample, read_sample, resize_image
@@ -84,7 +83,7 @@ class Row:
         batch_size: int = 16,
         read: Read = read_sample,
     ) -> torch.Tensor:
-        """Confusion matrices of all pictures, int64 (N, C, C) of `counted`, the same in every process.
+        """Confusion matrices of all pictures, int64 (N, C, C) of `counted`.
 
         on_prediction: called with every prediction at the mask's own size.
         """
@@ -129,21 +128,13 @@ def squash(images: Sequence[np.ndarray], size: int, device: torch.device) -> tor
     return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).movedim(-1, 1).to(device)
 
 
-def batches(count: int, batch_size: int, label: str) -> Iterator[list[int]]:
-    """This process's share of the indices, so many at once, with a progress bar."""
-    indices = list(range(rank(), count, world_size()))
-    with tqdm(total=len(indices), desc=label, unit="img", leave=False, disable=None if is_main() else True) as bar:
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            yield batch
-            bar.update(len(batch))
-
-
 def read_batches(
     samples: Sequence[Sample], batch_size: int, label: str, read: Read = read_sample
 ) -> Iterator[tuple[list[int], tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
-    """The indices, pictures and masks of batches()."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for batch in batches(len(samples), batch_size, label):
-            images, masks = zip(*pool.map(read, [samples[index] for index in batch]), strict=True)
-            yield batch, images, masks
+    """Indices, pictures and masks, up to batch_size at once, with a progress bar."""
+    with ThreadPoolExecutor(WORKERS) as pool, tqdm(samples, label, unit="img", leave=False, disable=None) as bar:
+        for start in range(0, len(samples), batch_size):
+            batch = samples[start : start + batch_size]
+            images, masks = zip(*pool.map(read, batch), strict=True)
+            yield list(range(start, start + len(batch))), images, masks
+            bar.update(len(batch))

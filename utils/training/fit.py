@@ -1,10 +1,10 @@
-"""The training loop that every script uses: epochs, EMA, checkpoints, exact resume, one process or several."""
+"""The training loop that every script uses: epochs, EMA, checkpoints, exact resume."""
 
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm import tqdm
@@ -23,7 +22,6 @@ from tqdm import tqdm
 from utils import checkpoint
 from utils.classes import Classes, require_same
 from utils.device import PRECISIONS, autocast
-from utils.distributed import copy_buffers, is_main, rank, sum_over_processes, wait_for_all, world_size
 from utils.errors import UserError
 from utils.files import write_csv
 
@@ -33,7 +31,7 @@ POSITIVE = (
 )
 SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
-# (model, batch of this process, CPU generator for augmentation, share of the training done) -> scalar loss
+# (model, batch, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
 
@@ -73,18 +71,15 @@ def fit(
     validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; of its "score", higher is better.
     about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
         weights of model.encoder do not. classes: so do their names and colours.
-    report: called in the main process after every validation, with the log, a line each, the averaged model and folder.
+    report: called after every validation, with the log, a line each, the averaged model and folder.
     parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
 
     A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
     run again with the same losses. Raises UserError for a loss or score that is not finite.
     """
-    if min(settings.batch_size, len(dataset)) < world_size():
-        few = f"BATCH_SIZE = {settings.batch_size} and {len(dataset)} training pictures"
-        raise UserError(f"{few} leave nothing for some of {world_size()} processes: start fewer, or raise BATCH_SIZE")
     folder = Path(folder)
     about = {**about, "classes": classes.names, "colours": classes.colours}
-    with _only_run_in(folder) if is_main() else nullcontext():
+    with _only_run_in(folder):
         model.to(device, memory_format=torch.channels_last)
         optimizer = _adamw(parameter_groups or [{"params": list(model.parameters())}], settings)
         steps = settings.epochs * max(len(dataset) // settings.batch_size, 1)
@@ -92,36 +87,30 @@ def fit(
         run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
         if settings.resume:
             _resume(run, folder / "last.pt", about, classes, settings)
-        elif is_main():
+        else:
             _set_aside(folder)
-        if is_main():
-            print(*(f"{key}={value!r}" for key, value in settings.constants.items()), sep="  ")
-            count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-            print(f"{count:,} parameters to train, {len(dataset):,} pictures, on {device}", flush=True)
+        print(*(f"{key}={value!r}" for key, value in settings.constants.items()), sep="  ")
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        print(f"{count:,} parameters to train, {len(dataset):,} pictures, on {device}", flush=True)
         began = time.perf_counter() - 60 * run.minutes
-        wrapped = DistributedDataParallel(model) if world_size() > 1 else model
 
         while run.epoch < settings.epochs:
             started = time.perf_counter()
-            loss = _train_epoch(run, wrapped, dataset, compute_loss, settings, device)
+            loss = _train_epoch(run, dataset, compute_loss, settings, device)
             seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
             run.epoch += 1
             if run.epoch % settings.validate_every and run.epoch < settings.epochs:
                 continue
-            copy_buffers(run.ema)  # batch norm's, which every process has from its own pictures
             run.ema.eval()
             metrics = validate(run.ema.module)
             _require_finite("validation score", metrics["score"], run.epoch, settings)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             run.minutes = (time.perf_counter() - began) / 60
-            if is_main():
-                about |= {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
-                _save(run, folder, about, metrics["score"])
-                report(run.log, run.ema.module, folder)
-        wait_for_all()  # the main process may still be writing
+            about |= {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
+            _save(run, folder, about, metrics["score"])
+            report(run.log, run.ema.module, folder)
         best = checkpoint.weights_file(folder)
-        if is_main():
-            print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
+        print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
     return best
 
 
@@ -140,25 +129,25 @@ class _Run:
 
 
 def _train_epoch(
-    run: _Run, model: nn.Module, dataset: Dataset, compute_loss: ComputeLoss, settings: Settings, device: torch.device
+    run: _Run, dataset: Dataset, compute_loss: ComputeLoss, settings: Settings, device: torch.device
 ) -> float:
-    """One epoch; model is the run's, or wrapped for several processes. Returns the mean loss of all processes."""
+    """One epoch. Returns the mean loss."""
     seed, epochs, precision = settings.seed, settings.epochs, autocast(device, settings.precision)
-    torch.manual_seed(_mix(seed, run.epoch, rank()))
+    torch.manual_seed(_mix(seed, run.epoch))
     loader = _batches(dataset, settings.batch_size, _mix(seed, run.epoch), device)
-    title, hidden = f"epoch {run.epoch + 1}/{epochs}", None if is_main() else True
-    bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=hidden)
-    model.train()
+    title = f"epoch {run.epoch + 1}/{epochs}"
+    bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=None)
+    run.model.train()
     losses, started = torch.zeros((), device=device), time.perf_counter()
     for step, batch in enumerate(bar):
-        generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step, rank()))
+        generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step))
         progress = (run.epoch + step / len(loader)) / epochs
         batch = tuple(x.to(device, non_blocking=True) for x in batch)
         with one_value_explained():
             with precision:
-                loss = compute_loss(model, batch, generator, progress)
+                loss = compute_loss(run.model, batch, generator, progress)
             loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.schedule.step()
@@ -168,11 +157,11 @@ def _train_epoch(
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
             _require_finite("loss", mean, run.epoch + 1, settings)
-        if step == 20 and not run.log and is_main():
+        if step == 20 and not run.log:
             minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
             tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
             sys.stdout.flush()
-    return (sum_over_processes(losses) / world_size() / len(loader)).item()
+    return losses.item() / len(loader)
 
 
 def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> None:
@@ -189,17 +178,16 @@ def one_value_explained() -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):  # torch's words
             raise
-        change = "raise BATCH_SIZE so that no process gets a single picture, or raise IMAGE_SIZE and SMALL_SIZE"
+        change = "raise BATCH_SIZE, or raise IMAGE_SIZE and SMALL_SIZE"
         raise UserError(f"batch norm got a single value per channel at the coarsest level: {change}") from error
 
 
 def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
-    """This process's share of every shuffled global batch, a batch at a time; an incomplete last one is dropped."""
+    """Shuffled batches; an incomplete last one is dropped."""
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
     whole = BatchSampler(order, min(batch_size, len(order)), drop_last=True)
-    mine = [batch[rank() :: world_size()] for batch in whole]
     beside = device.type == "cuda" and dataset[[0]][0].device.type == "cpu"  # reading runs beside the training step
-    return DataLoader(dataset, batch_size=None, sampler=mine, num_workers=2 if beside else 0, pin_memory=beside)
+    return DataLoader(dataset, batch_size=None, sampler=list(whole), num_workers=2 if beside else 0, pin_memory=beside)
 
 
 def _mix(*numbers: int) -> int:

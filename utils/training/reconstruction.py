@@ -3,14 +3,17 @@
 import torch
 import torch.nn.functional as F
 
-from models.autoencoder import spread
-
 
 def random_patches(count: int, size: int, patch: int, ratio: float, generator: torch.Generator) -> torch.Tensor:
     """Patches to hide: bool (N, size / patch, size / patch), in every picture the same share of them, `ratio`."""
     side = size // patch
     ranks = torch.rand(count, side * side, generator=generator).argsort(1).argsort(1)
     return (ranks < round(ratio * side * side)).unflatten(1, (side, side))
+
+
+def hide(images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+    """Normalised pictures (N, 3, H, W), hidden patches 0; hidden: bool (N, h, w), or None."""
+    return images if hidden is None else images.masked_fill(spread(hidden, images), 0.0)
 
 
 def reconstruction_loss(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
@@ -41,3 +44,9 @@ def complete(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor |
         return rebuilt.float()
     mean, deviation = patch_statistics(images, hidden)
     return torch.where(spread(hidden, images), rebuilt.float() * deviation + mean, images)
+
+
+def spread(patches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """A value per patch (N, h, w) -> the same at every one of its pixels, (N, 1, H, W)."""
+    patch = images.shape[-1] // patches.shape[-1]
+    return patches[:, None].repeat_interleave(patch, 2).repeat_interleave(patch, 3)
