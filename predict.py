@@ -7,16 +7,16 @@
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
 OUT/overlays/NAME.png, with CUTOUT OUT/cutouts/NAME.png and with TEXT OUT/heatmaps/NAME.png, all at the picture's own
-size; of a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten; files that cannot be read, and in
-folders those that are no pictures, are named at the end.
+size; for a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten. Files that cannot be read, and files
+in folders that are not pictures, are listed at the end.
 """
 
 import ctypes
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ TEXT = ""  # any text, e.g. "a cat", for a row that takes one (CLIPSeg)
 CLIPSEG = HUB_ID  # hub id or folder of its weights
 THRESHOLD = 0.3  # of the text's score, 0 to 1
 FLIP = False  # average over the picture and its mirror image
-ZOOM = True  # False: the row does not look closer at what it finds
+ZOOM = True  # False: no closer look at what was found
 CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
@@ -58,11 +58,11 @@ def main(arguments: list[str]) -> int:
     require_positive(globals(), "BATCH_SIZE")
     names = find_pictures(arguments)
     if POINT and TEXT:
-        raise UserError("POINT and TEXT are two ways of asking: give one of them")
+        raise UserError("POINT and TEXT cannot be combined: give one of them")
     clicks = [parse_click(text) for text in POINT]
     options = {"hub_id": CLIPSEG, "threshold": THRESHOLD, "zoom": ZOOM, "flip": FLIP, "precision": PRECISION}
     row = load_row(find_row(), CHECKPOINTS, pick_device(DEVICE), **options)
-    failures = segment_files(row, names, Path(OUT), clicks)
+    failures = segment_files(row, names, clicks)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     for folder in filter(Path.is_dir, map(Path, arguments)):
@@ -71,88 +71,77 @@ def main(arguments: list[str]) -> int:
     return 1 if failures else 0
 
 
-def segment_files(row: Row, names: dict[Path, str], out: Path, clicks: Sequence[Click] = ()) -> list[str]:
-    """Write what the row makes of the pictures, names: of their outputs, into the folders of out; returns failures."""
-    inputs, failures = {picture.resolve() for picture in names}, []
+def segment_files(row: Row, names: dict[Path, str], clicks: Sequence[Click]) -> list[str]:
+    """Segment pictures and write the outputs; names: see find_pictures(). Returns the errors of those that failed."""
+    failures = []
+
+    def attempt(function: Callable, *arguments: object) -> object:
+        """What the function returns; None, and an entry in failures, if it raises UserError."""
+        try:
+            return function(*arguments)
+        except UserError as error:
+            failures.append(str(error))
+
     with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(names), unit="img", leave=False, disable=None) as bar:
-
-        def finish(running: dict[Path, Future]) -> Iterator[tuple[Path, object]]:
-            """The results, one at a time: those of large photos take much memory."""
-            while running:
-                picture = next(iter(running))
-                try:
-                    yield picture, running.pop(picture).result()
-                except UserError as error:
-                    failures.append(str(error))
-
-        for batch, pixels in batches_of(list(names), BATCH_SIZE):
-            images = dict(finish({picture: pool.submit(read_image, picture) for picture in batch}))
-            found = segment(row, images, clicks, failures) if images else {}
+        for pictures, pixels in batches_of(list(names), BATCH_SIZE):
+            images = zip(pictures, pool.map(partial(attempt, read_image), pictures), strict=True)
+            images = {picture: image for picture, image in images if image is not None}
+            if clicks or TEXT:
+                found = [attempt(segment, row, picture, image, clicks) for picture, image in images.items()]
+            else:
+                found = row.segment_all(list(images.values())) if images else []
             if pixels > PIXELS // 3:
                 give_back_memory()
-            paths = {picture: partial(path_of, out, names[picture], inputs) for picture in found}
-            writing = {
-                picture: pool.submit(write, picture, images.pop(picture), found.pop(picture), clicks, path)
-                for picture, path in paths.items()
-            }
-            for _, line in finish(writing):
+            writing = [
+                pool.submit(attempt, write, picture, image, answer, clicks, names[picture])
+                for (picture, image), answer in zip(images.items(), found, strict=True)
+                if answer
+            ]
+            for line in filter(None, (future.result() for future in writing)):
                 tqdm.write(line)
-            bar.update(len(batch))
+            bar.update(len(pictures))
     return failures
 
 
+def segment(row: Row, picture: Path, image: np.ndarray, clicks: Sequence[Click]) -> Segmentation:
+    """Raises UserError naming the picture, for example if a click is outside of it."""
+    try:
+        return row.segment(image, clicks, TEXT)
+    except UserError as error:
+        raise UserError(f"{picture}: {error}") from error
+
+
 def give_back_memory() -> None:
-    """Let the C library return what was freed: of photos it would keep as much as they need anew."""
+    """Let the C library return freed memory to the system: it would keep gigabytes after large photos."""
     with suppress(OSError, AttributeError, TypeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def segment(
-    row: Row, images: dict[Path, np.ndarray], clicks: Sequence[Click], failures: list[str]
-) -> dict[Path, Segmentation]:
-    """Segment the pictures; one that refuses the clicks, for they lie outside of it, is added to failures."""
-    try:
-        return dict(zip(images, row.segment_all(list(images.values()), clicks, TEXT), strict=True))
-    except UserError as error:
-        if len(images) == 1:
-            failures.append(f"{next(iter(images))}: {error}")
-            return {}
-    found = {}
-    for picture, image in images.items():
-        found |= segment(row, {picture: image}, clicks, failures)
-    return found
-
-
-def write(
-    picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequence[Click], path: Callable[[str], Path]
-) -> str:
-    """Write all outputs of one picture; returns a line about it. Raises UserError.
-
-    path: folder of an output -> its file.
-    """
-    points, labels = [click[:2] for click in clicks], [click[2] for click in clicks]
-    outputs = {"overlays": lambda: draw_points(overlay(image, found.ids, found.classes), points, labels)}
-    if CUTOUT:
-        outputs["cutouts"] = lambda: cutout(image, found.ids)
-    if found.heat is not None:
-        outputs["heatmaps"] = lambda: heat_map(image, found.heat)
-    paths = {folder: path(folder) for folder in ("masks", *outputs)}
+def write(picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequence[Click], name: str) -> str:
+    """Write all outputs of one picture under this name; returns a line about it. Raises UserError."""
+    paths = outputs_of(name)
     save_mask(found.ids, paths["masks"], found.classes)
-    for folder, draw in outputs.items():  # one at a time: each is as large as the picture
-        save_picture(draw(), paths[folder])
+    tinted = overlay(image, found.ids, found.classes)
+    save_picture(
+        draw_points(tinted, [click[:2] for click in clicks], [click[2] for click in clicks]), paths["overlays"]
+    )
+    del tinted  # as large as the picture
+    if CUTOUT:
+        save_picture(cutout(image, found.ids), paths["cutouts"])
+    if found.heat is not None:
+        save_picture(heat_map(image, found.heat), paths["heatmaps"])
     return f"{picture}: {found.describe()} -> {paths['masks']}"
 
 
-def path_of(out: Path, name: str, inputs: set[Path], folder: str) -> Path:
-    """Raises UserError if an input lies there."""
-    path = out / folder / f"{name}.png"
-    if path.resolve() in inputs:
-        raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
-    return path
+def outputs_of(name: str) -> dict[str, Path]:
+    return {folder: Path(OUT) / folder / f"{name}.png" for folder in ("masks", "overlays", "cutouts", "heatmaps")}
 
 
 def find_pictures(arguments: list[str]) -> dict[Path, str]:
-    """The files named, and the pictures in the folders named -> the names of their outputs. Raises UserError."""
+    """The files named, and the pictures in the folders named -> the names of their outputs, without suffix.
+
+    Raises UserError if there are none, or if an output would overwrite an input or another output.
+    """
     if not arguments:
         raise UserError("name at least one picture or folder: python predict.py photo.jpg")
     pictures = {}
@@ -168,18 +157,20 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
         other = by_name.setdefault(name, file)
         if other != file:
             raise UserError(f"{other} and {file} would both become {name}.png; run them with different OUT")
+        for path in outputs_of(name).values():
+            if path.resolve() in pictures:
+                raise UserError(f"{path} is an input and would be overwritten; choose another OUT")
     return names
 
 
 def find_row() -> str:
-    """MODEL, or the best row; with POINT or TEXT, if it takes none, the first row that does."""
-    rows = find_rows(CHECKPOINTS)
-    name = row_named(MODEL, CHECKPOINTS) if MODEL else "" if POINT or TEXT else best_row(CHECKPOINTS)
-    asked = "click" if POINT else "text" if TEXT else ""
-    chosen = next(n for n in (name, *rows) if n and (not asked or rows[n].kind.prompt == asked))
-    if rows[chosen].kind.prompt == "click" and not POINT:
+    """Name of the row: MODEL, else the best one. If it does not take POINT or TEXT, the first row that does."""
+    rows, asked = find_rows(CHECKPOINTS), "click" if POINT else "text" if TEXT else ""
+    takers = [name for name, row in rows.items() if row.kind.prompt == asked]
+    name = row_named(MODEL, CHECKPOINTS) if MODEL else takers[0] if asked else best_row(CHECKPOINTS)
+    if rows[name].kind.prompt == "click" and not asked:
         raise UserError(f"MODEL = {MODEL!r} needs a click: --POINT=x,y")
-    return chosen
+    return takers[0] if asked and name not in takers else name
 
 
 def parse_click(text: str) -> Click:

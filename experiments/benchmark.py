@@ -128,8 +128,9 @@ def photos(
 ) -> Callable[[], object]:
     """Photos at once by class, or one after the other with a click each."""
     row, images = row_of(kind, make(), side, device), draw(count, width)
-    clicks = [(200, 150, 1)] if row.prompt else []
-    return lambda: row.segment_all(images, clicks)
+    if row.prompt:
+        return lambda: [row.segment(image, [(200, 150, 1)]) for image in images]
+    return lambda: row.segment_all(images)
 
 
 def click(device: torch.device) -> Callable:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from models.hub import check_complete, load_pretrained
@@ -15,10 +14,10 @@ HUB_ID = "CIDAS/clipseg-rd64-refined"
 class CLIPSeg(nn.Module):
     """pixel_values (N, 3, S, S), conditionals (P, D) -> logits (N, P, S, S), one map per prompt, before the sigmoid.
 
-    Runs the modules of a transformers CLIPSegForImageSegmentation, which become this module's own, frozen. A picture
-    is encoded once for all prompts, and layers of its tower that the decoder does not read are dropped.
-    tokenizer: strings -> input_ids, as in transformers. image_size is the S the weights were trained at; any multiple
-    of the patch size works. mean, std: of pixel_values, 0..1 RGB.
+    reference: a transformers CLIPSegForImageSegmentation, whose modules are taken over and frozen. A picture is encoded
+    once for all prompts; encoder layers that the decoder does not read are dropped. tokenizer: strings -> input_ids, as
+    in transformers. image_size: the S of the weights' training; any multiple of the patch size works. mean, std:
+    normalisation of pixel_values, 0..1 RGB.
     """
 
     title = "CLIP ViT-B/16"  # of its encoder, in tables
@@ -41,54 +40,41 @@ class CLIPSeg(nn.Module):
         self.text = reference.clip.text_model
         self.text_projection = reference.clip.text_projection
         self.decoder = reference.decoder
-        self._conditionals: dict[tuple, torch.Tensor] = {}  # prompts are constants: each set is encoded once
+        self._conditionals: dict[tuple, torch.Tensor] = {}  # prompts -> (P, D)
         self.eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = HUB_ID) -> "CLIPSeg":
-        """Weights, tokenizer and normalisation from a local folder, the Hugging Face cache or, failing these, the hub.
-
-        Raises OSError, within seconds where there is no network, if they cannot be had or are not CLIPSeg's.
-        """
+        """Weights, tokenizer and normalisation; name: hub id or folder. Raises OSError, see load_pretrained."""
         reference, processor = load_pretrained(str(name), lambda local: _read(str(name), local))
         pictures = processor.image_processor
         return cls(reference, processor.tokenizer, pictures.size["height"], pictures.image_mean, pictures.image_std)
 
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
-        """The filled-in templates of each of P classes -> one conditional per class, (P, D); encoded once, then kept.
+        """The filled-in templates of each of P classes -> one conditional per class, (P, D); cached.
 
-        The embeddings of a class's templates are averaged as projected, not normalised: the decoder was trained on
-        mixtures of raw embeddings (the paper's image-text interpolation).
+        The embeddings of a class's templates are averaged without normalising them: the decoder was trained on mixtures
+        of raw embeddings (the paper's image-text interpolation).
         """
         key, device = tuple(map(tuple, prompts)), self.text_projection.weight.device
         if key not in self._conditionals:
             texts = [text for templates in key for text in templates]
             tokens = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")["input_ids"]
-            # No attention mask: the padding comes after the end token, which only looks back.
-            with torch.autocast(device.type, enabled=False):  # kept, so the same whoever asks first
+            # No attention mask: attention is causal, and the padding comes after the end token, which is read.
+            with torch.autocast(device.type, enabled=False):  # cached: the same in every precision
                 embeddings = self.text_projection(self.text(tokens.to(device)).pooler_output)  # (templates, D)
             per_class = embeddings.split([len(templates) for templates in key])
             self._conditionals[key] = torch.stack([templates.mean(0) for templates in per_class])
-        return self._conditionals[key].to(device)
+        return self._conditionals[key]
 
-    def forward(self, pixel_values: torch.Tensor, conditionals: torch.Tensor, flip: bool = False) -> torch.Tensor:
-        """Logits (N, P, S, S); with `flip`, those of the mean score of the picture and of its mirror image."""
-        if flip:
-            mirrored = self(pixel_values.flip(-1), conditionals).flip(-1)
-            return mean_score_logits(self(pixel_values, conditionals), mirrored)
+    def forward(self, pixel_values: torch.Tensor, conditionals: torch.Tensor) -> torch.Tensor:
         states = self.vision(
             pixel_values, interpolate_pos_encoding=True, output_hidden_states=True, return_dict=True
         ).hidden_states  # the embedding first, then the output of every layer: (N, 1 + tokens, C)
         activations, count = [states[layer + 1] for layer in self.extract_layers], len(pixel_values)
         logits = torch.stack([self.decoder(activations, p.expand(count, -1)).logits for p in conditionals], 1)
         return logits.float() if logits.dtype == torch.bfloat16 else logits
-
-
-def mean_score_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """The logit of (sigmoid(first) + sigmoid(second)) / 2, exact also where the sigmoids round to 0 or 1."""
-    positive, negative = (torch.logaddexp(F.logsigmoid(s * first), F.logsigmoid(s * second)) for s in (1, -1))
-    return positive - negative
 
 
 def _read(name: str, local_files_only: bool) -> tuple:

@@ -5,12 +5,14 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from models.clipseg import CLIPSeg
-from utils.rows.by_text import class_scores_to_ids
+from utils.classes import PETS
+from utils.rows.by_text import ByText
 
 FOLDER = Path(os.environ.get("CLIPSEG_FOLDER", Path(__file__).parents[2] / "shared" / "clipseg-rd64-refined"))
 PROMPTS = [["a cat"], ["a photo of a dog"], ["grass"]]
@@ -61,11 +63,6 @@ def model(reference) -> CLIPSeg:
     return CLIPSeg(copy.deepcopy(reference), toy_tokenizer, image_size=64)
 
 
-@pytest.fixture
-def pictures() -> torch.Tensor:
-    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize("side", [64, 96])  # the positions as they are, and resized
 @pytest.mark.parametrize("refined", [True, False])  # the two heads there are
 def test_logits_are_those_of_the_reference_for_every_picture_and_prompt(side, refined):
@@ -91,21 +88,32 @@ def test_templates_of_a_class_are_averaged_unnormalised(model):
     assert (cat.norm() - 1).abs() > 0.01
 
 
+def row_of(model, **options) -> ByText:
+    return ByText("CLIPSeg", model, torch.device("cpu"), 64, (0.5,) * 3, (0.5,) * 3, PETS, **options)
+
+
 def test_class_is_the_highest_score_above_the_threshold_else_background():
     cat = torch.tensor([[0.2, 0.6, 0.6, 0.9], [0.5, 0.4, 0.1, 0.7]])
     dog = torch.tensor([[0.1, 0.2, 0.8, 0.8], [0.5, 0.6, 0.3, 0.7]])
-    logits = torch.stack([cat, dog]).logit()[None]  # (1, 2, 2, 4)
-    ids = class_scores_to_ids(logits, 0.5)
-    assert ids.dtype == torch.int64
-    assert ids.tolist() == [[[0, 1, 2, 1], [0, 2, 0, 1]]]  # .5 does not exceed .5; a tie goes to the first
-    assert class_scores_to_ids(logits, 0.25).tolist() == [[[0, 1, 2, 1], [1, 2, 2, 1]]]
-    assert class_scores_to_ids(logits, 0.75).tolist() == [[[0, 0, 2, 1], [0, 0, 0, 0]]]
+
+    def model(images, conditionals):
+        return torch.stack([cat, dog]).logit()[None]
+
+    model.encode_prompts = len
+    for threshold, ids in (
+        (0.25, [[0, 1, 2, 1], [1, 2, 2, 1]]),
+        (0.5, [[0, 1, 2, 1], [0, 2, 0, 1]]),  # .5 does not exceed .5; a tie goes to the first
+        (0.75, [[0, 0, 2, 1], [0, 0, 0, 0]]),
+    ):
+        assert row_of(model, threshold=threshold).segment(np.zeros((2, 4, 3), np.uint8)).ids.tolist() == ids
 
 
-def test_with_flip_scores_are_the_mean_of_both(model, pictures):
-    conditionals = model.encode_prompts(PROMPTS)
-    both = model(pictures, conditionals).sigmoid(), model(pictures.flip(-1), conditionals).flip(-1).sigmoid()
-    torch.testing.assert_close(model(pictures, conditionals, flip=True).sigmoid(), sum(both) / 2)
+def test_with_flip_scores_are_the_mean_of_both(model):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    plain, mirrored = (row_of(model).segment(x, text="a cat").heat for x in (image, image[:, ::-1]))
+    heat = row_of(model, flip=True).segment(image, text="a cat").heat
+    np.testing.assert_allclose(heat, (plain + mirrored[:, ::-1]) / 2, atol=1e-5)
+    assert np.abs(heat - plain).max() > 0.01
 
 
 @pytest.fixture(scope="module")

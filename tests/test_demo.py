@@ -47,7 +47,7 @@ class Colours(torch.nn.Module):
         # the classes' own prompts are templates: red for all of them
         return torch.tensor([DISKS.get(texts[0], DISKS["red"])[1] for texts in prompts]) / 255
 
-    def forward(self, images, colours=None, flip=False):
+    def forward(self, images, colours=None):
         if colours is None:  # by class: red for cats and green for dogs
             return torch.cat([torch.full_like(images[:, :1], 150 / 255), images[:, :2]], 1)
         return 20 * (0.3 - (images[:, None] - colours[None, :, :, None, None]).norm(dim=2))

@@ -10,13 +10,13 @@ from conftest import run_here
 from torch import nn
 
 import evaluate as evaluate_script
-from utils.classes import PETS, VOID
+from utils.classes import PETS, VOID, named
 from utils.files import read_csv
 from utils.inputs import pictures
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask
 from utils.metrics import scores
-from utils.rows.by_class import ByClass, look, to_size
+from utils.rows.by_class import ByClass, look
 from utils.rows.closer_look import resize_rows
 
 CPU = torch.device("cpu")
@@ -51,10 +51,16 @@ def test_every_pixel_that_is_not_void_is_counted_once_at_the_size_of_its_mask(ox
     assert scores(confusions, PETS.names)["miou"] > 0.9  # it knows the colours
 
 
+def ids_of(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The answer of a row whose model gives these logits (C, h, w)."""
+    row = ByClass("", lambda images: logits[None], CPU, 32, MEAN, STD, named([f"c{i}" for i in range(len(logits))]))
+    return torch.from_numpy(row.segment(np.zeros((*size, 3), np.uint8)).ids)
+
+
 def test_logits_are_resized_before_the_decision():
     logits = torch.tensor([[[0.0, 0.0]], [[3.0, -1.0]]])  # (2, 1, 2): the border between them is not in the middle
-    assert to_size(logits, (1, 8)).tolist() == [[1, 1, 1, 1, 1, 0, 0, 0]]
-    assert to_size(logits, (2, 2)).tolist() == [[1, 0], [1, 0]]
+    assert ids_of(logits, (1, 8)).tolist() == [[1, 1, 1, 1, 1, 0, 0, 0]]
+    assert ids_of(logits, (2, 2)).tolist() == [[1, 0], [1, 0]]
 
 
 class RampToTheLeft(nn.Module):
@@ -77,21 +83,14 @@ def test_flipping_and_scales_average_the_softmax_of_picture_and_mirror_image():
     assert row.sizes == [32, 48]  # multiples of its patches
 
 
-class Certain(nn.Module):
-    """A sure background everywhere: the softmax of the other classes underflows to 0."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([0.0, -500.0, -500.0]).view(1, 3, 1, 1).expand(len(images), 3, 4, 4)
-
-
 def test_a_model_that_is_certain_stays_so_when_its_logits_are_resized():
-    logits, _ = look(Certain(), torch.zeros(1, 3, 4, 4, dtype=torch.uint8), MEAN, STD, flip=True)
-    assert logits.isfinite().all()
-    assert (to_size(logits[0], (9, 7)) == 0).all()
+    sure = torch.tensor([0.0, -500.0, -500.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)  # softmax underflows to 0
+    ((logits,), _) = look(lambda images: sure, torch.zeros(1, 3, 4, 4, dtype=torch.uint8), MEAN, STD, flip=True)
+    assert logits.isfinite().all() and (ids_of(logits, (9, 7)) == 0).all()
 
 
 def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monkeypatch):
-    def score(row, samples, left_out):
+    def score(row, samples):
         if row.name == "CLIP":
             raise RuntimeError("out of memory")
         line = {
@@ -115,8 +114,8 @@ def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monk
 def test_a_large_picture_in_bands_has_the_classes_that_it_has_as_a_whole(monkeypatch):
     torch.manual_seed(0)
     logits = F.interpolate(torch.randn(1, 4, 6, 5), (40, 40), mode="bicubic")[0]
-    whole, values = to_size(logits, (333, 201)), F.interpolate(logits[None], (333, 201), mode="bilinear")[0]
+    whole, values = ids_of(logits, (333, 201)), F.interpolate(logits[None], (333, 201), mode="bilinear")[0]
     monkeypatch.setattr(pictures, "BAND", 7 * 201)
-    assert whole.dtype == torch.uint8 and (to_size(logits, (333, 201)) != whole).float().mean() < 1e-4
+    assert whole.dtype == torch.uint8 and (ids_of(logits, (333, 201)) != whole).float().mean() < 1e-4
     banded = torch.cat([resize_rows(logits, (333, 201), rows) for rows in pictures.bands(333, 201)], 1)
     torch.testing.assert_close(banded, values, atol=1e-4, rtol=0)

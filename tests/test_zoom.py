@@ -19,6 +19,7 @@ from utils.inputs.pictures import read_image
 from utils.rows import load_row
 from utils.rows.by_class import ByClass
 from utils.rows.closer_look import look_closer
+from utils.rows.row import squash
 from utils.training.naming import fit_layer
 
 CPU = torch.device("cpu")
@@ -39,13 +40,14 @@ def one_animal() -> np.ndarray:
 def test_a_part_gets_the_one_class_of_its_crop_however_much_of_the_picture_it_fills():
     calls = []
 
-    def look(images):
-        calls.append(len(images))
+    def look(crops):
+        calls.append(len(crops))
+        images = squash(crops, 60, CPU)
         whole = len(calls) == 1
         return red_is_found(images).log(), torch.tensor([[1.0, 0.0] if whole else [0.0, 1.0]]).repeat(len(images), 1)
 
     full, empty = np.full((40, 40, 3), (255, 0, 0), np.uint8), np.zeros((30, 50, 3), np.uint8)
-    one, full, empty = look_closer(look, [one_animal(), full, empty], 60, CPU)
+    one, full, empty = look_closer(look, [one_animal(), full, empty])
     assert calls == [3, 1, 1]  # nothing in the third picture
     found = one(slice(0, 100)).exp()
     torch.testing.assert_close(torch.cat([one(slice(0, 47)), one(slice(47, 100))], 1).exp(), found)

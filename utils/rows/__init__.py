@@ -1,4 +1,4 @@
-"""The rows of the table, each declared in one line, and checkpoints turned back into rows.
+"""The rows of the table, each declared in one line, and how they are rebuilt from their checkpoints.
 
 A further model is a file in models/, a training script, and a line in ROWS (README, "Add a model").
 """
@@ -24,22 +24,17 @@ from utils.rows.row import Row
 
 @dataclass(frozen=True)
 class Declared:
-    """What is known of a row before its weights are loaded."""
+    """What is known about a row before its weights are loaded."""
 
     name: str  # in tables and figures
-    file: str  # of its model in models/; also its folder below CHECKPOINTS, and "model" in its checkpoints
+    file: str  # the model's file in models/; also the row's folder in CHECKPOINTS, and "model" in its checkpoint
     model_class: str  # in that file
     kind: type[Row]  # ByClass, ByText, ByClick
-    script: str  # that makes its weights, with its options
+    script: str  # makes the weights; with its options
     colour: str = ""  # in figures
-    scales: tuple[float, ...] = (1.0,)  # of its training's size, at which a picture is seen
-    zoom: bool = False  # it looks closer at what it found; a checkpoint may say so too
-    hub_id: str = ""  # of weights that are used as they are; "": a checkpoint of its own
-    own_folder: str = ""  # instead of `file`: of a second row with the same model, and of the user's own
-
-    @property
-    def command(self) -> str:
-        return f"python {self.script}"
+    scales: tuple[float, ...] = (1.0,)  # the model sees a picture at these multiples of its training's size
+    zoom: bool = False  # look closer at what was found; a checkpoint may turn it on too
+    own_folder: str = ""  # in place of `file`: for a second row with the same model, and for a user's own row
 
     @property
     def folder(self) -> str:
@@ -50,7 +45,7 @@ class Declared:
         return getattr(importlib.import_module(f"models.{self.file}"), self.model_class)
 
 
-TWO = (1.0, 1.4)  # scales; what a convolutional encoder misses at one size it often finds at the other
+TWO = (1.0, 1.4)  # scales: what a convolutional encoder misses at one size it often finds at the other
 TUNE = "train_clip.py recipes/clip_finetuned.py"
 
 ROWS = (
@@ -58,22 +53,22 @@ ROWS = (
     Declared("Autoencoder", "autoencoder", "AutoencoderSegmenter", ByClass, "train_autoencoder.py", "#E69F00", TWO),
     Declared("CLIP", "clip", "CLIPCNN", ByClass, "train_clip.py", "#009E73"),
     Declared("CLIP fine-tuned", "clip", "CLIPCNN", ByClass, TUNE, "#D55E00", own_folder="clip_finetuned"),
-    Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "evaluate.py --ROWS=CLIPSeg", "#999999", hub_id=HUB_ID),
+    Declared("CLIPSeg", "clipseg", "CLIPSeg", ByText, "evaluate.py --ROWS=CLIPSeg", "#999999"),
     Declared("PointCLIP", "pointclip", "PointCLIP", ByClick, "train_pointclip.py", "#CC79A7", zoom=True),
 )
 
 
 def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
-    """Name -> row: those of ROWS, then the user's own that have a checkpoint (`train_clip.py --ROW=NAME`)."""
+    """Name -> row: those of ROWS, then a user's own that have a checkpoint (`train_clip.py --ROW=NAME`)."""
     found = {row.name: row for row in ROWS}
-    models = {row.file: row for row in reversed(ROWS)}  # of several with one model the first
+    models = {row.file: row for row in reversed(ROWS)}  # the first row of each model
     folders = {row.folder for row in ROWS}
     for name in sorted({path.parent.name for path in Path(checkpoints).glob("*/best.*")}):
         if name in folders or name in found:
             continue
         try:
             base = models.get(load(weights_file(Path(checkpoints) / name))["model"])
-        except UserError:  # not one of ours
+        except UserError:  # another program's file
             continue
         if base:
             found[name] = replace(base, name=name, own_folder=name, script=f'{base.script} --ROW="{name}"', colour="")
@@ -81,7 +76,7 @@ def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
 
 
 def row_named(text: str, checkpoints: str | Path) -> str:
-    """The row with this name in the table or this folder, in any case: the constant MODEL. Raises UserError."""
+    """Name of the row that MODEL means: its name in the table or its folder, in any case. Raises UserError."""
     rows = find_rows(checkpoints)
     named = [name for name, row in rows.items() if text.lower() in (name.lower(), row.folder.lower())]
     if not named:
@@ -90,19 +85,19 @@ def row_named(text: str, checkpoints: str | Path) -> str:
 
 
 def best_row(checkpoints: str | Path) -> str:
-    """The row by class that was best on its validation split. Raises UserError if none has a checkpoint."""
+    """Name of the row by class with the best score on its validation split. Raises UserError without a checkpoint."""
     by_class = {name: row for name, row in find_rows(checkpoints).items() if not row.kind.prompt}
     files = {name: weights_file(Path(checkpoints) / row.folder) for name, row in by_class.items()}
     scores = {name: load(path).get("score", 0.0) for name, path in files.items() if path.exists()}
     if not scores:
-        raise UserError(f"no row in {checkpoints} has a checkpoint; `{ROWS[0].command}` makes one")
+        raise UserError(f"no row in {checkpoints} has a checkpoint; `python {ROWS[0].script}` makes one")
     return max(scores, key=scores.get)
 
 
 def folder_of(row: str, model: str) -> str:
-    """Folder below CHECKPOINTS of a training's row: a new row's name is its folder's. Raises UserError.
+    """Folder in CHECKPOINTS of the row that a script trains; a new row's folder has its name. Raises UserError.
 
-    row: the constant ROW, "" for the row that the script trains by itself; model: that row's file.
+    row: the constant ROW, "" for the script's own row; model: file of the model in models/.
     """
     for declared in ROWS:
         if declared.file == model and row in ("", declared.name):
@@ -113,57 +108,49 @@ def folder_of(row: str, model: str) -> str:
 
 
 def load_row(
-    name: str, checkpoints: str | Path, device: torch.device, classes: Classes | None = None, **options
-) -> Row:
-    """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
-
-    classes: those of the data, the prompts of a row by text; None: background, cat and dog. options: `zoom`, False for
-    no closer look; `precision`, like the constant PRECISION, instead of fp32; of a row by text `hub_id`, its weights by
-    id or folder, and the `threshold` of its scores; `flip`, see Row.
-    """
-    rows = find_rows(checkpoints)
-    if name not in rows:
-        raise UserError(f"there is no row {name!r} in {checkpoints}; there are {', '.join(rows)}")
-    return _load(rows[name], checkpoints, device, classes, **options)
-
-
-def _load(
-    row: Declared,
+    name: str,
     checkpoints: str | Path,
     device: torch.device,
-    classes: Classes | None,
+    classes: Classes | None = None,
     *,
     zoom: bool = True,
     flip: bool = False,
     precision: str = "fp32",
-    hub_id: str = "",
+    hub_id: str = HUB_ID,
     threshold: float = 0.3,
 ) -> Row:
-    folder = Path(checkpoints) / row.folder
-    if row.hub_id:
-        hub_id = hub_id or row.hub_id
+    """The row `name`, one of find_rows(), rebuilt from its weights. Raises UserError with the command that makes them.
+
+    zoom: False turns the closer look off. flip, precision: see Row. For a row by text: classes of the data, which are
+    its prompts (None: background, cat and dog); hub_id or folder of its weights; threshold of its scores.
+    """
+    rows = find_rows(checkpoints)
+    if name not in rows:
+        raise UserError(f"there is no row {name!r} in {checkpoints}; there are {', '.join(rows)}")
+    row = rows[name]
+    if row.kind is ByText:
         try:
             model = row.model.from_pretrained(hub_id).to(device)
         except OSError as error:
             raise UserError(str(error)) from error
         about = (model.image_size, model.mean, model.std, classes or PETS, model.title, hub_id)
-        return row.kind(row.name, model, device, *about, flip=flip, precision=precision, threshold=threshold)
-    path = weights_file(folder)
+        return ByText(name, model, device, *about, flip=flip, precision=precision, threshold=threshold)
+    path = weights_file(Path(checkpoints) / row.folder)
     if not path.exists():
-        raise UserError(f"{path} is missing; `{row.command}` makes it")
+        raise UserError(f"{path} is missing; `python {row.script}` makes it")
     model, content = load_model(path, row.file, device)
     if lost := [key for key in ("image_size", "mean", "std") if key not in content]:
         raise UserError(f"{path} does not say its {' and '.join(lost)}: train it again")
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = zoom and (row.zoom or content.get("zoom", False))
-    made = row.kind(row.name, model, device, *about, str(path), row.scales, zoom, flip, precision)
-    if row.kind is ByClick and zoom and "encoder_from" in content:
-        rows = (x for x in find_rows(checkpoints).values() if x.folder == content["encoder_from"])
-        source = next((x for x in rows if x.kind is ByClass), None)
-        class_row = _load(source, checkpoints, device, classes, precision=precision) if source else None
-        if class_row and class_row.classes == made.classes:
-            class_row.model.encoder.vit = model.encoder.vit  # in memory once
-            made.class_row = class_row
+    made = row.kind(name, model, device, *about, str(path), row.scales, zoom, flip, precision)
+    if row.kind is ByClick and zoom:
+        source = content.get("encoder_from")
+        for other in (x.name for x in rows.values() if x.folder == source and x.kind is ByClass):
+            class_row = load_row(other, checkpoints, device, precision=precision)
+            if class_row.classes == made.classes:
+                class_row.model.encoder.vit = model.encoder.vit  # in memory once
+                made.class_row = class_row
     return made
 
 
@@ -175,16 +162,16 @@ def load_rows(
     root: str | Path = "the data",
     **options,
 ) -> tuple[list[Row], dict[str, str]]:
-    """The rows whose weights are here, in the order of the table, and why the others are not.
+    """The rows that can be loaded, in the order of the table, and for the others the reason why not.
 
-    classes: of the data in root, None: any. options: those of load_row().
+    classes: of the data in root; rows with other classes are not loaded. None: any classes. options: see load_row().
     """
     rows, missing = [], {}
-    for name, declared in find_rows(checkpoints).items():
+    for name in find_rows(checkpoints):
         if name not in names:
             continue
         try:
-            row = _load(declared, checkpoints, device, classes, **options)
+            row = load_row(name, checkpoints, device, classes, **options)
             if classes:
                 require_same(row.classes, classes, row.checkpoint, root)
             rows.append(row)
@@ -194,23 +181,23 @@ def load_rows(
 
 
 def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Module, dict]:
-    """The trained model in a file CHECKPOINTS/ROW/best.safetensors, in evaluation mode, and the file's other content.
+    """The trained model in CHECKPOINTS/ROW/best.safetensors, in evaluation mode, and the content of the file.
 
-    The model is rebuilt from the file alone. Raises UserError if it is not a `name`, one of the files in ROWS.
+    name: the model's file in models/. Raises UserError if the checkpoint holds another model or cannot be used.
     """
     path, content = Path(path), load(path)
     if content.get("model") != name:
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
-    for option in ("skips", "click_shape"):  # of older files; what they said is the rule now
+    for option in ("skips", "click_shape"):  # in older files; models no longer have these options
         content["arguments"].pop(option, None)
     try:
         model = next(row.model for row in ROWS if row.file == name)(**content["arguments"])
-    except OSError as error:  # its pretrained encoder is not here
+    except OSError as error:  # its pretrained encoder cannot be loaded
         raise UserError(f"{path} needs its encoder: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
     weights = content["weights"]
-    if "encoder_from" in content:  # a row that this one shares its encoder with
+    if "encoder_from" in content:  # another row's folder, whose checkpoint holds the encoder
         source = weights_file(path.parent.parent / content["encoder_from"])
         encoder = encoder_weights(load(source), source)
         if digest(encoder) != content.get("encoder_digest"):

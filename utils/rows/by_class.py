@@ -1,6 +1,7 @@
 """Rows by class: every pixel gets one of the classes that the model was trained on."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,11 +10,10 @@ from torch import nn
 
 from utils.device import autocast
 from utils.inputs.augment import normalise
-from utils.inputs.clicks import Click
-from utils.inputs.pictures import Sample, bands, read_sample
-from utils.metrics import confusion_matrix, validation_scores
+from utils.inputs.pictures import Sample, bands
+from utils.metrics import validation_scores
 from utils.rows.closer_look import Maps, look_closer, resize_rows
-from utils.rows.row import OnPrediction, Read, Row, Segment, Segmentation, read_batches, squash
+from utils.rows.row import Predictions, Row, Segment, Segmentation, squash
 
 
 class ByClass(Row):
@@ -27,42 +27,28 @@ class ByClass(Row):
             self.image_size if scale == 1 else round(self.image_size * scale / patch) * patch for scale in self.scales
         ]
 
-    def score(
-        self,
-        samples: Sequence[Sample],
-        on_prediction: OnPrediction | None = None,
-        batch_size: int = 16,
-        read: Read = read_sample,
-    ) -> torch.Tensor:
-        confusions = torch.zeros(len(samples), len(self.classes), len(self.classes), dtype=torch.int64)
-        for indices, images, masks in read_batches(samples, batch_size, self.name, read):
-            for index, mask, found in zip(indices, masks, self.segment_all(images), strict=True):
-                ids = torch.from_numpy(found.ids)
-                confusions[index] = confusion_matrix(torch.from_numpy(mask), ids, len(self.classes))
-                if on_prediction:
-                    on_prediction(index, found.ids, "")
-        return confusions
+    def _predict(
+        self, samples: Sequence[Sample], images: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+    ) -> Predictions:
+        for mask, found in zip(masks, self.segment_all(images), strict=True):
+            yield [(mask, found.ids, "")]
 
     def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """mIoU ("score") and IoU per thing."""
+        """mIoU ("score", by which a training chooses its weights) and the IoU of every class but background."""
         return validation_scores(self.score(samples), self.counted)
 
-    def open(self, image: np.ndarray) -> Segment:
+    def _open(self, image: np.ndarray) -> Segment:
         (found,) = self.segment_all([image])
-
-        def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
-            self.refuse_other_prompts(clicks, text)
-            return found
-
-        return segment
+        return lambda clicks, text: found
 
     @torch.inference_mode()
-    def segment_all(
-        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = ""
-    ) -> list[Segmentation]:
-        self.refuse_other_prompts(clicks, text)
-        ids = (to_size(x, image.shape[:2]) for x, image in zip(self._logits(images), images, strict=True))
-        return [Segmentation(of_picture.cpu().numpy(), self.classes) for of_picture in ids]
+    def segment_all(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+        answers = []
+        for logits, image in zip(self._logits(images), images, strict=True):
+            # max() gives the ids that argmax() gives, 25 times faster on a CPU
+            ids = torch.cat([logits(rows).max(0).indices.byte() for rows in bands(*image.shape[:2])])
+            answers.append(Segmentation(ids.cpu().numpy(), self.classes))
+        return answers
 
     @torch.inference_mode()
     def class_map(self, image: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -70,20 +56,22 @@ class ByClass(Row):
         (logits,) = self._logits([image])
         probabilities = torch.empty(len(self.classes), *image.shape[:2], dtype=dtype, device=self.device)
         for rows in bands(*image.shape[:2]):
-            probabilities[:, rows] = at_rows(logits, image.shape[:2], rows).softmax(0)
+            probabilities[:, rows] = logits(rows).softmax(0)
         return probabilities
 
-    def _logits(self, images: Sequence[np.ndarray]) -> Iterator[torch.Tensor | Maps]:
-        """Logits of every picture: (C, h, w), or at its own size with the closer look."""
+    def _logits(self, images: Sequence[np.ndarray]) -> Iterator[Maps]:
+        """The logits of every picture at its own size: resizing before argmax undoes the squashing."""
 
-        def see(squashed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def see(crops: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
+            squashed = squash(crops, max(self.sizes), self.device)
             with autocast(self.device, self.precision):
                 return look(self.model, squashed, self.mean, self.std, self.flip, self.sizes)
 
-        size = max(self.sizes)
         if self.zoom:
-            return look_closer(see, images, size, self.device)
-        return iter(see(squash(images, size, self.device))[0])
+            yield from look_closer(see, images)
+        else:
+            for logits, image in zip(see(images)[0], images, strict=True):
+                yield partial(resize_rows, logits, image.shape[:2])
 
 
 def look(
@@ -94,45 +82,29 @@ def look(
     flip: bool = False,
     sizes: Sequence[int] = (),
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Squashed uint8 pictures (N, 3, S, S) -> logits (N, C, h, w); of several views, those of their mean softmax.
+    """Squashed uint8 pictures (N, 3, S, S) -> logits (N, C, h, w); with several views the log of their mean softmax.
 
-    flip: the picture and its mirror image are views. sizes: the picture is seen at these, in pixels a side; without
-    flip every second view is mirrored. Empty: one view. A model that names parts also gives logits (N, C - 1) of each
-    picture as a whole, else None.
+    sizes: sides in pixels at which the model sees the pictures; empty: S. flip: every size is seen twice, as it is and
+    mirrored; without flip every second size is mirrored. The second value is None, or, from a model that also
+    classifies whole pictures, logits (N, C - 1) of the classes behind background.
     """
-    found, names = [], []
-    for view, mirror in _views(normalise(images, mean, std), flip, sizes):
-        logits, name = model.with_names(view) if hasattr(model, "name_layer") else (model(view), None)
-        found.append(logits.flip(-1) if mirror else logits)
-        names.append(name)
+    images, found, names = normalise(images, mean, std), [], []
+    for number, size in enumerate(sizes or (images.shape[-1],)):
+        view = _resized(images, (size, size))
+        for mirrored in (False, True) if flip else (number % 2 == 1,):
+            seen = view.flip(-1) if mirrored else view
+            logits, name = model.with_names(seen) if hasattr(model, "name_layer") else (model(seen), None)
+            found.append(logits.flip(-1) if mirrored else logits)
+            names.append(name)
     names = None if names[0] is None else sum(names)
     if len(found) == 1:
         return found[0], names
     largest = max((logits.shape[-2:] for logits in found), key=max)
     mean_softmax = sum(_resized(logits.float().softmax(1), largest) for logits in found) / len(found)
-    return mean_softmax.clamp(min=1e-30).log(), names  # resizing a logarithm of 0 would make NaN of it
-
-
-def _views(images: torch.Tensor, flip: bool, sizes: Sequence[int]) -> Iterator[tuple[torch.Tensor, bool]]:
-    """Pictures (N, 3, S, S) -> each view of them, and whether it is mirrored; see look()."""
-    for number, size in enumerate(sizes or (images.shape[-1],)):
-        view = _resized(images, (size, size))
-        for mirror in (False, True) if flip else (number % 2 == 1,):
-            yield view.flip(-1) if mirror else view, mirror
+    return mean_softmax.clamp(min=1e-30).log(), names  # the log of 0 would become NaN when it is resized
 
 
 def _resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     if maps.shape[-2:] == torch.Size(size):
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def to_size(logits: torch.Tensor | Maps, size: tuple[int, int]) -> torch.Tensor:
-    """Logits -> class ids (H, W) uint8, resized before argmax: this undoes the squashing of the picture."""
-    ids = (at_rows(logits, size, rows).max(0).indices.byte() for rows in bands(*size))
-    return torch.cat(list(ids))  # max() gives what argmax gives, 25 times faster on a CPU
-
-
-def at_rows(logits: torch.Tensor | Maps, size: tuple[int, int], rows: slice) -> torch.Tensor:
-    """Logits at some rows of a picture of size (H, W): float32 (C, rows, W)."""
-    return resize_rows(logits, size, rows) if isinstance(logits, torch.Tensor) else logits(rows)

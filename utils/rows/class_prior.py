@@ -1,4 +1,4 @@
-"""The class map of a row by class as a prior for the first click: what class is under it, and where that class is."""
+"""The class map of a row by class as a prior for the first click: the class under it, and where that class is."""
 
 import numpy as np
 import torch
@@ -8,17 +8,17 @@ from utils.inputs.pictures import bands
 from utils.inputs.windows import similar_window
 from utils.rows.by_class import ByClass
 
-_WEIGHT = 0.8  # of a class map that is certain of the class under the click
+_WEIGHT = 0.8  # of the class map if it is certain of the class under the click
 _CERTAIN = 0.95  # probability of background, or of a thing, under a click; below it a crop around the click is used too
 _CROP = 0.4  # side of that crop, as a fraction of the picture's
 _AREA = 0.1  # lower bound on the assumed area of foreground and background, as a fraction of the picture
 
 
 class ClassPrior:
-    """adjust() averages the answer to a first click with the probability of the class under the click.
+    """Averages the answer to a first click with the probability of the class under the click.
 
-    Clicks on things and on the background are assumed equally likely, whatever their area, as in the protocol, which
-    has one of each per picture: the map's probabilities are divided by the areas (Bayes' theorem).
+    Clicks on foreground and background are assumed equally likely, whatever their area, as in the protocol with one of
+    each per picture: the map's probabilities are divided by the areas (Bayes' theorem).
     """
 
     def __init__(self, row: ByClass, image: np.ndarray):
@@ -26,22 +26,22 @@ class ClassPrior:
         self.classes = row.class_map(image, torch.float16)  # (C, H, W)
 
     def adjust(self, answer: torch.Tensor, click: Click) -> torch.Tensor:
-        """Probabilities (H, W) of the thing under a click on it; unchanged for a click on the rest."""
+        """Probabilities (H, W) of the thing under a positive click, changed in place; unchanged for a negative one."""
         x, y, label = click
         if not label:
             return answer
         under = self._class_under(x, y)
         certainty = (under.max() * len(under) - 1) / (len(under) - 1)  # 0 where all classes are equally likely
         weight = _WEIGHT * min(1.5 * certainty, 1)  # the full weight from two thirds on
-        for rows in bands(*answer.shape):  # in place: a photo's has 100 MB
+        for rows in bands(*answer.shape):
             answer[rows].mul_(1 - weight).add_(weight * self.classes[under.argmax(), rows])
         return answer
 
     def _class_under(self, x: int, y: int) -> torch.Tensor:
         """Probabilities (C,) of the classes under a click.
 
-        If the map is uncertain whether that is background, it is averaged with the map of a crop around the click. The
-        crop shows too little to tell which thing it is.
+        If the map is unsure whether that is background, its probability of background is averaged with that of a map
+        computed on a crop around the click. Which thing it is, the crop shows too little to tell.
         """
         under = self.classes[:, y, x].float()
         area = self.classes[0].mean(dtype=torch.float32).clamp(_AREA, 1 - _AREA)
@@ -58,6 +58,6 @@ class ClassPrior:
 
 
 def _given_a_click(background: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
-    """Bayes' theorem: the probability that a pixel is background, which covers `area`, if it was clicked on."""
+    """Bayes' theorem: probability that a clicked pixel is background, which covers the fraction `area`."""
     on_background, on_thing = background * (1 - area), (1 - background) * area
     return on_background / (on_background + on_thing)

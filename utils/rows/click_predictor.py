@@ -17,9 +17,9 @@ from utils.rows.closer_look import resize_rows
 from utils.rows.row import Row, squash
 
 # Sides are fractions of the picture's side.
-_MARGIN = 1.4  # a window's side, as a multiple of the side of what it is around
+_MARGIN = 1.4  # side of a window, as a multiple of the side of the mask that it is around
 _THING = 0.2  # minimum side of the window around the thing
-_CHANGE = 0.5  # minimum side of the window around what a further click changes
+_CHANGE = 0.5  # minimum side of the window around what a later click changes
 _WORTH = 0.7  # skip windows larger than this fraction of the region already encoded
 
 # answer to the first click (H, W), the click -> a better answer (H, W)
@@ -29,10 +29,11 @@ Adjust = Callable[[torch.Tensor, Click], torch.Tensor]
 class PointPredictor:
     """A row by click on one picture, uint8 (H, W, 3), for any number of clicks.
 
-    The first click is answered on the whole picture and, if what it finds is small, once more in a window around that
-    (zoom-in of Sofiiuk et al., f-BRS, CVPR 2020). Every further click corrects the answer before it: in the connected
-    region of changes that the click is in, then in a window around that region (progressive merge and local refinement
-    of Chen et al., FocalClick, CVPR 2022). A row without zoom has no windows. adjust: of the answer to the first click.
+    The first click is answered on the whole picture and, if the answer is small, once more in a window around it
+    (zoom-in of Sofiiuk et al., f-BRS, CVPR 2020). Every later click corrects the previous answer: in the connected
+    region of changes that contains the click, then in a window around that region (progressive merge and local
+    refinement of Chen et al., FocalClick, CVPR 2022). A row without zoom uses no windows. adjust: improves the answer
+    to the first click.
     """
 
     def __init__(self, row: Row, image: np.ndarray, adjust: Adjust | None = None):
@@ -41,13 +42,12 @@ class PointPredictor:
         self._whole = (0, 0, width, height)
         self._features = {}  # window -> feature maps
         self._answers = {}  # clicks -> probabilities (H, W) and the window around the thing: undoing a click is free
-        self._encode(self._whole)
 
     @torch.inference_mode()
     def predict(self, clicks: Sequence[Click]) -> tuple[np.ndarray, float]:
-        """Mask of the thing, bool (H, W), and a score in 0..1: the IoU that the model itself expects.
+        """Mask of the thing, bool (H, W), and the model's own estimate of its IoU, 0..1.
 
-        Raises UserError for a click outside of the picture, and without a click on the thing.
+        Raises UserError for a click outside the picture, and without a click on the thing.
         """
         (height, width), clicks = self.size, tuple(map(tuple, clicks))
         for x, y, label in clicks:
@@ -59,19 +59,18 @@ class PointPredictor:
             raise UserError("at least one click must be on the thing (label 1)")
         probability, _ = self._answer(clicks)
         mask = probability > 0.5
-        inside, outside = 0, mask.sum()
+        inside, union = 0, mask.sum()  # expected numbers of pixels
         for rows in bands(height, width):
             part = probability[rows].float()
-            inside += (part * mask[rows]).sum()  # an index takes 16 bytes a pixel
-            outside = outside + (part * ~mask[rows]).sum()
-        score = inside / outside.clamp(min=1e-6)
-        return mask.cpu().numpy(), float(score)
+            inside += (part * mask[rows]).sum()
+            union = union + (part * ~mask[rows]).sum()
+        return mask.cpu().numpy(), float(inside / union.clamp(min=1e-6))
 
     def _answer(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
-        """Probabilities (H, W) after the last click, float16 with zoom, and the window around the thing."""
+        """Probabilities (H, W) after the last click, and the window around the thing."""
         if clicks not in self._answers:
             answer, window = self._first(clicks[0]) if len(clicks) == 1 else self._correct(clicks)
-            kept = answer.half() if self.row.zoom else answer  # of a photo of 12 megapixels 24 MB in place of 48
+            kept = answer.half() if self.row.zoom else answer  # halves the memory: 24 MB for a photo of 12 megapixels
             self._answers[clicks] = kept, window
         return self._answers[clicks]
 
@@ -84,7 +83,7 @@ class PointPredictor:
         return (self.adjust(answer, click) if self.adjust else answer), window
 
     def _correct(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
-        """The answer before the last click, corrected by it."""
+        """The previous answer, corrected by the last click."""
         before, window = self._answer(clicks[:-1])
         before = before.float()
         around = window if all(contains(window, click) for click in clicks) else self._whole
@@ -97,45 +96,38 @@ class PointPredictor:
         else:  # the model changes nothing under the click
             answer, changed = before, np.zeros_like(changed)
             changed[y, x] = True
-        del before, regions  # of a photo they have 200 MB
+        del before, regions  # 200 MB for a photo
         if self.row.zoom:
             closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * (around[2] - around[0]) / self.size[1])
             answer = self._look(answer, clicks, closer) if closer else answer
         return answer, window
 
     def _look(self, answer: torch.Tensor, clicks: tuple[Click, ...], window: Window) -> torch.Tensor:
-        """Write into the answer (H, W) what the model says in a window, given that answer and the clicks."""
-        left, top, right, bottom = window
+        """Write the model's probabilities in a window into the answer (H, W), which is also the model's input."""
+        row, (left, top, right, bottom) = self.row, window
         part = answer[top:bottom, left:right]
         inside = [(x - left, y - top, label) for x, y, label in clicks if contains(window, (x, y, label))]
-        previous = None
+        if len(clicks) > 1 and not any(label for *_, label in inside):  # the model needs a click on the thing
+            on_thing = next_click((part > 0.5).cpu().numpy().astype(np.uint8), np.zeros(part.shape, bool))
+            if not on_thing:
+                return answer
+            inside.insert(0, (*on_thing[:2], 1))
+        features, previous = self._encode(window), None
         if len(clicks) > 1:
-            if not any(label for *_, label in inside):  # the model needs to know what the thing is
-                on_thing = next_click((part > 0.5).cpu().numpy().astype(np.uint8), np.zeros(part.shape, bool))
-                if not on_thing:
-                    return answer
-                inside.insert(0, (*on_thing[:2], 1))
-            size = self._encode(window)[0].shape[-2:]
-            previous = F.interpolate(part[None, None], size=size, mode="bilinear", align_corners=False)
-        logits = self._decode(window, inside, previous)
+            previous = F.interpolate(part[None, None], features[0].shape[-2:], mode="bilinear", align_corners=False)
+        given = to_tensor(inside, part.shape)[None].to(row.device)  # (1, K, 3)
+        if row.flip:
+            given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
+            previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
+        with autocast(row.device, row.precision):
+            logits = row.model.decode(features, given, previous).float()
+        logits = (logits[:1] + logits[1:].flip(-1)) / 2 if row.flip else logits
         for rows in bands(*part.shape):
             part[rows] = resize_rows(logits[0], part.shape, rows)[0].sigmoid()
         return answer
 
-    def _decode(self, window: Window, clicks: Sequence[Click], previous: torch.Tensor | None) -> torch.Tensor:
-        """Logits (1, 1, h, w) of a window; clicks in its own pixels; previous as in models.pointclip."""
-        left, top, right, bottom = window
-        given = to_tensor(clicks, (bottom - top, right - left))[None].to(self.row.device)
-        if self.row.flip:
-            given = torch.cat([given, torch.cat([1 - given[..., :1], given[..., 1:]], 2)])
-            previous = None if previous is None else torch.cat([previous, previous.flip(-1)])
-        with autocast(self.row.device, self.row.precision):
-            logits = self.row.model.decode(self._encode(window), given, previous).float()
-        return (logits[:1] + logits[1:].flip(-1)) / 2 if self.row.flip else logits
-
-    @torch.inference_mode()
     def _encode(self, window: Window) -> list[torch.Tensor]:
-        """Feature maps of a window, and of its mirror image with flip; computed once."""
+        """Feature maps of a window and, with flip, of its mirror image; computed once."""
         if window not in self._features:
             left, top, right, bottom = window
             row, crop = self.row, self.image[top:bottom, left:right]

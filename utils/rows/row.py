@@ -1,9 +1,8 @@
-"""A row of the table: the common interface for models by class, by text and by click."""
+"""A row of the table: the common interface of models by class, by text and by click."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,50 +14,50 @@ from utils.classes import Classes
 from utils.errors import UserError
 from utils.inputs.clicks import Click
 from utils.inputs.pictures import WORKERS, Sample, read_sample, resize_image
+from utils.metrics import confusion_matrix
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a row makes of a picture."""
+    """A row's answer for one picture."""
 
     ids: np.ndarray  # uint8 (H, W), at the picture's own size
     classes: Classes  # of the ids
-    expected_iou: float | None = None  # by click: the IoU that the model itself expects
+    expected_iou: float | None = None  # by click: the model's own estimate of the mask's IoU
     heat: np.ndarray | None = None  # by text: the text's score at every pixel, float32 (H, W) in 0..1
 
     def describe(self) -> str:
-        """The share of the picture that each thing covers, in words."""
+        """ "cat 31%, dog under 1%": the share of the picture that each class covers, background left out."""
         shares = {name: float((self.ids == index).mean()) for index, name in enumerate(self.classes.things, 1)}
-        shares = {
-            name: f"{share:.0%}" if share >= 0.005 else "under 1%" for name, share in shares.items() if share > 0.001
-        }
-        text = ", ".join(map(" ".join, shares.items())) or "nothing found"
+        words = [
+            f"{name} {share:.0%}" if share >= 0.005 else f"{name} under 1%"
+            for name, share in shares.items()
+            if share > 0.001
+        ]
+        text = ", ".join(words) or "nothing found"
         return text if self.expected_iou is None else f"{text}; expected IoU {self.expected_iou:.2f}"
 
 
-# index of a picture, ids (H, W), and which of its predictions: "animal" or "background" by click, else ""
-OnPrediction = Callable[[int, np.ndarray, str], None]
-# clicks and text -> what is asked for in a picture that is already open
-Segment = Callable[[Sequence[Click], str], Segmentation]
-# sample -> picture uint8 (H, W, 3), mask uint8 (H, W)
-Read = Callable[[Sample], tuple[np.ndarray, np.ndarray]]
+Segment = Callable[[Sequence[Click], str], Segmentation]  # clicks and text -> the answer for an opened picture
+# of every picture its predictions: target (H, W), ids uint8 (H, W), and "animal" or "background" by click, else ""
+Predictions = Iterator[list[tuple[np.ndarray, np.ndarray, str]]]
 
 
 @dataclass(eq=False)
 class Row:
-    """A model whose weights are at hand. ByClass, ByText and ByClick are its kinds."""
+    """A model with its weights. ByClass, ByText and ByClick are the kinds of row."""
 
     name: str
     model: nn.Module
     device: torch.device
-    image_size: int  # pixels a side of the squares that the model sees
-    mean: tuple[float, ...]  # of the pictures that it sees, 0..1 RGB
+    image_size: int  # side in pixels of the squares that the model sees
+    mean: tuple[float, ...]  # normalisation of the model's input, 0..1 RGB
     std: tuple[float, ...]
     classes: Classes
     encoder: str = ""  # its title; "" for a model without a pretrained encoder
     checkpoint: str = ""
-    scales: tuple[float, ...] = (1.0,)  # by class: it sees a picture at these multiples of image_size
-    zoom: bool = False  # it looks closer at what it found (closer_look.py by class, click_predictor.py)
+    scales: tuple[float, ...] = (1.0,)  # by class: the model sees a picture at these multiples of image_size
+    zoom: bool = False  # look closer at what was found (closer_look.py by class, click_predictor.py by click)
     flip: bool = False  # average over the picture and its mirror image
     precision: str = "fp32"  # like the constant PRECISION; fp32 gives the same numbers on every machine
 
@@ -73,68 +72,79 @@ class Row:
     def params_m(self) -> float:
         return sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
 
-    def prepare(self, root: str | Path, batch_size: int = 16) -> None:
-        """Choose what has to be chosen on the validation split of root before score(); most rows need nothing."""
+    def prepare(self, root: str, batch_size: int = 16) -> None:
+        """Tune on the validation split of root before score(); nothing to tune for most rows."""
 
     def score(
         self,
         samples: Sequence[Sample],
-        on_prediction: OnPrediction | None = None,
+        on_prediction: Callable[[int, np.ndarray, str], None] | None = None,
         batch_size: int = 16,
-        read: Read = read_sample,
+        read: Callable[[Sample], tuple[np.ndarray, np.ndarray]] = read_sample,
+        **options: int,
     ) -> torch.Tensor:
-        """Confusion matrices of all pictures, int64 (N, C, C) of `counted`.
+        """Confusion matrices of all pictures, int64 (N, C, C) of `counted`, at the size of each mask.
 
-        on_prediction: called with every prediction at the mask's own size.
+        on_prediction: called with the index of the picture, the ids (H, W) and the part, see Predictions.
+        read: sample -> picture uint8 (H, W, 3) and mask uint8 (H, W). options: of the row's kind.
         """
+        count = len(self.counted)
+        confusions = torch.zeros(len(samples), count, count, dtype=torch.int64)
+        with (
+            ThreadPoolExecutor(WORKERS) as pool,
+            tqdm(samples, self.name, unit="img", leave=False, disable=None) as bar,
+        ):
+            for start in range(0, len(samples), batch_size):
+                batch = samples[start : start + batch_size]
+                images, masks = zip(*pool.map(read, batch), strict=True)
+                for index, predictions in enumerate(self._predict(batch, images, masks, **options), start):
+                    for truth, ids, part in predictions:
+                        confusions[index] += confusion_matrix(torch.from_numpy(truth), torch.from_numpy(ids), count)
+                        if on_prediction:
+                            on_prediction(index, ids, part)
+                    bar.update()
+        return confusions
+
+    def _predict(
+        self, samples: Sequence[Sample], images: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+    ) -> Predictions:
+        """What score() counts in a batch of pictures."""
         raise NotImplementedError
 
-    def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """The "score" by which a training chooses its weights, and what else its log says."""
-        raise NotImplementedError
+    def write_details(self, folder: str, **about: str) -> None:
+        """Write further results of the last score() into a folder; most rows have none.
 
-    def write_details(self, folder: str | Path, **about: str) -> None:
-        """Write what the last score() found beyond its confusion matrices into a folder; most rows have no more.
-
-        about: further columns of the lines, for example the split.
+        about: additional columns, for example the split.
         """
 
     def open(self, image: np.ndarray) -> Segment:
-        """Take a picture uint8 (H, W, 3) of any size and return the function that segments it, for any clicks or text.
+        """Prepare a picture, uint8 (H, W, 3) of any size; returns the function that segments it by clicks or text.
 
-        What does not depend on them, such as the encoding, is computed once.
+        What does not depend on the prompt, such as the encoding, is computed once. The function raises UserError for a
+        prompt that the row does not take.
         """
+        answer = self._open(image)
+
+        def segment(clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
+            for given, prompt in ((clicks, "click"), (text, "text")):
+                if given and self.prompt != prompt:
+                    raise UserError(f"{self.name} takes no {prompt}")
+            return answer(clicks, text)
+
+        return segment
+
+    def _open(self, image: np.ndarray) -> Segment:
         raise NotImplementedError
 
     def segment(self, image: np.ndarray, clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
-        """One picture uint8 (H, W, 3). Raises UserError for a prompt that the row does not take."""
+        """One picture uint8 (H, W, 3) of any size."""
         return self.open(image)(clicks, text)
 
-    def refuse_other_prompts(self, clicks: Sequence[Click], text: str) -> None:
-        """Raise UserError for clicks or a text that the row does not take."""
-        for given, prompt in ((clicks, "click"), (text, "text")):
-            if given and self.prompt != prompt:
-                raise UserError(f"{self.name} takes no {prompt}")
-
-    def segment_all(
-        self, images: Sequence[np.ndarray], clicks: Sequence[Click] = (), text: str = ""
-    ) -> list[Segmentation]:
-        """Several pictures, with the same clicks or text; a row by class sees them in one batch."""
-        return [self.segment(image, clicks, text) for image in images]
+    def segment_all(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+        """Several pictures without a prompt; one batch for a row by class."""
+        return [self.segment(image) for image in images]
 
 
 def squash(images: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:
-    """Pictures uint8 (H, W, 3) of any sizes -> (N, 3, size, size), as data sets hold them."""
+    """Pictures uint8 (H, W, 3) of any sizes -> (N, 3, size, size), as in training."""
     return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).movedim(-1, 1).to(device)
-
-
-def read_batches(
-    samples: Sequence[Sample], batch_size: int, label: str, read: Read = read_sample
-) -> Iterator[tuple[list[int], tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
-    """Indices, pictures and masks, up to batch_size at once, with a progress bar."""
-    with ThreadPoolExecutor(WORKERS) as pool, tqdm(samples, label, unit="img", leave=False, disable=None) as bar:
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
-            images, masks = zip(*pool.map(read, batch), strict=True)
-            yield list(range(start, start + len(batch))), images, masks
-            bar.update(len(batch))
