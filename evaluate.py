@@ -6,7 +6,7 @@
     python evaluate.py --README=README.md,results/README.md   # also write the tables of these files anew
 
 A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md; experiments/
-look closer at what this script writes.
+analyse the CSVs.
 """
 
 import time
@@ -37,11 +37,10 @@ from utils.tables import write_between_markers
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 SPLIT = "test"  # "val" while you choose, "test" once at the end
-SKIP_BAD = False  # True leaves out pictures that cannot be read; the table then says how many of how many were scored
 # what
-ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that are declared in utils/rows or have a checkpoint
+ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: those of utils/rows and all others in CHECKPOINTS
 FLIP = False  # a second line per row: averaged over the picture and its mirror image
-ZOOM = True  # False: no row looks closer at what it finds
+ZOOM = True  # False: no closer look at what was found
 CLIPSEG = HUB_ID  # hub id or folder of its weights; its prompts are in utils/rows/by_text.py
 # run
 BATCH_SIZE = 16  # changes no number
@@ -66,26 +65,20 @@ def main() -> None:
     device = pick_device(DEVICE)
     # 1. Pictures.
     samples = list_samples(DATA_ROOT, SPLIT)
-    bad = unreadable(samples)
-    if bad and not SKIP_BAD:
-        raise UserError(f"{next(iter(bad.values()))}; SKIP_BAD = True scores without it")
-    samples = [sample for sample in samples if sample.name not in bad]
-    if bad:
-        print(f"left out of {SPLIT}: {'; '.join(bad.values())}")
-    if not samples:
-        raise UserError(f"no picture of the {SPLIT} split of {DATA_ROOT} can be read")
+    for reason in unreadable(samples).values():
+        raise UserError(reason)
     require_labelled(samples, DATA_ROOT, SPLIT)
     classes = samples[0].classes
 
-    # 2. Rows whose weights are here and whose classes are the data's.
+    # 2. Rows that have weights and the data's classes.
     options = {"zoom": ZOOM, "precision": PRECISION, "hub_id": CLIPSEG}
     rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, classes, DATA_ROOT, **options)
 
-    # 3. Scores; each row's are on disk before the next one begins.
+    # 3. Scores; those of each row are written before the next one begins.
     lines = []
     for row in rows:
         for row.flip in (False, True) if FLIP else (False,):
-            line, confusions = score(row, samples, len(bad))
+            line, confusions = score(row, samples)
             lines.append(line)
             merge_lines([line], Path(RESULTS) / "results.csv", list(known))
             if not row.flip:
@@ -99,7 +92,7 @@ def main() -> None:
     draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
 
 
-def score(row: Row, samples: Sequence[Sample], left_out: int) -> tuple[dict[str, str], torch.Tensor]:
+def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Tensor]:
     """A line of results.csv, and the confusion matrices of all pictures, int64 (N, C, C)."""
     folder = Path(SAVE_MASKS) / f"{row.name}{'_flip' * row.flip}" if SAVE_MASKS else None
 
@@ -111,14 +104,12 @@ def score(row: Row, samples: Sequence[Sample], left_out: int) -> tuple[dict[str,
     started = time.perf_counter()
     confusions = row.score(samples, on_prediction, BATCH_SIZE)
     seconds = time.perf_counter() - started
-    images = f"{len(samples)} of {len(samples) + left_out}" if left_out else str(len(samples))
     row.write_details(RESULTS, **about_split())
-    return result_line(row, data_name(DATA_ROOT), SPLIT, images, confusions, seconds), confusions
+    return result_line(row, about_split(), confusions, seconds), confusions
 
 
 def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[str, str]) -> None:
-    """Print the table; draw the figures, and write README's table if asked."""
-    # "–" for a row that was not scored, an empty cell where a column has no meaning
+    """Print the table, draw the figures, and write the table into README's files."""
     print(result_table(lines, list(missing)))
     for name, reason in missing.items():
         print(f"{name}: {reason}", flush=True)
@@ -126,7 +117,7 @@ def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[st
         return
     results, of_pictures = Path(RESULTS) / "results.csv", Path(RESULTS) / "per_image.csv"
     bars, matrices = Path(IMAGES) / "results.png", Path(IMAGES) / "confusion.png"
-    scored, pictures = of_this_split(results), of_this_split(of_pictures)  # earlier ones too
+    scored, pictures = of_this_split(results), of_this_split(of_pictures)  # earlier lines too
     if README:
         unscored = [name for name in find_rows(CHECKPOINTS) if name not in {line["model"] for line in scored}]
         write_between_markers(README, {f"results {data_name(DATA_ROOT)}": result_table(scored, unscored)})
@@ -136,7 +127,7 @@ def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[st
 
 
 def about_split() -> dict[str, str]:
-    """The columns of a CSV that say what was scored."""
+    """The columns of a CSV for data set and split."""
     return {"data": data_name(DATA_ROOT), "split": SPLIT}
 
 

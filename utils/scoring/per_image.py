@@ -1,4 +1,4 @@
-"""results/per_image.csv: what went wrong in which picture, and the confusion matrices of a split."""
+"""results/per_image.csv: the errors in every picture, and the confusion matrices of a split."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ def per_image_lines(
 ) -> list[dict[str, str]]:
     """Lines of results/per_image.csv; confusions: int64 (N, C, C), counted: names of the C classes.
 
-    confused: share of the things' pixels that were predicted as another thing (empty where only one is counted);
-    missed: predicted as background; false_positive: share of the background's pixels predicted as a thing. class: of
-    the thing that covers most of the mask. confusion: the matrix, row by row. about: first columns of every line.
+    confused and missed: share of the foreground pixels predicted as another foreground class (empty if there is only
+    one) and as background; false_positive: share of the background pixels predicted as foreground. class: see
+    _main_class. confusion: the matrix, row by row. about: first columns of every line.
     """
     lines = []
     means = mean_over_present(iou_per_class(confusions))
@@ -29,14 +29,14 @@ def per_image_lines(
         }
         line = {**about, "image": sample.name, "class": _main_class(counted, sample, counts), "breed": sample.breed}
         line |= {"model": model, "miou": f"{miou:.4f}"}
-        # empty where there is no such pixel
+        # empty if there is no pixel to take a share of
         line |= {key: "" if math.isnan(share) else f"{share:.4f}" for key, share in shares.items()}
         lines.append(line | {"confusion": " ".join(map(str, counts.flatten().tolist()))})
     return lines
 
 
 def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) -> str:
-    """The animal of an Oxford picture; else the thing that covers most of the mask, if the matrix tells."""
+    """The animal of an Oxford picture, else the foreground class with most pixels; "" for a row by click."""
     if sample.species:
         return sample.classes.names[sample.species]
     return counted[1 + int(counts[1:].sum(1).argmax())] if counted == sample.classes.names else ""
@@ -45,13 +45,14 @@ def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) ->
 def confusions_of(
     lines: Sequence[dict[str, str]], classes: Sequence[str]
 ) -> dict[str, tuple[Sequence[str], torch.Tensor]]:
-    """Row -> names of the C classes that it counts, and its confusion matrix (C, C) over all lines.
+    """Row -> names of the C classes that it counts, and the sum of its confusion matrices (C, C).
 
-    lines: of results/per_image.csv. classes: names of the data's; a row that counts others counts two, by click.
+    lines: of results/per_image.csv. classes: names of the data's classes.
     """
     sums: dict[str, torch.Tensor] = {}
     for line in lines:
         if counts := line["confusion"].split():
             matrix = torch.tensor([int(count) for count in counts]).view(2 * [math.isqrt(len(counts))])
             sums[line["model"]] = sums.get(line["model"], 0) + matrix
+    # a row that does not count the data's classes is one by click
     return {row: (classes if len(total) == len(classes) else ("rest", "thing"), total) for row, total in sums.items()}

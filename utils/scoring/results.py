@@ -10,17 +10,14 @@ from utils.metrics import miou_interval, scores
 from utils.rows.row import Row
 from utils.tables import markdown_table, row_place
 
-_LAST = ("miou_per_image", "params_m", "images_per_second", "scales")  # columns behind those of the classes
 _DIGITS = {"params_m": ".2f", "images_per_second": ".1f"}
-KEY = ("model", "flip", "data", "split")  # of a line
+KEY = ("model", "flip", "data", "split")  # columns by which a line is replaced
 
 
-def result_line(
-    row: Row, data: str, split: str, images: str, confusions: torch.Tensor, seconds: float
-) -> dict[str, str]:
-    """A line of results.csv, as text; confusions: int64 (N, C, C) of row.counted.
+def result_line(row: Row, about: dict[str, str], confusions: torch.Tensor, seconds: float) -> dict[str, str]:
+    """A line of results.csv, as text; about: data and split; confusions: int64 (N, C, C) of row.counted.
 
-    The numbers of single classes are empty where the row counts others than the data's.
+    For a row by click, which does not count the data's classes, the numbers of single classes are empty.
     """
     found = scores(confusions, row.counted)
     low, high = miou_interval(confusions)
@@ -30,50 +27,42 @@ def result_line(
     numbers = {"miou": found.pop("miou"), "miou_low": low, "miou_high": high, **found}
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
     line = {"model": row.name, "flip": str(int(row.flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
-    line |= {"data": data, "split": split, "images": images}
+    line |= {**about, "images": str(len(confusions))}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     return line | texts | {"scales": scales_of(row)}
 
 
 def scales_of(row: Row) -> str:
-    """ "1 1.4 zoom": the scales of a row, and whether it has zoom, as results.csv has them."""
+    """ "1 1.4 zoom": the scales of a row and whether it has zoom, as in results.csv."""
     return " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)
 
 
 def merge_lines(
     lines: Sequence[dict[str, str]], path: Path, order: Sequence[str], key: Sequence[str] = KEY
 ) -> list[dict[str, str]]:
-    """Replace the lines of a CSV that agree with one of the new ones in `key`, keep the others; returns all.
+    """Add lines to a CSV, in place of those with the same values in the columns `key`; returns all lines.
 
-    order: of the models, in the file and in what is returned.
+    order: of the models, in the file and in the returned lines. Columns that a line lacks are empty.
     """
     new = {tuple(line[name] for name in key) for line in lines}
     kept = [line for line in read_csv(path) if tuple(line.get(name, "") for name in key) not in new]
     place = row_place(order)
     merged = sorted([*kept, *lines], key=lambda line: (*place(line), *(line.get(name, "") for name in key)))
-    merged = same_columns(merged)
+    columns = dict.fromkeys(column for line in merged for column in line)
+    merged = [{column: line.get(column, "") for column in columns} for line in merged]
     write_csv(merged, path)
     return merged
 
 
-def same_columns(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The lines with the columns of all of them: those of classes (other data may have others) before _LAST."""
-    names = dict.fromkeys(key for line in lines for key in line)
-    place = {name: 3 for name in _LAST}
-    place |= {name: 1 + name.startswith("dice_") for name in names if name.startswith(("iou_", "dice_"))}
-    columns = sorted(names, key=lambda name: place.get(name, 0))
-    return [{column: line.get(column, "") for column in columns} for line in lines]
-
-
 def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str:
-    """Lines of results.csv as the table on screen and in README, and a line of dashes for each model in `without`.
+    """Lines of results.csv as the table on screen and in README; a line of dashes for each model in `without`.
 
-    Of the classes it has the IoU of things; the rest is in the CSV.
+    Of the numbers per class it has the IoU only, without background.
     """
     classes = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
     titles = {"model": "model", "views": "views", "encoder": "encoder", "images": "images", "miou": "mIoU"}
     titles |= {"interval": "95 %", "mdice": "mDice"}
-    titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in list(classes)[1:]}  # without the background
+    titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in list(classes)[1:]}
     titles |= {"params_m": "params (M)", "images_per_second": "img/s"}
     shown = [line | {"views": _views_of(line), "interval": _interval_of(line)} for line in lines]
     return markdown_table(titles, [*shown, *({"model": name} for name in without)], 3)
