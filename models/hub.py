@@ -7,10 +7,10 @@ HUB_TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
 def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
-    """What read(local_files_only) returns: from this machine if it has everything, else after a download.
+    """What read(local_files_only) returns; the files are downloaded first if this machine does not have all of them.
 
-    name: hub id or local folder, which is what `read` loads. Raises OSError with the ways out, within seconds
-    where there is no network, if the files cannot be had or are not what `read` expects.
+    name: hub id or local folder that `read` loads. Raises OSError saying what to do if the files cannot be downloaded,
+    within seconds if there is no network, or if they hold something else.
     """
     from huggingface_hub import constants, hf_hub_download
     from safetensors import SafetensorError
@@ -26,7 +26,7 @@ def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
         # transformers retries for half a minute before it gives up on a network; a forced download fails at once.
         hf_hub_download(name, "config.json", force_download=True, etag_timeout=HUB_TIMEOUT)
         return read(False)
-    # ValueError: wrong weights, a name that cannot be an id, and what a forced download raises without a network.
+    # ValueError: wrong weights, a name that cannot be an id, and a forced download without a network.
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0].rstrip(".")
         raise OSError(
@@ -38,9 +38,9 @@ def load_pretrained(name: str, read: Callable[[bool], tuple]) -> tuple:
 
 
 def check_complete(report: dict) -> None:
-    """Raise ValueError if weights are missing: transformers would fill them with random numbers and go on.
+    """Raise ValueError if weights are missing, which transformers replaces by random numbers.
 
-    report: of from_pretrained(..., output_loading_info=True). A pooler, which no model reads, may be missing.
+    report: from from_pretrained(..., output_loading_info=True). The pooler may be missing: no model here uses it.
     """
     if missing := sorted(name for name in report["missing_keys"] if "pooler" not in name):
         raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")

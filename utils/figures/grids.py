@@ -1,4 +1,4 @@
-"""Grids of pictures with what every row makes of them."""
+"""Grids of pictures and every row's predictions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from utils.inputs.layouts import Sample
 from utils.inputs.pictures import read_sample
 from utils.rows.row import Row
 
-# (log, a line per validation; averaged model; folder of the run)
+# (log, a line per validation; averaged model; the run's folder)
 Report = Callable[[list[dict], nn.Module, Path], None]
 
 
 def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, count: int = 4) -> None:
-    """Pictures spread over the split: as they are, their masks, and every row's prediction."""
+    """Pictures spread over the split, their masks, and every row's prediction."""
     samples = samples[:: max(len(samples) // count, 1)][:count]
     columns = {"picture": [], "mask": []} | {row.name: [] for row in rows}
     for sample in samples:
@@ -32,7 +32,7 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
 
 
 def training_report(row_of: Callable[[nn.Module], Row], samples: Sequence[Sample]) -> Report:
-    """What fit() calls after a validation: draws curves.png and progress.png."""
+    """A function for fit() to call after each validation: draws curves.png and progress.png."""
 
     def report(log: list[dict], model: nn.Module, folder: Path) -> None:
         plot_curves(log, folder / "curves.png")
@@ -42,7 +42,7 @@ def training_report(row_of: Callable[[nn.Module], Row], samples: Sequence[Sample
 
 
 def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: int) -> np.ndarray:
-    """The picture (H, W, 3) under a row's prediction; by click, that of a click on a thing of this class."""
+    """The picture (H, W, 3) under a row's prediction; a row by click gets one on a thing of this class."""
     if row.prompt != "click":
         return overlay(image, row.segment(image).ids, row.classes)
     ids = row.segment(image, clicks=[(*click, 1)]).ids
@@ -50,7 +50,7 @@ def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: 
 
 
 def centre_of_thing(mask: np.ndarray) -> tuple[tuple[int, int], int]:
-    """A click (x, y) on the centre of one of a mask's things, and its class; 0 if there is none."""
+    """The centre (x, y) of a thing of the mask's highest class, and the class; 0 if there is none."""
     thing = int(mask[mask != VOID].max(initial=0))
     truth = thing_mask(mask, thing)
     x, y, _ = next_click(truth, np.zeros(truth.shape, bool)) or (0, 0, 1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from utils.classes import Classes
 from utils.rows import ROWS
 
-FALLBACK = ("#D55E00", "#56B4E9", "#8C564B", "#6A3D9A", "#B8A600", "#17BECF")  # of rows without a colour of their own
+FALLBACK = ("#D55E00", "#56B4E9", "#8C564B", "#6A3D9A", "#B8A600", "#17BECF")  # for rows without a colour of their own
 
 
 class Look(NamedTuple):
@@ -16,7 +16,7 @@ class Look(NamedTuple):
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """Of rows and baselines, by name; distinct without colours too."""
+    """Name of a row or baseline -> its look; distinct without colours too."""
     declared = {row.name: (place, row.colour) for place, row in enumerate(ROWS)}
     found, others = {}, 0
     for name in dict.fromkeys(names):
@@ -29,6 +29,6 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 
 
 def class_colours(classes: Classes) -> dict[str, tuple[float, float, float] | str]:
-    """Of bars: the classes' own colours, a little brighter; background grey."""
+    """Name of a class -> colour of its bars: its own, a little brighter; background grey."""
     own = (tuple(min(channel * 1.3, 255) / 255 for channel in colour) for colour in classes.colours)
     return dict(zip(classes.names, own, strict=True)) | {classes.names[0]: "#555555"}

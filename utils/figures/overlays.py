@@ -15,7 +15,7 @@ from utils.inputs.pictures import bands
 def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: float = 0.5) -> np.ndarray:
     """Picture (H, W, 3) uint8 with its mask (H, W): things tinted in their colour, with a white outline."""
     mixed, width = image.copy(), max(1, min(mask.shape) // 150)
-    # Nearly twice the brightness: dark red on a dark picture could not be seen.
+    # Nearly twice the brightness: dark red would be invisible on a dark picture.
     tint = np.clip(classes.palette * 1.8, 0, 255)
     for rows in bands(*mask.shape):  # floats of a whole photo would take half a gigabyte
         part, ids = mixed[rows], mask[rows]
@@ -28,7 +28,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: floa
 
 
 def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Picture (H, W, 3) uint8 -> (H, W, 4): things as they are, the rest transparent."""
+    """Picture (H, W, 3) uint8 -> (H, W, 4): things unchanged, the rest transparent."""
     thing = ((mask != 0) & (mask != VOID))[..., None]
     cut = np.empty((*mask.shape, 4), np.uint8)
     np.multiply(image, thing, out=cut[..., :3])
@@ -37,7 +37,7 @@ def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Picture (H, W, 3) uint8, greyed, under the colours of scores (H, W) in 0..1: uint8 (H, W, 3)."""
+    """Picture (H, W, 3) uint8 in grey, blended with the colours of scores (H, W) in 0..1: uint8 (H, W, 3)."""
     heat = np.empty_like(image)
     for rows in bands(*scores.shape):
         colours = colormaps["inferno"](scores[rows])[..., :3] * 255
@@ -62,7 +62,7 @@ def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Se
     image, radius = image.copy(), max(3, min(image.shape[:2]) // 50)
     for (x, y), label in zip(points, labels, strict=True):
         left, top = (max(0, int(place) - radius - 2) for place in (x, y))
-        part = image[top : int(y) + radius + 3, left : int(x) + radius + 3]  # all that the dot covers
+        part = image[top : int(y) + radius + 3, left : int(x) + radius + 3]  # the pixels that the dot covers
         canvas, fill = Image.fromarray(part), (0, 200, 0) if label else (220, 0, 0)
         dot = {"fill": fill, "outline": (255, 255, 255), "width": max(1, radius // 3)}
         ImageDraw.Draw(canvas).circle((x - left, y - top), radius, **dot)

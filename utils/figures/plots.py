@@ -38,7 +38,7 @@ def save_figure(figure: plt.Figure, path: Path) -> None:
 
 
 def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
-    """IoU and Dice per class and their means, one group of bars per class, one bar per line of results.csv."""
+    """IoU and Dice per class and their means: a group of bars per class, a bar per line of results.csv."""
     classes = list(dict.fromkeys(key[4:] for line in lines for key in line if key.startswith("iou_") and line[key]))
     groups = [*classes, "mean"]
     figure, panels = plt.subplots(2, 1, figsize=(max(10, 1.2 * len(groups)), 5.6), sharex=True)
@@ -60,10 +60,7 @@ def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
 
 
 def plot_confusions(confusions: dict[str, tuple[Sequence[str], torch.Tensor]], path: Path) -> None:
-    """Row-normalised confusion matrices: of the pixels of a true class, the share predicted as each.
-
-    confusions: row -> names of the C classes, and counts (C, C).
-    """
+    """Confusion matrices, normalised by row; confusions: row -> names of the C classes, and counts (C, C)."""
     sides = [max(3.2, 0.45 * len(names)) for names, _ in confusions.values()]
     size, ratios = (sum(sides), max(sides)), {"width_ratios": sides}
     figure, panels = plt.subplots(1, len(sides), figsize=size, squeeze=False, gridspec_kw=ratios)
@@ -85,7 +82,7 @@ def plot_confusions(confusions: dict[str, tuple[Sequence[str], torch.Tensor]], p
 
 
 def plot_examples(columns: dict[str, list], path: Path, names: Sequence[str] = ()) -> None:
-    """A grid of pictures (H, W, 3): one column per key, one line per picture; names: of the lines."""
+    """A grid of pictures (H, W, 3): a column per key, a line per picture; names of the lines."""
     count = len(next(iter(columns.values())))
     tallest = min(max(image.shape[0] / image.shape[1] for images in columns.values() for image in images), 1.0)
     size = (1.8 * len(columns), 1.7 * tallest * count + 0.4)
