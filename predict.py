@@ -11,17 +11,14 @@ size; for a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten
 in folders that are not pictures, are listed at the end.
 """
 
-import ctypes
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
-from utils.config import require_choice, require_positive, run_script
+from utils.config import require_choice, run_script
 
 import numpy as np
 from tqdm import tqdm
@@ -32,7 +29,7 @@ from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import contents, list_pictures, skipped
-from utils.inputs.pictures import PIXELS, WORKERS, batches_of, read_image
+from utils.inputs.pictures import read_image, threads_for
 from utils.rows import best_row, find_rows, load_row, row_named
 from utils.rows.row import Row, Segmentation
 
@@ -47,7 +44,6 @@ ZOOM = True  # False: no closer look at what was found
 CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
-BATCH_SIZE = 8  # pictures at once
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -55,7 +51,6 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 def main(arguments: list[str]) -> int:
     require_choice("PRECISION", PRECISION, PRECISIONS)
-    require_positive(globals(), "BATCH_SIZE")
     names = find_pictures(arguments)
     if POINT and TEXT:
         raise UserError("POINT and TEXT cannot be combined: give one of them")
@@ -73,48 +68,26 @@ def main(arguments: list[str]) -> int:
 
 def segment_files(row: Row, names: dict[Path, str], clicks: Sequence[Click]) -> list[str]:
     """Segment pictures and write the outputs; names: see find_pictures(). Returns the errors of those that failed."""
-    failures = []
 
-    def attempt(function: Callable, *arguments: object) -> object:
-        """What the function returns; None, and an entry in failures, if it raises UserError."""
+    def segment_file(picture: Path) -> str | UserError:
+        """A line about the picture, or its error."""
         try:
-            return function(*arguments)
+            image = read_image(picture)
+            found = model.submit(row.segment, image, clicks, TEXT).result()
+            return write(picture, image, found, clicks, names[picture])
         except UserError as error:
-            failures.append(str(error))
+            return error
 
-    with ThreadPoolExecutor(WORKERS) as pool, tqdm(total=len(names), unit="img", leave=False, disable=None) as bar:
-        for pictures, pixels in batches_of(list(names), BATCH_SIZE):
-            images = zip(pictures, pool.map(partial(attempt, read_image), pictures), strict=True)
-            images = {picture: image for picture, image in images if image is not None}
-            if clicks or TEXT:
-                found = [attempt(segment, row, picture, image, clicks) for picture, image in images.items()]
+    pictures, failures = list(names), []
+    # While one thread runs the model, the others read and write.
+    with ThreadPoolExecutor(1) as model, ThreadPoolExecutor(threads_for(pictures)) as pool:
+        results = tqdm(pool.map(segment_file, pictures), total=len(pictures), unit="img", leave=False, disable=None)
+        for picture, result in zip(pictures, results, strict=True):
+            if isinstance(result, str):
+                tqdm.write(result)
             else:
-                found = row.segment_all(list(images.values())) if images else []
-            if pixels > PIXELS // 3:
-                give_back_memory()
-            writing = [
-                pool.submit(attempt, write, picture, image, answer, clicks, names[picture])
-                for (picture, image), answer in zip(images.items(), found, strict=True)
-                if answer
-            ]
-            for line in filter(None, (future.result() for future in writing)):
-                tqdm.write(line)
-            bar.update(len(pictures))
+                failures.append(str(result) if str(picture) in str(result) else f"{picture}: {result}")
     return failures
-
-
-def segment(row: Row, picture: Path, image: np.ndarray, clicks: Sequence[Click]) -> Segmentation:
-    """Raises UserError naming the picture, for example if a click is outside of it."""
-    try:
-        return row.segment(image, clicks, TEXT)
-    except UserError as error:
-        raise UserError(f"{picture}: {error}") from error
-
-
-def give_back_memory() -> None:
-    """Let the C library return freed memory to the system: it would keep gigabytes after large photos."""
-    with suppress(OSError, AttributeError, TypeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def write(picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequence[Click], name: str) -> str:

@@ -120,7 +120,7 @@ def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
 
 def test_predict_gives_many_pictures_what_it_gives_one_and_cuts_the_things_out(segment, oxford_root, tmp_path):
     pictures = [sample.image for sample in list_samples(oxford_root, "test")]
-    assert not segment(*pictures, "--CUTOUT=True", "--OUT=many", "--BATCH_SIZE=3")[0]
+    assert not segment(*pictures, "--CUTOUT=True", "--OUT=many")[0]
     assert not segment(pictures[4], "--OUT=one")[0]
     assert len(list((tmp_path / "many" / "cutouts").iterdir())) == len(pictures) == 8
     name = f"{pictures[4].stem}.png"

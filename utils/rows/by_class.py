@@ -43,6 +43,7 @@ class ByClass(Row):
 
     @torch.inference_mode()
     def segment_all(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+        """Pictures uint8 (H, W, 3) of any sizes, in one batch."""
         answers = []
         for logits, image in zip(self._logits(images), images, strict=True):
             # max() gives the ids that argmax() gives, 25 times faster on a CPU

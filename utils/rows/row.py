@@ -140,10 +140,6 @@ class Row:
         """One picture uint8 (H, W, 3) of any size."""
         return self.open(image)(clicks, text)
 
-    def segment_all(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
-        """Several pictures without a prompt; one batch for a row by class."""
-        return [self.segment(image) for image in images]
-
 
 def squash(images: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:
     """Pictures uint8 (H, W, 3) of any sizes -> (N, 3, size, size), as in training."""
