@@ -18,8 +18,7 @@ from utils.files import read_csv
 from utils.inputs.clicks import next_click, random_click, thing_mask
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask, read_sample, rng_of
-from utils.rows.by_click import CLICKED, ByClick
-from utils.rows.click_predictor import PointPredictor
+from utils.rows.by_click import CLICKED, ByClick, PointPredictor
 from utils.rows.row import Segmentation
 from utils.training.simulated_clicks import simulate_clicks
 

@@ -23,18 +23,17 @@ training/         batches -> weights
 
 rows/             weights -> answers; its __init__.py declares the rows of the table, one line each
     row           the interface that all rows have
-    by_class, by_text, by_click   its three kinds
+    by_class, by_text, by_click   the three kinds of row
     closer_look   every part of a class map is seen again, in a crop
-    click_predictor   one picture and many clicks
-    class_prior   what a class map knows of the first click
+    class_prior   the class map as a prior for the first click
 
 scoring/          answers -> numbers
     results       lines of results.csv and the table
-    per_image     what went wrong in which picture: per_image.csv
+    per_image     the errors in every picture: per_image.csv
 
 figures/          numbers -> pictures that the scripts draw
     plots         figures drawn from numbers, grids of pictures
-    grids         pictures with what every row makes of them, the progress of a training
+    grids         pictures and every row's predictions, the progress of a training
     overlays      one picture with its mask, its clicks; index PNGs
     looks         colours and markers of rows and classes
 

@@ -27,13 +27,9 @@ class Segmentation:
     heat: np.ndarray | None = None  # by text: the text's score at every pixel, float32 (H, W) in 0..1
 
     def describe(self) -> str:
-        """ "cat 31%, dog under 1%": the share of the picture that each class covers, background left out."""
+        """ "cat 31.4%, dog 0.3%": the share of the picture that each class covers, from 0.1% on, without background."""
         shares = {name: float((self.ids == index).mean()) for index, name in enumerate(self.classes.things, 1)}
-        words = [
-            f"{name} {share:.0%}" if share >= 0.005 else f"{name} under 1%"
-            for name, share in shares.items()
-            if share > 0.001
-        ]
+        words = [f"{name} {share:.1%}" for name, share in shares.items() if share > 0.001]
         text = ", ".join(words) or "nothing found"
         return text if self.expected_iou is None else f"{text}; expected IoU {self.expected_iou:.2f}"
 
@@ -57,7 +53,7 @@ class Row:
     encoder: str = ""  # its title; "" for a model without a pretrained encoder
     checkpoint: str = ""
     scales: tuple[float, ...] = (1.0,)  # by class: the model sees a picture at these multiples of image_size
-    zoom: bool = False  # look closer at what was found (closer_look.py by class, click_predictor.py by click)
+    zoom: bool = False  # look closer at what was found (closer_look.py by class, by_click.py)
     flip: bool = False  # average over the picture and its mirror image
     precision: str = "fp32"  # like the constant PRECISION; fp32 gives the same numbers on every machine
 
