@@ -25,7 +25,7 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import ByClass
-from utils.training.encoders import build_model, parameter_groups, require_multiple
+from utils.training.encoders import build_model, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.naming import fit_names
@@ -121,7 +121,7 @@ def main() -> None:
         settings=settings,
         device=device,
         report=training_report(row_of, val),
-        parameter_groups=parameter_groups(model, encoder=1.0 if tiny else ENCODER_RATE),
+        rates={"encoder": 1.0 if tiny else ENCODER_RATE},
     )
 
     # 5. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.

@@ -23,7 +23,7 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of
 from utils.rows.by_click import ByClick
-from utils.training.encoders import build_model, parameter_groups, require_multiple
+from utils.training.encoders import build_model, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.simulated_clicks import simulate_clicks
@@ -81,7 +81,7 @@ def main() -> None:
     if not (START or ENCODER):
         raise UserError("START and ENCODER are empty: give one of them")
     folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
-    start = "" if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
+    start = {} if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     # 1. Data.
@@ -131,7 +131,7 @@ def main() -> None:
         settings=settings,
         device=device,
         report=training_report(row_of, val),
-        parameter_groups=parameter_groups(model, decoder=START_RATE if by_class else 1.0),
+        rates={"decoder": START_RATE if by_class else 1.0},
     )
 
 

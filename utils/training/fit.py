@@ -63,7 +63,7 @@ def fit(
     settings: Settings,
     device: torch.device,
     report: Callable[[list[dict], nn.Module, Path], None],
-    parameter_groups: list[dict] | None = None,
+    rates: dict[str, float] | None = None,
 ) -> Path:
     """Train `model` and return the path of its best weights, folder/best.safetensors.
 
@@ -72,7 +72,7 @@ def fit(
     about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
         weights of model.encoder do not. classes: so do their names and colours.
     report: called after every validation, with the log, a line each, the averaged model and folder.
-    parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
+    rates: of modules of the model, as a fraction of LEARNING_RATE; the others have 1.
 
     A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
     run again with the same losses. Raises UserError for a loss or score that is not finite.
@@ -81,7 +81,7 @@ def fit(
     about = {**about, "classes": classes.names, "colours": classes.colours}
     with _only_run_in(folder):
         model.to(device, memory_format=torch.channels_last)
-        optimizer = _adamw(parameter_groups or [{"params": list(model.parameters())}], settings)
+        optimizer = _adamw(model, rates or {}, settings)
         steps = settings.epochs * max(len(dataset) // settings.batch_size, 1)
         schedule = _warmup_cosine(optimizer, steps, settings.warmup)
         run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
@@ -97,7 +97,7 @@ def fit(
         while run.epoch < settings.epochs:
             started = time.perf_counter()
             loss = _train_epoch(run, dataset, compute_loss, settings, device)
-            seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
+            seconds, rate = time.perf_counter() - started, max(run.schedule.get_last_lr())
             run.epoch += 1
             if run.epoch % settings.validate_every and run.epoch < settings.epochs:
                 continue
@@ -206,16 +206,16 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel:
     return ema
 
 
-def _adamw(groups: list[dict], settings: Settings) -> torch.optim.AdamW:
+def _adamw(model: nn.Module, rates: dict[str, float], settings: Settings) -> torch.optim.AdamW:
     """AdamW; biases and norms (one-dimensional parameters) do not decay."""
-    split = []
-    for group in groups:
-        rate = group.get("lr", 1.0) * settings.learning_rate
-        for decays in (True, False):
-            chosen = [p for p in group["params"] if p.requires_grad and (p.ndim > 1) == decays]
-            decay = settings.weight_decay if decays else 0.0
-            split.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(split, fused=True)  # one pass over the weights
+    groups = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name.partition(".")[0], 1.0) * settings.learning_rate
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    groups = [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
+    return torch.optim.AdamW(groups, fused=True)  # one pass over the weights
 
 
 def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
