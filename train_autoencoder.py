@@ -1,15 +1,14 @@
 """Train an autoencoder in two stages: rebuild pictures without any mask, then segment with what was learned.
 
     python train_autoencoder.py                        # both stages
-    python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 goes on from its file
+    python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 is the other stage
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
     python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
     python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0   # the classic one
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
-Stage 1 writes checkpoints/autoencoder/pretrained.safetensors, and in pretraining/ beside it its log and pictures of
-what it rebuilds; stage 2 writes checkpoints/autoencoder/{best.safetensors, last.pt, log.csv, curves.png, progress.png}.
-README.md says how long it takes and which number to expect.
+Stage 2 writes checkpoints/autoencoder/{best.safetensors, last.pt, log.csv, curves.png, progress.png}, stage 1 the same
+files in checkpoints/autoencoder/pretraining/. README.md says how long it takes and which number to expect.
 """
 
 from collections import defaultdict
@@ -23,7 +22,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
-from utils.checkpoint import digest, load, load_state, save
+from utils.checkpoint import digest, load, weights_file
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import training_report
@@ -35,9 +34,11 @@ from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit, one_value_explained
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, hide, random_patches, reconstruction_loss
+from utils.training.start import find_start, load_start
 
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
+START = ""  # weights of an autoencoder to go on from, also with other classes, in place of stage 1: a file or folder
 FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
@@ -93,14 +94,14 @@ def main() -> None:
     device = pick_device(DEVICE)
     folder = Path(CHECKPOINTS) / "autoencoder"
     network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS, "stem_stride": STEM_STRIDE}
-    if STAGE != 2 and FINETUNE != "scratch":
+    if STAGE != 2 and FINETUNE != "scratch" and not START:
         pretrain(folder, network, constants, device)
     if STAGE != 1:
         finetune(folder, network, constants, device)
 
 
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
-    """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.safetensors."""
+    """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretraining."""
     # 1. Data and model.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
@@ -133,9 +134,9 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         images, _ = val[:4]
         draw_reconstructions(*rebuild(model, images, torch.Generator().manual_seed(0)), folder / "progress.png")
 
-    # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
+    # 4. Train; stage 2 starts from the averaged weights of the best epoch.
     about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
-    best = fit(
+    fit(
         model,
         train,
         compute_loss,
@@ -147,8 +148,6 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         device=device,
         report=report,
     )
-    save(load(best), folder / "pretrained.safetensors")
-    print(f"stage 1: {folder / 'pretrained.safetensors'}, pictures in {folder / 'pretraining'}", flush=True)
 
 
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
@@ -164,7 +163,12 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
     scratch = FINETUNE == "scratch"
-    start = "" if scratch else load_pretrained(model, folder / "pretrained.safetensors")
+    pretrained = weights_file(folder / "pretraining")
+    if not (scratch or START or pretrained.exists()):
+        raise UserError(f"{pretrained} is missing; `python train_autoencoder.py --STAGE=1` makes it")
+    start = find_start("" if scratch else START or str(pretrained), CHECKPOINTS, "autoencoder", "autoencoder stage 1")
+    if start:
+        load_start(model, start, train.classes)
     settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
     if FINETUNE == "frozen":
         show_whole_pictures(model.encoder, train, device)
@@ -179,10 +183,11 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     def row_of(model):
         return ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
-    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": start}
+    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE}
+    about["pretrained"] = digest(start["weights"]) if start else ""
     if RESUME and STAGE == 0 and start:  # a run that was interrupted in stage 1 begins stage 2 anew
         last = folder / "last.pt"
-        settings.resume = last.exists() and load(last).get("pretrained") == start
+        settings.resume = last.exists() and load(last).get("pretrained") == about["pretrained"]
     fit(
         model,
         labelled,
@@ -205,16 +210,6 @@ def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]
     rng = np.random.default_rng(seed)
     chosen = [rng.permutation(indices)[: max(1, round(len(indices) * percent / 100))] for indices in breeds.values()]
     return sorted(np.concatenate(chosen).tolist())
-
-
-def load_pretrained(model: AutoencoderSegmenter, path: Path) -> str:
-    """Copy all but the last layer from stage 1. Returns a checksum; raises UserError if there is none that fits."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
-    weights = load(path)["weights"]
-    kept = {name: value for name, value in weights.items() if not name.startswith("head.")}
-    load_state(model, kept, path, ignore="head.")
-    return digest(weights)
 
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:

@@ -175,18 +175,13 @@ class CLIPCNN(nn.Module):
     def add_names(self) -> None:
         self.name_layer = nn.Linear(self.encoder.vit.config.hidden_size, self.head.out_channels - 1)
 
-    def forward(
-        self, images: torch.Tensor, with_embedding: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """with_embedding: return the encoder's embedding of the picture (N, D) too."""
-        tokens, embedding = self.encoder.encode(images)
-        logits = self.head(self.decoder(images, tokens))
-        return (logits, embedding) if with_embedding else logits
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.decoder(images, self.encoder(images)))
 
     def with_names(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits per pixel, and logits (N, classes - 1) of the picture as a whole, without the background."""
-        logits, embedding = self(images, with_embedding=True)
-        return logits, self.name_layer(embedding)
+        tokens, embedding = self.encoder.encode(images)
+        return self.head(self.decoder(images, tokens)), self.name_layer(embedding)
 
 
 def _read(name: str, local_files_only: bool) -> tuple:

@@ -387,6 +387,7 @@ def test_weights_of_other_classes_are_a_start_that_keeps_the_classes_of_the_same
     run_here(prepare, "--SYNTHETIC=True", f"--SYNTHETIC_ROOT={folders}", *drawn)
     for script, small in (
         (train_unet, ["--SMALL_SIZE=32", "--WIDTH=4", "--DEPTH=2"]),
+        (train_autoencoder, ["--SMALL_SIZE=32", "--WIDTH=4", "--DEPTH=2", "--PRETRAIN_EPOCHS=1"]),
         (train_clip, ["--WIDTHS=4,8,8,16", f"--ENCODER={tiny_clip_folder}", "--FREEZE_ENCODER=False"]),
     ):
         name = script.__name__.removeprefix("train_")
