@@ -430,7 +430,7 @@ def test_masks_without_any_thing_leave_nothing_to_name_which_is_an_error_that_ke
     for sample in list_samples(oxford_copy, "train"):
         Image.fromarray(np.full(Image.open(sample.mask).size[::-1], 2, np.uint8)).save(sample.mask)
     options = [f"--DATA_ROOT={oxford_copy}", f"--CHECKPOINTS={tmp_path}", *TINY_CLIP]
-    with pytest.raises(UserError, match="anything but background.*set ZOOM = False"):
+    with pytest.raises(UserError, match="nothing but background.*set ZOOM = False"):
         run_here(train_clip, *options, "--ZOOM=True")
     assert load_row("CLIP", tmp_path, CPU).zoom is False
 
