@@ -263,17 +263,14 @@ def test_a_damaged_file_of_safetensors_is_refused(tmp_path, name):
 WRONG = [
     ({"model": [1]}, "model is "),
     ({"image_size": "160"}, "image_size is 160"),
-    ({"mean": (float("nan"), 0.0, 0.0)}, "mean .nan"),
-    ({"std": (0.0, 1.0, 1.0)}, "std .0.0, 1.0, 1.0"),
-    ({"classes": ("background",)}, "its classes are background, which are too"),
-    ({"colours": ((0, 0, 0), (1, 2, 999), (1, 2, 3))}, "colours is .*999"),
+    ({"mean": [0.5, 0.5, 0.5]}, "mean is .0.5, 0.5"),
     ({"constants": None}, "constants is "),
     ({"score": "high"}, "score is "),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG)
-def test_what_a_file_says_of_itself_makes_sense(path, changes, message):
+def test_what_a_file_says_of_itself_has_its_types(path, changes, message):
     rewrite(path, **changes)
     assert re.search(rf"is damaged \(.*{message}", refused(path))
 

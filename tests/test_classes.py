@@ -51,7 +51,7 @@ def test_a_list_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, mes
 
 
 ODD = "a 300,0,0 / 0,0,7 / #1 / cat # comment / cat // comment / - cat / cat,dog / cat: / cat: 1 / cat 128 / 2 cat"
-ODD += ' / cat 0 9 9 255 / cat,0,9,9,255 / cat 0.5 0 0 / cat|9|8|7 / "cat",9,8,7 / cat: 9,8,7 / 9 8 7 cat / 1 -> cat / cat 9 8 7'
+ODD += ' / cat 0 9 9 255 / cat,0,9,9,255 / cat 0.5 0 0 / cat|9|8|7 / "cat",9,8,7 / cat: 9,8,7 / 1 -> cat / cat 9 8 7'
 
 
 @pytest.mark.parametrize("line", ODD.split(" / "))
