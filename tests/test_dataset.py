@@ -236,7 +236,7 @@ def fill(start: int, stop: int) -> dict[str, np.ndarray]:
 
 
 def build(folder: Path, fill=fill, key="key") -> dict[str, np.ndarray]:
-    return cached_arrays(folder, key, SPECS, fill, chunk=2, label="test")
+    return cached_arrays(folder, key, SPECS, (fill(start, start + 2) for start in range(0, ROWS, 2)))
 
 
 def test_a_build_computes_every_chunk_once_and_a_second_opening_none(tmp_path):
@@ -278,12 +278,13 @@ from pathlib import Path
 import numpy as np
 from utils.inputs.cache import cached_arrays
 
-def fill(start, stop):
-    time.sleep(0.05)
-    print("fill", start)
-    return {"numbers": np.arange(start, stop)}
+def chunks():
+    for row in range(10):
+        time.sleep(0.05)
+        print("fill", row)
+        yield {"numbers": np.array([row])}
 
-print("sum", cached_arrays(Path(sys.argv[1]), "key", {"numbers": ((10,), "int64")}, fill, 1, "test")["numbers"].sum())
+print("sum", cached_arrays(Path(sys.argv[1]), "key", {"numbers": ((10,), "int64")}, chunks())["numbers"].sum())
 """
 
 

@@ -15,7 +15,6 @@ from utils.files import replacing
 
 FORMAT = 1  # increased when older versions of this code would misread new files
 ABOUT = "about"  # key in the header's metadata: everything but the weights, as JSON
-DTYPES = (torch.float16, torch.float32, torch.int64)  # of weights
 REQUIRED = ("model", "arguments", "weights")
 TYPES = {  # of the values that a file may hold
     str: ("model", "encoder", "encoder_from", "encoder_digest"),
@@ -27,10 +26,10 @@ TYPES = {  # of the values that a file may hold
 }
 
 
-def weights_file(folder: str | Path, stem: str = "best") -> Path:
+def weights_file(folder: str | Path) -> Path:
     """The weights in a row's folder: best.safetensors, or best.pt of the older format if that is missing."""
-    files = [Path(folder) / f"{stem}{suffix}" for suffix in (".safetensors", ".pt")]
-    return next((file for file in files if file.exists()), files[0])
+    new, old = Path(folder) / "best.safetensors", Path(folder) / "best.pt"
+    return old if old.exists() and not new.exists() else new
 
 
 def save(content: dict, path: str | Path) -> None:
@@ -105,8 +104,8 @@ def _check(content: dict) -> None:
             if key in content and not isinstance(content[key], kind):
                 raise ValueError(f"{key} is {str(content[key])[:60]}")
     for name, value in content["weights"].items():
-        if not isinstance(value, torch.Tensor) or value.dtype not in DTYPES:
-            raise ValueError(f"{name} is of type {getattr(value, 'dtype', type(value).__name__)}")
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name} is of type {type(value).__name__}")
         if not value.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity")
 
@@ -121,11 +120,7 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
 
 def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:
     """Copy weights into a model; names that start with `ignore` may be missing in state. Raises UserError."""
-    own = model.state_dict()
-    for name, value in state.items():  # load_state_dict() would cast integers to floats
-        if name in own and value.dtype.is_floating_point != own[name].dtype.is_floating_point:
-            raise UserError(f"{path} holds another architecture: {name} is {value.dtype}")
-    ignored = {name: value for name, value in own.items() if ignore and name.startswith(ignore)}
+    ignored = {name: value for name, value in model.state_dict().items() if ignore and name.startswith(ignore)}
     try:
         model.load_state_dict(ignored | state)
     except RuntimeError as error:  # its second line is the first missing, unexpected or differently shaped weight

@@ -1,4 +1,4 @@
-"""Markdown tables that read well in a terminal too, and their place in a README."""
+"""Markdown tables, aligned for the terminal, and writing them into a README."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ from utils.files import write_text
 
 
 def row_place(order: Sequence[str]) -> Callable[[dict[str, str]], tuple[int, str]]:
-    """Sort key of a line by its "model": the place in `order`; models that are not in it come last, by name."""
+    """Sort key of lines by their "model": its place in `order`; other models come last, by name."""
     return lambda line: (order.index(line["model"]) if line["model"] in order else len(order), line["model"])
 
 
 def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_columns: int = 1) -> str:
-    """One line per dict. titles: key of a line -> title of its column; the first text_columns are flush left.
+    """A Markdown table with a row per line; a missing value becomes a dash.
 
-    A key that a line lacks becomes a dash.
+    titles: key of a value -> title of its column. The first text_columns are left-aligned, the others right-aligned.
     """
     cells = [list(titles.values())] + [[str(line.get(column, "–")) for column in titles] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -29,9 +29,9 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
 
 
 def write_between_markers(paths: str | Path | Sequence[str], texts: dict[str, str]) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: by marker.
+    """Replace the text between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: marker -> new text.
 
-    Raises UserError if no file has any of them.
+    Raises UserError if no file has any of the markers.
     """
     files, found = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths], 0
     for path in files:

@@ -1,13 +1,14 @@
 """One split of a data set as uint8 tensors, resized to a square, from a memory-mapped cache."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from utils.classes import VOID
 from utils.errors import UserError
@@ -30,22 +31,25 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.cache = cache_folder(root)
         self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
-        self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
+        self.arrays = cached_arrays(self.cache, self.key, specs, self._read(f"reading {split} pictures"))
         masks, names = self.arrays["masks"], self.classes.names
         absent = [name for index, name in enumerate(names) if not any((mask == index).any() for mask in masks)]
         if absent and split in ("train", "trainval"):
             say_once(f"warning: no pixel is {' or '.join(absent)} in the training masks of {root}, at {size} px a side")
 
-    def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
+    def _read(self, label: str) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays, 256 samples at a time."""
+
         def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
             image, mask = read_sample(sample)
             small = Image.fromarray(mask).resize((self.size, self.size), Image.Resampling.NEAREST)
             return resize_image(image, self.size), np.array(small)
 
-        threads = threads_for([sample.image for sample in self.samples[start:stop]])
-        with ThreadPoolExecutor(threads) as pool:  # Pillow releases Python's lock
-            images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
-        return {"images": np.stack(images), "masks": np.stack(masks)}
+        for start in tqdm(range(0, len(self), 256), label, leave=False, unit_scale=256, unit="img", disable=None):
+            samples = self.samples[start : start + 256]
+            with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:  # Pillow frees the GIL
+                images, masks = zip(*pool.map(read, samples), strict=True)
+            yield {"images": np.stack(images), "masks": np.stack(masks)}
 
     def to(self, device: torch.device) -> "SegmentationDataset":
         """Copy all pictures to a GPU if they fit in a quarter of its free memory: batches are then made there."""

@@ -67,31 +67,29 @@ def _meaning_of_white(root: Path, classes: Classes) -> int:
     """
     folders = [masks for _, masks in _parts(root).values() if masks.is_dir()]
     masks = [(mask, classes, mask.stat().st_mtime_ns) for folder in folders for mask in list_pictures(folder)]
-    if not masks or 1 in _kinds_of_values(*masks[0]):  # nearly always
+    if not masks or _values_in(*masks[0]) - {0, VOID}:  # nearly always
         return VOID
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = sorted(set().union(*pool.map(lambda mask: _kinds_of_values(*mask), masks)))
-    if 1 in found or not found:
+        found = set().union(*pool.map(lambda mask: _values_in(*mask), masks))
+    if found - {0, VOID} or not found:
         return VOID
-    if len(classes) == 2 and found != [0]:
+    if len(classes) == 2 and VOID in found:
         say_once(f"{root}: its masks are black and white, so white is {classes.names[1]}, not void")
         return 1
     raise UserError(
-        f"the masks of {root} hold only {' and '.join(map(str, found))}; 0 is {classes.names[0]}, 255 is void, and no "
+        f"the masks of {root} hold only {' and '.join(map(str, sorted(found)))}; 0 is {classes.names[0]}, 255 void, no "
         f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the colours, of these "
         f"classes. If white is the one thing to find, list two in {root / 'classes.txt'}: background, and its name"
     )
 
 
 @cache
-def _kinds_of_values(mask: Path, classes: Classes, changed: int) -> set[int]:
-    """Which of 0, 1 (any other id) and VOID a mask holds; changed: the file's date."""
+def _values_in(mask: Path, classes: Classes, changed: int) -> set[int]:
+    """The ids and VOID in a mask; empty if it cannot be read, which is reported when it is used. changed: its date."""
     try:
-        values = mask_values(mask, classes)
-    except UserError:  # reported when the mask is used
+        return set(np.unique(mask_values(mask, classes)).tolist())
+    except UserError:
         return set()
-    there = {0: values == 0, 1: (values > 0) & (values < VOID), VOID: values == VOID}
-    return {kind for kind, where in there.items() if where.any()}
 
 
 def data_name(root: str | Path) -> str:
@@ -225,27 +223,26 @@ def _from_folders(root: Path, split: str) -> list[Sample]:
 
 
 def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
-    """Pictures and their masks: NAME.png, else the only one of a similar name. Raises UserError if several are."""
+    """Pictures and their masks: the one of the same name, else the only one of a similar name.
+
+    Raises UserError if there are several.
+    """
     for folder in (images, masks):
         if not folder.is_dir():
             there = f"{folder.parent} holds {contents(folder.parent)}"
             raise UserError(f"{folder} is missing; {there}. Layouts of data sets:\n{LAYOUTS}")
-    by_name = {normalize("NFC", mask.name): mask for mask in list_pictures(masks)}
     similar = defaultdict(list)
     for mask in list_pictures(masks):
-        name = same_name(mask.stem)
-        for form in {name, _without_word(name)}:
-            similar[form].append(mask)
+        similar[_plain(mask.name)].append(mask)
     pictures, samples, owners = list_pictures(images), [], {}
     stems = Counter(picture.stem for picture in pictures)
     for picture in pictures:
-        mask = by_name.get(normalize("NFC", f"{picture.stem}.png"))
-        if not mask:
-            stem = same_name(picture.stem)
-            found = similar[stem] + similar[same_name(picture.name)] or similar[_without_word(stem)]
-            if len(found) > 1:
-                raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
-            mask = found[0] if found else masks / f"{picture.stem}.png"
+        found = similar[_plain(picture.name)] or [masks / f"{picture.stem}.png"]
+        own = [normalize("NFC", name) for name in (picture.stem, picture.name)]
+        found = [mask for mask in found if normalize("NFC", mask.stem) in own] or found
+        if len(found) > 1:
+            raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
+        (mask,) = found
         if mask in owners:
             raise UserError(f"{mask} is the mask of {owners[mask]} and of {picture}: rename or remove one of them")
         owners[mask] = picture
@@ -260,7 +257,10 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
     return samples
 
 
-def _without_word(name: str) -> str:
-    """ "a_mask", "mask-a" and "img_a" -> "a"."""
+def _plain(name: str) -> str:
+    """What similar file names have in common: "a.jpg.png", "A_mask.tif" and "img-a.png" -> "a"."""
+    name = same_name(name)
+    while name.endswith(PICTURE_SUFFIXES):
+        name = name.rpartition(".")[0]
     words = "masks?|labels?|l|seg|segmentation|gt|matte|images?|img|photo|picture|rgb"
     return re.sub(rf"^({words})[-_. ]+|[-_. ]+({words})$", "", name)
