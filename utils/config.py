@@ -5,13 +5,14 @@ import difflib
 import inspect
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.terminal import Stopped, forgive_output, stop_on_signals
+from utils.terminal import forgive_output, stop_on_signals
 
 # Every script imports this file before any of these.
 if missing := [name for name in ("torch", "torchvision", "transformers", "matplotlib", "scipy") if not find_spec(name)]:
@@ -47,7 +48,7 @@ def run_script(
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else 2))
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
 
 
 def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> None:

@@ -11,18 +11,11 @@ from functools import cache
 from types import FrameType
 
 AGAIN = 10.0  # seconds in which a second signal is ignored, so that it does not interrupt the cleanup
-
-
-class Stopped(KeyboardInterrupt):
-    """The script was ended by a signal; handled like Ctrl-C."""
-
-    def __init__(self, number: int):
-        super().__init__()
-        self.signal = number
+say_once = cache(print)  # for a line that several parts of a script print
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM and SIGHUP raise Stopped like Ctrl-C: everything is cleaned up, worker processes end too.
+    """Let SIGTERM, SIGHUP and Ctrl-C raise KeyboardInterrupt(the signal's number), and end worker processes.
 
     A signal that is ignored stays ignored (nohup); one with a handler keeps it.
     """
@@ -37,7 +30,7 @@ def stop_on_signals() -> None:
         last = time.monotonic()
         for child in multiprocessing.active_children():
             child.terminate()
-        raise Stopped(number)
+        raise KeyboardInterrupt(number)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
@@ -57,12 +50,6 @@ def forgive_output() -> None:
             buffer = io.BufferedWriter(_Forgiving(stream))
             errors = "backslashreplace" if name == "stderr" else "replace"
             setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, line_buffering=True))
-
-
-@cache
-def say_once(text: str) -> None:
-    """Print a line, unless the script has printed the same one before."""
-    print(text, flush=True)
 
 
 class _Forgiving(io.RawIOBase):

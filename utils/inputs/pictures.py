@@ -68,19 +68,17 @@ def read_mask(sample: Sample) -> np.ndarray:
                 raise UserError(f"{sample.mask}: a trimap is grey, with 8 bits a pixel; this one is {image.mode}")
             values = np.array(image)
         ids = {1: sample.species, 2: 0, 3: VOID}
-        known = "1, 2, 3, a trimap's"
     else:
         values = mask_values(sample.mask, sample.classes)
         ids = {index: index for index in range(len(sample.classes))} | {VOID: sample.white}
         if sample.classes == PETS:
             ids |= _GREY
-        known = f"{sorted(ids)} and the colours of {sample.classes}"
     table = np.full(256, -1, np.int16)
     table[list(ids)] = list(ids.values())
     mask = table[values]
     if (mask < 0).any():
         odd = np.unique(values[mask < 0]).tolist()[:5]
-        raise UserError(f"{sample.mask}: unknown mask values {odd}; known are {known}")
+        raise UserError(f"{sample.mask}: unknown mask values {odd}; known are {sorted(ids)}")
     return mask.astype(np.uint8)
 
 
