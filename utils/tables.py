@@ -28,21 +28,21 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
     return "\n".join(f"| {' | '.join(align(i, cell) for i, cell in enumerate(row))} |" for row in cells)
 
 
-def write_between_markers(paths: str | Path | Sequence[str], texts: dict[str, str]) -> None:
+def write_between_markers(files: Sequence[str | Path], texts: dict[str, str]) -> None:
     """Replace the text between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: marker -> new text.
 
     Raises UserError if no file has any of the markers.
     """
-    files, found = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths], 0
-    for path in files:
-        content = before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = 0
+    for file in files:
+        content = before = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""
         for marker, text in texts.items():
             start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
             if start in content and end in content:
                 content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
                 found += 1
         if content != before:
-            write_text(content, path)
+            write_text(content, file)
     if not found:
         wanted = " or ".join(f"<!-- {marker} --> and <!-- /{marker} -->" for marker in texts)
         raise UserError(f"README = {', '.join(map(str, files))}: no lines {wanted}")

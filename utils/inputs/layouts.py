@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from unicodedata import normalize
 
-from utils.config import require_choice
-
 import numpy as np
 from PIL import Image
 
@@ -40,7 +38,6 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
 
     Raises UserError if root holds none of the known layouts, a file is missing, or no mask shows a class but id 0.
     """
-    require_choice("split", split, SPLITS)
     root = Path(root)
     read = _layout(root)
     samples = read(root, split)
@@ -61,7 +58,7 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
 
 
 def _meaning_of_white(root: Path, classes: Classes) -> int:
-    """The id of white in the masks of all splits: VOID, or 1 if there are two classes and no mask holds any id but 0.
+    """The id of white in the masks of all splits: VOID, or 1 if there are two classes and every pixel is 0 or white.
 
     Raises UserError if the masks hold nothing but background and void.
     """
@@ -78,8 +75,8 @@ def _meaning_of_white(root: Path, classes: Classes) -> int:
         return 1
     raise UserError(
         f"the masks of {root} hold only {' and '.join(map(str, sorted(found)))}; 0 is {classes.names[0]}, 255 void, no "
-        f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the colours, of these "
-        f"classes. If white is the one thing to find, list two in {root / 'classes.txt'}: background, and its name"
+        f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the classes' colours. "
+        f"If white is the one thing to find, list two classes in {root / 'classes.txt'}: background, and its name"
     )
 
 
