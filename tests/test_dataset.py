@@ -302,7 +302,7 @@ def test_pictures_are_read_again_only_if_a_file_has_changed_be_it_its_date_alone
     monkeypatch.setattr(utils.inputs.dataset, "read_sample", lambda sample: reads.append(sample) or read_sample(sample))
     before = SegmentationDataset(oxford_copy, "test", 16)
     sample = before.samples[2]
-    assert before.cache == oxford_copy / ".cache" and len(reads) == 8
+    assert any((oxford_copy / ".cache").glob("*/images.npy")) and len(reads) == 8
     SegmentationDataset(oxford_copy, "test", 16)
     assert len(reads) == 8
     Image.fromarray(np.full_like(read_mask(sample), 2)).save(sample.mask)  # trimap value 2: background everywhere

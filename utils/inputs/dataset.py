@@ -28,14 +28,14 @@ class SegmentationDataset(torch.utils.data.Dataset):
         self.samples = list_samples(root, split)
         require_labelled(self.samples, root, split)
         self.classes, self.size, count = self.samples[0].classes, size, len(self.samples)
-        self.cache = cache_folder(root)
-        self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
+        key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
-        self.arrays = cached_arrays(self.cache, self.key, specs, self._read(f"reading {split} pictures"))
-        masks, names = self.arrays["masks"], self.classes.names
-        absent = [name for index, name in enumerate(names) if not any((mask == index).any() for mask in masks)]
-        if absent and split in ("train", "trainval"):
-            say_once(f"warning: no pixel is {' or '.join(absent)} in the training masks of {root}, at {size} px a side")
+        self.arrays = cached_arrays(cache_folder(root), key, specs, self._read(f"reading {split} pictures"))
+        if split in ("train", "trainval"):
+            masks, names = self.arrays["masks"], self.classes.names
+            absent = [name for index, name in enumerate(names) if not any((mask == index).any() for mask in masks)]
+            for name in absent:
+                say_once(f"warning: no pixel is {name} in the training masks of {root}, at {size} px a side")
 
     def _read(self, label: str) -> Iterator[dict[str, np.ndarray]]:
         """The arrays, 256 samples at a time."""
