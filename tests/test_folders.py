@@ -273,8 +273,10 @@ def test_a_mask_of_a_similar_name_is_taken(tmp_path, name):
 def test_of_several_masks_none_is_taken(tmp_path):
     mask = write_pair(tmp_path / "test", "a", MASK)
     shutil.copy(mask, mask.with_name("a_mask.png"))
+    shutil.copy(mask, mask.with_name("a.tif"))
     assert list_samples(tmp_path, "test")[0].mask == mask, "the name itself"
     mask.rename(mask.with_name("a_label.png"))
+    mask.with_name("a.tif").unlink()
     with pytest.raises(UserError, match="a.png has several masks.*a_label.png.*a_mask.png"):
         list_samples(tmp_path, "test")
 

@@ -236,7 +236,8 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
     for picture in pictures:
         found = similar[_plain(picture.name)] or [masks / f"{picture.stem}.png"]
         own = [normalize("NFC", name) for name in (picture.stem, picture.name)]
-        found = [mask for mask in found if normalize("NFC", mask.stem) in own] or found
+        same = [mask for mask in found if normalize("NFC", mask.stem) in own]
+        found = [mask for mask in same if mask.suffix == ".png"] or same or found
         if len(found) > 1:
             raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
         (mask,) = found
