@@ -1,7 +1,9 @@
 """Data sets as people have them: black and white masks, ids of any depth, other names, flat folders, hidden files."""
 
 import shutil
+import struct
 import unicodedata
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -328,3 +330,27 @@ def test_other_layouts_are_refused_with_what_is_there_and_the_layout_to_make(tmp
     text = str(error.value)
     assert "train/" in text if "/" in pictures else "a.jpg" in text and "a.png" in text
     assert "images" in text and "masks" in text
+
+
+def deep_png(path: Path, values: np.ndarray) -> None:
+    """A PNG of 16 bits a channel, which Pillow cannot write: (H, W, 3) uint16."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+def test_colours_of_16_bits_are_read_if_they_fill_their_range_and_refused_in_masks(tmp_path):
+    file = tmp_path / "deep.png"
+    deep_png(file, np.full((2, 3, 3), 128 * 257))
+    assert (read_image(file) == 128).all()
+    with pytest.raises(UserError, match="deep.png has colours of 16 bits"):
+        read_mask(Sample("deep", file, file, classes=FOX))
+    deep_png(file, np.full((2, 3, 3), 200))
+    with pytest.raises(UserError, match="deep.png.*values below 4096"):
+        read_image(file)

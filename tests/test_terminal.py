@@ -112,3 +112,38 @@ def test_a_forked_worker_ends_at_once_and_without_a_word(handlers):
     time.sleep(0.2)
     os.kill(worker, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 128 + signal.SIGTERM
+
+
+FINALISER = """
+import time
+from utils.config import run_script
+
+
+class Slow:
+    def __del__(self):
+        print("begun", flush=True)
+        time.sleep(30)
+
+
+def main():
+    Slow()
+    time.sleep(30)
+    print("went on")
+
+
+run_script(main)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost(tmp_path):
+    (tmp_path / "script.py").write_text(FINALISER)
+    command, pipes = (
+        [sys.executable, str(tmp_path / "script.py")],
+        {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+    )
+    with subprocess.Popen(command, env=script_environment(), text=True, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        output, messages = process.communicate(timeout=25)
+    assert "went on" not in output and (process.returncode, messages) == (128 + signal.SIGTERM, "stopped\n")

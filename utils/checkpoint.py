@@ -91,6 +91,9 @@ def _check(content: dict) -> None:
     for key in REQUIRED:
         if key not in content:
             raise ValueError(f"{key} is missing")
+    names = content.get("classes", PETS.names)
+    if content["arguments"].get("classes", len(names)) != len(names):
+        raise ValueError(f"its classes are {', '.join(names)}, which are too many or too few")
     for name, value in content["weights"].items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{name} is no tensor")

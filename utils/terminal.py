@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from functools import cache
@@ -28,9 +29,17 @@ def stop_on_signals() -> None:
         if time.monotonic() - last < AGAIN:
             return
         last = time.monotonic()
+        sys.unraisablehook = lost
         for child in multiprocessing.active_children():
             child.terminate()
         raise KeyboardInterrupt(number)
+
+    def lost(event) -> None:
+        """Python drops what is raised in a finaliser: if it was the signal, send it again; print nothing."""
+        nonlocal last
+        if isinstance(event.exc_value, KeyboardInterrupt) and event.exc_value.args:
+            last = -AGAIN
+            threading.Timer(0.1, os.kill, (own_process, event.exc_value.args[0])).start()
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)

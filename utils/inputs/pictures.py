@@ -50,6 +50,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises UserError naming the file if it is no picture, is cut off, or is absurdly large.
     """
     with open_picture(path) as image:
+        deep = _has_deep_colours(image)  # known only before it is decoded
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode[0] in "IF":  # 16 or 32 bits: convert() would clip at 255
             image = Image.fromarray(_to_bytes(np.asarray(image)))
@@ -57,6 +58,8 @@ def read_image(path: str | Path) -> np.ndarray:
         rgb = np.empty((image.height, image.width, 3), np.uint8)
         for rows in bands(image.height, image.width):  # np.array() needs three times the memory
             rgb[rows] = image.crop((0, rows.start, image.width, rows.stop))
+    if deep and rgb.max() < 16:
+        raise UserError(f"{path}: the 16 bits of its colours hold values below 4096, which look black: save it with 8")
     return rgb
 
 
@@ -156,6 +159,11 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
 
 
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether a picture has colours of 16 bits, of which Pillow keeps the upper 8."""
+    return image.mode[0] not in "IF" and ";16" in str(getattr(image, "tile", ""))
+
+
 def _to_bytes(values: np.ndarray) -> np.ndarray:
     """Numbers of any range (H, W) -> uint8.
 
@@ -186,6 +194,8 @@ def mask_values(path: Path, classes: Classes) -> np.ndarray:
             raise UserError(f"{path} is a JPEG, which changes the values of pixels: save masks as PNG")
         if image.mode in ("L", "1"):
             return np.array(image.convert("L"))
+        if _has_deep_colours(image):
+            raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
         if image.mode[0] not in "IF":
             return _from_colours(image, path, classes)
         values = np.asarray(image)
