@@ -9,11 +9,11 @@ from conftest import run_here
 from PIL import Image
 
 import evaluate
-from experiments import benchmark, clicks, compare, errors, figures, speed
+from experiments import benchmark, clicks, compare, errors, figures
 from experiments.diagrams import DIAGRAMS
 from utils.checkpoint import load
 from utils.errors import UserError
-from utils.files import read_csv, write_csv
+from utils.files import read_csv
 
 pytestmark = pytest.mark.slow
 DATA = "Oxford-IIIT Pet"
@@ -36,28 +36,11 @@ def markers(path, *names: str):
     return path
 
 
-def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_path):
-    readme = markers(tmp_path / "README.md", f"results {DATA}")
-    with pytest.raises(UserError, match="has no line of these rows"):
-        here(speed)
-    here(evaluate, "--ROWS=UNET", "--SPLIT=val")
-    here(evaluate, "--ROWS=UNET", "--FLIP=True")
-    before = read_csv("results/results.csv")
-    write_csv([{**line, "images_per_second": "?"} for line in before], "results/results.csv")
-    here(speed, "--PICTURES=4", "--README=README.md")
-    after = read_csv("results/results.csv")
-    speeds = [line.pop("images_per_second") for line in after]
-    assert [line["split"] for line in after] == ["test", "val", "test"]
-    assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])
-    assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
-    assert all(f" {speed} |" in readme.read_text() for speed in speeds[::2])
-
-
 def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, capsys):
     with pytest.raises(UserError, match="run evaluate.py first"):
         run_here(errors)
     here(figures, "--CHECKPOINTS=none", "--ONLY=curves,extremes_unet")
-    reasons = "curves.png is left out: none holds no log.csv.*per_image.csv has no line of UNET, Oxford-IIIT Pet, test"
+    reasons = "curves.png is skipped: none has no log.csv.*per_image.csv has no line of UNET, Oxford-IIIT Pet, test"
     assert re.search(reasons, capsys.readouterr().out, re.DOTALL)
     here(evaluate, "--ROWS=UNET,PointCLIP")
     readme = markers(tmp_path / "README.md", f"errors {DATA}", f"clicks {DATA}")
@@ -68,7 +51,7 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     assert all(is_drawn(f"images/{name}.png") for name in ("breeds", "data_sets", "clicks"))
     capsys.readouterr()
     here(figures)
-    assert "left out" not in capsys.readouterr().out
+    assert "skipped" not in capsys.readouterr().out
     names = [*DIAGRAMS, "data", "curves", "cat", "cat_corrupted"]
     assert all(is_drawn(path) for path in [*(f"images/{name}.png" for name in names), "predictions/extremes_unet.png"])
 
