@@ -236,12 +236,10 @@ def to_int8(data: bytes, pictures: Sequence[Path]) -> bytes:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Pictures(quantization.CalibrationDataReader):
-        def __init__(self):
-            self.files = iter(pictures)
+        inputs = ({"picture": read_image(file)[None]} for file in pictures)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            file = next(self.files, None)
-            return {"picture": read_image(file)[None]} if file else None
+            return next(self.inputs, None)
 
     with tempfile.TemporaryDirectory() as folder:
         plain, ready, small = (str(Path(folder) / name) for name in ("plain.onnx", "ready.onnx", "small.onnx"))

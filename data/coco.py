@@ -64,11 +64,12 @@ def convert(target: Path, name: str, constants: dict) -> None:
         if categories:
             tasks[role] = [task for task in tasks[role] if any(0 < label < VOID for _, label, *_ in task.objects)]
     number = sum(crowd for own in tasks.values() for task in own for *_, crowd in task.objects)
-    kind, other = ("void", "objects") if crowds_void else ("objects", "void")
-    note = f"{number:,} crowd{'s' * (number > 1)} taken as {kind} (with --CROWDS={other} as {other})" if number else ""
+    if number:
+        kind, other = ("void", "objects") if crowds_void else ("objects", "void")
+        print(f"{number:,} crowd{'s' * (number > 1)} taken as {kind} (with --CROWDS={other} as {other})")
     if "all" in tasks:
         tasks = divide(tasks["all"], constants["SPLIT"], constants["SEED"])
-    write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults, note)
+    write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults)
 
 
 # -------------------------------------------------------------------------------------------- the JSON

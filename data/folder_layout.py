@@ -96,18 +96,11 @@ def fetch(download: Callable[[Path], object], inside: str, target: Path, timeout
 
 
 def write_data_set(
-    target: Path,
-    record: str,
-    names: list[str],
-    tasks: dict[str, Sequence],
-    job: Job,
-    faults: Sequence[Fault] = (),
-    note: str = "",
+    target: Path, record: str, names: list[str], tasks: dict[str, Sequence], job: Job, faults: Sequence[Fault] = ()
 ) -> None:
     """Write the tasks of every split and print a report. Raises UserError; nothing is left behind then.
 
-    record: the content of data.json; names: the classes in the order of their ids; faults: found before, for the
-    report; note: a further line of the report.
+    record: the content of data.json; names: the classes in the order of their ids; faults: found before this.
     """
     counts, faults = dict.fromkeys(tasks, 0), list(faults)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +120,7 @@ def write_data_set(
         write_text(record, whole / "data.json")
         move_into_place(whole, target)
     words = ", ".join(f"{count:,} picture{'s' * (count > 1)} for {SPLITS[split]}" for split, count in counts.items())
-    print("\n".join([*report(faults), *filter(None, [note]), f"{target}: {words}; {len(names)} classes"]))
+    print("\n".join([*report(faults), f"{target}: {words}; {len(names)} classes"]))
 
 
 def report(faults: list[Fault]) -> list[str]:

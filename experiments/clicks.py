@@ -145,20 +145,18 @@ def click_table(lines: Sequence[dict[str, str]]) -> str:
 
 def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
     """IoU of the animal against the number of clicks; a second panel shows the range from .9 on."""
-    high = any(float(line["miou_animal"]) > 0.9 for line in lines)
-    figure, panels = plt.subplots(1, 1 + high, figsize=(11, 4), squeeze=False)
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
     for model, look in looks(line["model"] for line in lines).items():
         for first_click, style in (("central", "-o"), ("random", "--s")):
             chosen = [line for line in lines if (line["model"], line["first_click"]) == (model, first_click)]
             clicks, values = [int(line["clicks"]) for line in chosen], [float(line["miou_animal"]) for line in chosen]
-            for axes in panels[0]:
+            for axes in panels:
                 axes.plot(clicks, values, style, color=look.colour, label=f"{model}, first click {first_click}")
-    panels[0, 0].set(ylabel="IoU of the animal, mean over pictures", ylim=(0, 1))
-    if high:
-        panels[0, 1].set(title="from .9 on", ylim=(0.9, 1))
-    for axes in panels[0]:
+    panels[0].set(ylabel="IoU of the animal, mean over pictures", ylim=(0, 1))
+    panels[1].set(title="from .9 on", ylim=(0.9, 1))
+    for axes in panels:
         axes.set(xlabel="clicks", xticks=COUNTS)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     save_figure(figure, path)
 
 

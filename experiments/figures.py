@@ -1,11 +1,9 @@
-"""Figures of the README: data, diagrams of the models, training curves, the cat; best and worst predictions of a row.
+"""Figures of the README: data, diagrams of the models, training curves, predictions on a photo of a cat.
 
     python -m experiments.figures                   # all figures, into images/
-    python -m experiments.figures --ROW=CLIP        # best, median and worst test pictures of another row
     python -m experiments.figures --ONLY=data,cat   # some figures
 
-A figure whose input is missing (data, training logs, results/per_image.csv) is skipped with a message. Best and worst
-predictions are written to predictions/, which git ignores, as they show photos of the data set.
+A figure whose input is missing (data, training logs) is skipped with a message.
 """
 
 from collections import Counter
@@ -21,38 +19,37 @@ from experiments.robustness import PERTURBATIONS
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.grids import centre_of_thing, draw_prediction
+from utils.figures.grids import draw_prediction
 from utils.figures.looks import class_colours, looks
 from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.layouts import data_name, list_samples
-from utils.inputs.pictures import read_image, read_sample, rng_of
-from utils.rows import find_rows, load_row, load_rows
+from utils.inputs.pictures import read_image, rng_of
+from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
 
 ONLY = ()  # names of figures; empty: all
 DATA_ROOT = DATA  # any layout of data/README.md
 CHECKPOINTS = "checkpoints"  # folder of all rows, with their training logs
-RESULTS = "results"  # folder of per_image.csv
 IMAGES = "images"  # folder of the figures
-ROW = "UNET"  # row of the best, median and worst test pictures
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
 
 
 def main() -> None:
-    drawn = DIAGRAMS | {"data": draw_data, "curves": draw_curves, "cat": draw_cat, "cat_corrupted": draw_corrupted_cat}
-    figures = {f"{IMAGES}/{name}.png": draw for name, draw in drawn.items()}
-    figures[f"predictions/extremes_{ROW.lower()}.png"] = draw_extremes
+    figures = DIAGRAMS | {
+        "data": draw_data,
+        "curves": draw_curves,
+        "cat": draw_cat,
+        "cat_corrupted": draw_corrupted_cat,
+    }
     for name in ONLY:
-        require_choice("ONLY", name, tuple(Path(path).stem for path in figures))
-    for path, draw in figures.items():
-        if ONLY and Path(path).stem not in ONLY:
-            continue
+        require_choice("ONLY", name, tuple(figures))
+    for name in ONLY or figures:
+        path = Path(IMAGES) / f"{name}.png"
         try:
-            draw(Path(path))
+            figures[name](path)
             print(f"wrote {path}", flush=True)
         except UserError as error:
             print(f"{path} is skipped: {error}", flush=True)
@@ -158,27 +155,6 @@ def rows_that_know_cats(path: Path) -> list[Row]:
     for name, reason in missing.items():
         print(f"{path}: without {name}, {reason}", flush=True)
     return [row for row in rows if row.prompt or "cat" in row.classes.names]
-
-
-def draw_extremes(path: Path, count: int = 4) -> None:
-    """The best, median and worst test pictures of ROW: pairs of truth and prediction."""
-    samples = {sample.name: sample for sample in list_samples(DATA_ROOT, "test")}
-    key = {"model": ROW, "data": data_name(DATA_ROOT), "split": "test"}
-    lines = [line for line in read_csv(Path(RESULTS) / "per_image.csv") if key.items() <= line.items()]
-    lines = sorted((line for line in lines if line["image"] in samples), key=lambda line: -float(line["miou"]))
-    if not lines:
-        where = f"{RESULTS}/per_image.csv has no line of {', '.join(key.values())} split"
-        raise UserError(f"{where}: `python evaluate.py --ROWS={ROW}` makes them")
-    classes = next(iter(samples.values())).classes
-    row = load_row(ROW, CHECKPOINTS, pick_device(DEVICE), classes)
-    middle = max(len(lines) // 2 - count // 2, 0)
-    parts = {"best": lines[:count], "median": lines[middle : middle + count], "worst": lines[-count:]}
-    columns = {}
-    for title, chosen in parts.items():
-        pairs = [read_sample(samples[line["image"]]) for line in chosen]
-        columns[f"{title}: truth"] = [classes.colourise(mask) for _, mask in pairs]
-        columns[f"{title}: {ROW}"] = [draw_prediction(row, image, *centre_of_thing(mask)) for image, mask in pairs]
-    plot_examples(columns, path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ rows takes about nine hours on two CPU cores without bf16; the experiments come 
 import importlib
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,11 +111,9 @@ def train(recipe: Recipe) -> None:
 def run(script: str, *arguments: str) -> None:
     """Run a script or module of this repository in a process of its own. Raises UserError if it fails."""
     command = [str(REPOSITORY / script)] if script.endswith(".py") else ["-m", script]
-    started = time.perf_counter()
     print(f"--- {script} {' '.join(arguments)}", flush=True)
     if subprocess.run([sys.executable, *command, *arguments]).returncode:
         raise UserError(f"{script} stopped; run the same command again to continue")
-    print(f"--- {script}: {(time.perf_counter() - started) / 60:.0f} minutes", flush=True)
 
 
 if __name__ == "__main__":
