@@ -11,13 +11,13 @@ rows takes about nine hours on two CPU cores without bf16; the experiments come 
 import importlib
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config import DATA, REPOSITORY, parse, read_recipe, require_choice, run_script, script_constants
 
 from utils.checkpoint import load, weights_file
 from utils.errors import UserError
+from utils.rows import find_rows
 
 DATA_ROOT = DATA  # Oxford-IIIT Pet
 VOC = "data/voc2012"  # written by `python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`; empty: skip VOC
@@ -30,21 +30,13 @@ IMAGES = "images"  # folder of the figures
 README = ()  # files whose tables between markers are updated, e.g. README.md,results/README.md
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a row is trained: `python script recipe`; an empty recipe means the script's defaults."""
-
-    script: str
-    recipe: str
-    folder: str  # below CHECKPOINTS
-
-
+# Row -> its recipe; empty: the script's own constants
 RECIPES = {
-    "UNET": Recipe("train_unet.py", "", "unet"),
-    "Autoencoder": Recipe("train_autoencoder.py", "", "autoencoder"),
-    "CLIP": Recipe("train_clip.py", "recipes/deit_tiny.py", "clip"),
-    "CLIP fine-tuned": Recipe("train_clip.py", "recipes/clip_finetuned.py", "clip_finetuned"),
-    "PointCLIP": Recipe("train_pointclip.py", "", "pointclip"),
+    "UNET": "",
+    "Autoencoder": "",
+    "CLIP": "recipes/deit_tiny.py",
+    "CLIP fine-tuned": "recipes/clip_finetuned.py",
+    "PointCLIP": "",
 }
 # Constants that do not change the weights
 ELSEWHERE = ("DATA_ROOT", "CHECKPOINTS", "DEVICE", "PRECISION", "RESUME", "RECIPE")
@@ -56,10 +48,10 @@ def main() -> None:
     if VOC and not Path(VOC).is_dir():
         command = "`python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`"
         raise UserError(f"VOC = {VOC} is missing: {command} makes it; --VOC= skips it")
-    todo = [name for name in ROWS or RECIPES if not is_made(RECIPES[name])]
+    todo = [name for name in ROWS or RECIPES if not is_made(name)]
     for number, name in enumerate(todo, 1):
         print(f"--- {name}, training {number} of {len(todo)}", flush=True)
-        train(RECIPES[name])
+        train(name)
     places = [f"--CHECKPOINTS={CHECKPOINTS}", f"--RESULTS={RESULTS}", f"--IMAGES={IMAGES}"]
     tables = [f"--README={','.join(README)}"] if README else []
     for data in filter(None, (VOC, DATA_ROOT)):  # the figures in IMAGES show the last one
@@ -71,22 +63,26 @@ def main() -> None:
         own = f"--DATA_ROOT={DATA_ROOT}"
         run("experiments.robustness", own, *places, *tables, "--PICTURES=1000", "--LEVELS=0,5,9")
         run("experiments.errors", *places[1:], *tables)
-        run("experiments.figures", own, *places)
+        run("experiments.figures", own, f"--CHECKPOINTS={CHECKPOINTS}", f"--IMAGES={IMAGES}")
 
 
-def constants_of(recipe: Recipe) -> dict:
-    """The training constants of a recipe, with OPTIONS applied."""
-    known = script_constants(importlib.import_module(Path(recipe.script).stem).main)
-    values = known | (read_recipe(REPOSITORY / recipe.recipe, known) if recipe.recipe else {})
+def script_of(name: str) -> str:
+    return find_rows(CHECKPOINTS)[name].script.split()[0]
+
+
+def constants_of(name: str) -> dict:
+    """The constants of a row's training, with OPTIONS applied."""
+    known = script_constants(importlib.import_module(Path(script_of(name)).stem).main)
+    values = known | (read_recipe(REPOSITORY / RECIPES[name], known) if RECIPES[name] else {})
     for key, text in (option.split("=", 1) for option in OPTIONS):
         if key in values:
             values[key] = parse(key, text, values[key])
     return {key: value for key, value in values.items() if key not in ELSEWHERE}
 
 
-def is_made(recipe: Recipe) -> bool:
-    """Whether the row's checkpoint comes from a complete training by this recipe."""
-    folder, wanted = Path(CHECKPOINTS) / recipe.folder, constants_of(recipe)
+def is_made(name: str) -> bool:
+    """Whether the row's checkpoint comes from a complete training with these constants."""
+    folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     if not weights_file(folder).exists():
         return False
     content = load(folder)
@@ -97,15 +93,15 @@ def is_made(recipe: Recipe) -> bool:
     return complete and all(content["constants"].get(key) == value for key, value in wanted.items())
 
 
-def train(recipe: Recipe) -> None:
-    """Train by a recipe; resume if it was interrupted."""
-    folder, wanted = Path(CHECKPOINTS) / recipe.folder, constants_of(recipe)
+def train(name: str) -> None:
+    """Train a row; resume if it was interrupted."""
+    folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     begun = [path for path in (folder / "last.pt", folder / "pretraining" / "last.pt") if path.exists()]
     known = load(max(begun, key=lambda path: path.stat().st_mtime))["constants"] if begun else {}
     resume = ["--RESUME=True"] if begun and all(known.get(key) == value for key, value in wanted.items()) else []
     options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in wanted]
-    places = (f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}")
-    run(recipe.script, *([str(REPOSITORY / recipe.recipe)] if recipe.recipe else []), *places, *options, *resume)
+    recipe = [str(REPOSITORY / RECIPES[name])] if RECIPES[name] else []
+    run(script_of(name), *recipe, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}", *options, *resume)
 
 
 def run(script: str, *arguments: str) -> None:
