@@ -1,12 +1,11 @@
-"""A page in the browser: pick a picture, choose a model, click or type, and see the mask.
+"""A page in the browser: pick a picture and a model, click or type, see the mask.
 
     pip install -r requirements-demo.txt
     python demo.py                              # then open http://127.0.0.1:7860; Ctrl+C stops it
     python demo.py --CHECKPOINTS=checkpoints/synthetic --PORT=8000
 
-Offers all models, the best one chosen; of one that has no checkpoint it says how to get it. Pictures stay on this
-machine: the page listens to this machine only, loads nothing from elsewhere, and what was uploaded is deleted when the
-script ends.
+All models can be chosen; for one without a checkpoint the page shows the command that trains it. Pictures stay on this
+machine: the page is served to this machine only, loads nothing from the network, and uploads are deleted at the end.
 """
 
 import atexit
@@ -35,16 +34,16 @@ from utils.rows.row import Row, Segment, Segmentation
 
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
-HOST = "127.0.0.1"  # "0.0.0.0" lets everybody on the network in
+HOST = "127.0.0.1"  # "0.0.0.0" opens the page to the network
 PORT = 7860
-MAX_PIXELS = 50_000_000  # larger pictures are refused before they are decoded
-VIEW_SIZE = 1024  # pixels of the longer side, as sent to the browser; masks have the picture's own size
+MAX_PIXELS = 50_000_000  # larger pictures are rejected before decoding
+VIEW_SIZE = 1024  # longer side in pixels of what the browser shows; downloads have the picture's size
 
 
 def main() -> None:
     require_between(globals(), 1, 65535, "PORT")
-    pick_device(DEVICE)  # a wrong one is an error here, not on the page
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses pictures of more than twice this
+    pick_device(DEVICE)  # fail here, not on the page
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow rejects pictures with more than twice this
     os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp()  # read when gradio is imported
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
@@ -55,7 +54,7 @@ def main() -> None:
     options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
     options |= {"max_file_size": "100mb", "run_history": False, "footer_links": [], "css": CSS}
     options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
-    options |= {"state_session_capacity": 16}  # tabs, each of which holds a picture
+    options |= {"state_session_capacity": 16}  # tabs; each keeps a picture
     try:
         page.launch(server_name=HOST, server_port=PORT, **options)
     except OSError as error:
@@ -80,12 +79,12 @@ CSS: str = """
 
 @dataclass
 class Session:
-    """What one browser tab has open; every tab has its own."""
+    """State of one browser tab."""
 
     image: np.ndarray | None = None  # uint8 (H, W, 3)
     name: str = ""
     clicks: list[Click] = field(default_factory=list)
-    opened: dict[str, Segment] = field(default_factory=dict)  # row -> the picture as it has opened it
+    opened: dict[str, Segment] = field(default_factory=dict)  # row -> what its open() returned for the picture
 
 
 @cache
@@ -99,14 +98,14 @@ def load(name: str) -> Row:
 
 
 def takes(model: str, prompt: str) -> bool:
-    """Whether a row answers this prompt, "click" or "text"."""
+    """Whether a row takes this prompt, "click" or "text"."""
     return known_rows()[model].kind.prompt == prompt
 
 
 def find_mask(session: Session, model: str, text: str, clicks: Sequence[Click]) -> tuple[Segmentation | None, str]:
-    """What a row makes of the session's picture and a line about it; or None and why there is none.
+    """A row's prediction for the session's picture and a line about it; or None and the reason.
 
-    text and clicks: for a row with that prompt; without a text a row by text looks for the classes.
+    text, clicks: used by rows with that prompt; with an empty text a row by text predicts its classes.
     """
     if takes(model, "click") and not clicks:
         return None, "Click on the thing to cut out."
@@ -125,9 +124,9 @@ def find_mask(session: Session, model: str, text: str, clicks: Sequence[Click]) 
 def show_mask(
     session: Session, model: str, text: str, clicks: list[Click], folder: str, opacity: float = 0.5
 ) -> tuple[np.ndarray | None, str, tuple[Path, Path] | None]:
-    """What the page shows for a picture, a model and what it was asked: the view, a line, files to download.
+    """What the page shows: the view, a line of text, and two files to download, mask and cut-out.
 
-    These are the mask and what it cuts out. Keeps the clicks in the session, unless they were refused.
+    Stores the clicks in the session unless the row rejects them.
     """
     if session.image is None:
         return None, "Pick a picture first.", None
@@ -137,7 +136,7 @@ def show_mask(
     view = draw_view(session.image, found, session.clicks if takes(model, "click") else (), opacity)
     if not found:
         return view, line, None
-    place = Path(tempfile.mkdtemp(dir=folder))  # new URLs for every mask
+    place = Path(tempfile.mkdtemp(dir=folder))  # a new URL for every mask
     name = session.name[:50]  # a file's name has 255 bytes at most
     files = place / f"{name}_mask.png", place / f"{name}_cutout.png"
     save_mask(found.ids, files[0], found.classes)
@@ -146,14 +145,14 @@ def show_mask(
 
 
 def view_size(image: np.ndarray) -> tuple[int, int]:
-    """(width, height) of a picture (H, W, 3) as sent to the browser, which enlarges no picture by itself."""
+    """(width, height) at which a picture (H, W, 3) is sent to the browser; small ones are enlarged."""
     height, width = image.shape[:2]
     scale = VIEW_SIZE / max(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
-    """A click (x, y) in pixels of the view -> the pixel (x, y) of the picture."""
+    """Pixel (x, y) of the view -> pixel (x, y) of the picture."""
     sizes = zip(index, view_size(image), image.shape[1::-1], strict=True)
     x, y = (min(int((place + 0.5) * own / shown), own - 1) for place, shown, own in sizes)
     return x, y
@@ -162,7 +161,7 @@ def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
 def draw_view(
     image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = (), opacity: float = 0.5
 ) -> np.ndarray:
-    """Picture, mask and clicks as the browser shows them: uint8 (h, w, 3)."""
+    """Picture with mask and clicks at view_size: uint8 (h, w, 3)."""
     size = view_size(image)
     view = np.array(Image.fromarray(image).resize(size))
     if found:
@@ -176,10 +175,10 @@ def draw_view(
 
 
 def build_page(folder: str):
-    """The gradio.Blocks; files to download are written below `folder`. Raises UserError if no row has a checkpoint."""
+    """The gradio.Blocks; downloads are written below `folder`. Raises UserError if no row has a checkpoint."""
     import gradio as gr
 
-    # The rows that a click and a text ask, whatever is chosen: the first of each kind.
+    # A click or a text switches to the first row with that prompt.
     by_click, by_text = (next(name for name in known_rows() if takes(name, prompt)) for prompt in ("click", "text"))
     plain = {"interactive": False, "show_label": False, "buttons": []}
     to_try = list_pictures(Path(__file__).parent / "images" / "examples")
@@ -199,7 +198,7 @@ def build_page(folder: str):
                 with gr.Row():
                     undo = gr.Button("Undo", size="md", min_width=80)
                     clear = gr.Button("Clear", size="md", min_width=80)
-                info = "Empty: its classes. The weights, 600 MB, are downloaded when they are first asked for."
+                info = "Empty: the classes. Its weights, 600 MB, are downloaded at the first use."
                 text = gr.Textbox(label=f"Text for {by_text}", info=info, placeholder="type and press Enter")
                 opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity; 0: the outline alone")
                 with gr.Row():
@@ -222,14 +221,14 @@ def build_page(folder: str):
                 tab = Session(read_image(path), Path(path).stem)
                 changes = answer(tab, name, typed, [], share) | {everything: gr.Gallery(visible=False)}
             except UserError as error:
-                changes = {message: f"⚠️ {error}".replace(str(path), Path(path).name)}  # the picture before stays
+                changes = {message: f"⚠️ {error}".replace(str(path), Path(path).name)}  # the previous picture stays
             return changes | {file: None}
 
         def pick_example(name: str, typed: str, share: float, event: gr.SelectData) -> dict:
             return pick(to_try[event.index], name, typed, share)
 
         def click(tab: Session, label: int, share: float, event: gr.SelectData) -> dict:
-            # No picture: the script was started anew behind an open tab.
+            # There is no picture if the script was restarted while the tab was open.
             new = [] if tab.image is None else [(*pixel_under(event.index, tab.image), label)]
             return answer(tab, by_click, "", [*tab.clicks, *new], share)
 
@@ -248,7 +247,7 @@ def build_page(folder: str):
                 views.append((draw_view(tab.image, found, clicks, share), f"{name} – {line}"))
             return {everything: gr.Gallery(views, visible=True)}
 
-        # One event at a time: the tabs share the models and the processor.
+        # One event at a time: all tabs share the models.
         queue = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
         queue |= {"outputs": [session, file, picture, message, model, *downloads, everything]}
         queue |= {"show_progress_on": message, "api_visibility": "private"}

@@ -1,15 +1,14 @@
-"""Train an autoencoder in two stages: rebuild pictures without any mask, then segment with what was learned.
+"""Train an autoencoder in two stages: reconstruct pictures without masks, then segment.
 
     python train_autoencoder.py                        # both stages
-    python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 goes on from its file
+    python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 is the other stage
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
-    python train_autoencoder.py --FINETUNE=frozen      # the encoder stays as stage 1 left it
+    python train_autoencoder.py --FINETUNE=frozen      # the encoder is not trained in stage 2
     python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0   # the classic one
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
-Stage 1 writes checkpoints/autoencoder/pretrained.safetensors, and in pretraining/ beside it its log and pictures of
-what it rebuilds; stage 2 writes checkpoints/autoencoder/{best.safetensors, last.pt, log.csv, curves.png, progress.png}.
-README.md says how long it takes and which number to expect.
+Stage 2 writes checkpoints/autoencoder/{best.safetensors, last.pt, log.csv, curves.png, progress.png}, stage 1 the same
+files in checkpoints/autoencoder/pretraining/. README.md says how long it takes and which number to expect.
 """
 
 from collections import defaultdict
@@ -23,7 +22,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
-from utils.checkpoint import digest, load, load_state, save
+from utils.checkpoint import digest, load, weights_file
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import training_report
@@ -35,19 +34,21 @@ from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit, one_value_explained
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, hide, random_patches, reconstruction_loss
+from utils.training.start import find_start, load_start
 
 # stages
 STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
-FINETUNE = "full"  # "frozen": the encoder stays; "scratch": random weights, PRETRAIN_EPOCHS more, no stage 1
+START = ""  # weights of an autoencoder to go on from, also with other classes, in place of stage 1: a file or folder
+FINETUNE = "full"  # "frozen": the encoder is not trained; "scratch": no stage 1, its epochs added to stage 2
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
-TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
-LABELS_PERCENT = 100  # of the training masks that stage 2 may use, the same share of every breed
+TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
+LABELS_PERCENT = 100  # of the training masks used in stage 2, the same share of every breed
 IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
-SMALL_SIZE = 112  # size in stage 1 and during the first part of stage 2
-SMALL_SHARE = 0.5  # that first part, as a share of the epochs
+SMALL_SIZE = 112  # in stage 1 and in the first part of stage 2
+SMALL_SHARE = 0.5  # of the epochs: length of that first part
 # reconstruction
-MASK_RATIO = 0.6  # share of the patches that is hidden; 0: rebuild the whole picture, the classic autoencoder
+MASK_RATIO = 0.6  # share of patches hidden; 0: reconstruct the whole picture, the classic autoencoder
 PATCH = 16  # pixels a side
 # model: a U-Net
 WIDTH = 32  # channels of the finest level
@@ -68,9 +69,9 @@ BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.998  # reached step by step; the averaged weights are the ones that are kept
+EMA_DECAY = 0.998  # of the averaged weights, which are saved; lower in the first steps
 CLIP_NORM = 1.0  # of the gradient
-VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
+VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -93,21 +94,21 @@ def main() -> None:
     device = pick_device(DEVICE)
     folder = Path(CHECKPOINTS) / "autoencoder"
     network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS, "stem_stride": STEM_STRIDE}
-    if STAGE != 2 and FINETUNE != "scratch":
+    if STAGE != 2 and FINETUNE != "scratch" and not START:
         pretrain(folder, network, constants, device)
     if STAGE != 1:
         finetune(folder, network, constants, device)
 
 
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
-    """Stage 1: pictures in, pictures out; the masks are not looked at. Writes folder/pretrained.safetensors."""
+    """Stage 1: reconstruct pictures, without their masks. Writes folder/pretraining/."""
     # 1. Data and model.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
     torch.manual_seed(SEED)
     model = Autoencoder(**network)
 
-    # 2. Loss: of the hidden patches, or of the whole picture if none is hidden.
+    # 2. Loss on the hidden patches, or on the whole picture if none is hidden.
     def rebuild(model, images, generator):
         images, hidden = normalise(images.to(device), IMAGENET_MEAN, IMAGENET_STD), None
         if MASK_RATIO:
@@ -118,7 +119,7 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
         return reconstruction_loss(*rebuild(model, images, generator))
 
-    # 3. Validation: the same patches of the same pictures every time.
+    # 3. Validation always hides the same patches.
     @torch.inference_mode()
     def validate_rebuilding(model):
         generator, total = torch.Generator().manual_seed(0), 0.0
@@ -133,9 +134,9 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         images, _ = val[:4]
         draw_reconstructions(*rebuild(model, images, torch.Generator().manual_seed(0)), folder / "progress.png")
 
-    # 4. Train; the averaged weights of the best epoch are what stage 2 starts from.
+    # 4. Train; stage 2 starts from the averaged weights of the best epoch.
     about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
-    best = fit(
+    fit(
         model,
         train,
         compute_loss,
@@ -147,24 +148,27 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
         device=device,
         report=report,
     )
-    save(load(best), folder / "pretrained.safetensors")
-    print(f"stage 1: {folder / 'pretrained.safetensors'}, pictures in {folder / 'pretraining'}", flush=True)
 
 
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 2: the same network with a head for the classes. Writes folder/best.safetensors."""
-    # 1. Data: an epoch is as long with few masks as with all of them, so that budgets can be compared.
+    # 1. Data: with fewer masks an epoch repeats them, so that budgets stay comparable.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = validation_samples(DATA_ROOT)
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
     labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
 
-    # 2. Model, from stage 1 if it is not from scratch.
+    # 2. Model, from stage 1, from START or from scratch.
     torch.manual_seed(SEED)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
     scratch = FINETUNE == "scratch"
-    start = "" if scratch else load_pretrained(model, folder / "pretrained.safetensors")
+    pretrained = weights_file(folder / "pretraining")
+    if not (scratch or START or pretrained.exists()):
+        raise UserError(f"{pretrained} is missing; `python train_autoencoder.py --STAGE=1` makes it")
+    start = find_start("" if scratch else START or str(pretrained), CHECKPOINTS, "autoencoder", "autoencoder stage 1")
+    if start:
+        load_start(model, start, train.classes)
     settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
     if FINETUNE == "frozen":
         show_whole_pictures(model.encoder, train, device)
@@ -175,14 +179,15 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Train; validation has one view of every picture, the table's row two.
+    # 4. Train; validation sees each picture at one size, evaluate.py at two.
     def row_of(model):
         return ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
-    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE, "pretrained": start}
-    if RESUME and STAGE == 0 and start:  # a run that was interrupted in stage 1 begins stage 2 anew
+    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE}
+    about["pretrained"] = digest(start["weights"]) if start else ""
+    if RESUME and STAGE == 0 and start:  # if stage 1 was interrupted, stage 2 begins anew
         last = folder / "last.pt"
-        settings.resume = last.exists() and load(last).get("pretrained") == start
+        settings.resume = last.exists() and load(last).get("pretrained") == about["pretrained"]
     fit(
         model,
         labelled,
@@ -198,7 +203,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
 
 
 def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]:
-    """Indices of `percent` of the pictures, at random, of every breed the same share and at least one."""
+    """Indices of a random `percent` of the pictures: the same share of every breed, at least one of each."""
     breeds = defaultdict(list)
     for index, sample in enumerate(samples):
         breeds[sample.breed].append(index)
@@ -207,25 +212,15 @@ def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]
     return sorted(np.concatenate(chosen).tolist())
 
 
-def load_pretrained(model: AutoencoderSegmenter, path: Path) -> str:
-    """Copy all but the last layer from stage 1. Returns a checksum; raises UserError if there is none that fits."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing; `python train_autoencoder.py --STAGE=1` makes it")
-    weights = load(path)["weights"]
-    kept = {name: value for name, value in weights.items() if not name.startswith("head.")}
-    load_state(model, kept, path, ignore="head.")
-    return digest(weights)
-
-
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
-    """Batch statistics of pictures without hidden patches, for a frozen encoder."""
+    """Recompute a frozen encoder's batch-norm statistics on pictures without hidden patches."""
     batches = (train[indices.tolist()][0].to(device) for indices in torch.arange(len(train)).split(64))
     with one_value_explained():
         update_bn((normalise(images, IMAGENET_MEAN, IMAGENET_STD) for images in batches), encoder)
 
 
 def draw_reconstructions(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None, path: Path) -> None:
-    """Originals (N, 3, H, W), normalised, what the model sees, and what it makes of them."""
+    """A grid of originals (N, 3, H, W), normalised, the model's inputs, and its reconstructions."""
     columns = {"original": images, "input": hide(images, hidden), "reconstruction": complete(rebuilt, images, hidden)}
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}

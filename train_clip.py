@@ -4,7 +4,7 @@
     python train_clip.py --ENCODER=facebook/deit-tiny-patch16-224     # any encoder that transformers knows
     python train_clip.py --ENCODER=facebook/dinov2-small --IMAGE_SIZE=252 --ROW=DINOv2   # as a row beside CLIP's
     python train_clip.py recipes/deit_tiny.py                         # the table's, on a small encoder
-    python train_clip.py recipes/clip_finetuned.py                    # then the encoder too
+    python train_clip.py recipes/clip_finetuned.py                    # then the encoder is trained too
 
 Writes best.safetensors (the decoder, and the encoder's id or weights), last.pt, log.csv, curves.png and progress.png in
 checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
@@ -25,22 +25,22 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import ByClass
-from utils.training.encoders import build_model, parameter_groups, require_multiple
+from utils.training.encoders import build_model, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.naming import fit_names
 from utils.training.start import find_start, load_start
 
 # task
-ROW = ""  # a name, e.g. DINOv2: a row of its own in the table, in a folder of that name; empty: CLIP
-START = ""  # weights to go on from, a file or a row's folder: the decoder first, then all (Kumar et al., ICLR 2022)
+ROW = ""  # name and folder of a further row in the table, e.g. DINOv2; empty: CLIP
+START = ""  # weights to start from, a file or a row's folder: decoder first, then all (Kumar et al., ICLR 2022)
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
-TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
+TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
-VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE. A little larger is often better (Touvron, NeurIPS 2019)
+VIEW_SIZE = 0  # at validation and prediction; 0: IMAGE_SIZE. Slightly larger is often better (Touvron, NeurIPS 2019)
 # encoder
-# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights; with START its encoder is taken
+# hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights. START brings its own encoder
 ENCODER = "openai/clip-vit-base-patch16"
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 FREEZE_ENCODER = True  # False fine-tunes it
@@ -52,19 +52,19 @@ DROPOUT = 0.1  # of the encoder's channels
 SCALE = (0.7, 1.8)  # magnification
 ROTATION = 15.0  # degrees at most
 COLOUR = 0.5  # 0 none, 1 strong
-EDGE = "grey"  # beyond a picture's edge; "mirror" goes on with its mirror image: for SCALE from .3
-PASTE = 0.0  # share of the batch that is animals pasted on other pictures' backgrounds
+EDGE = "grey"  # padding beyond a picture's edge; "mirror" reflects the picture, for SCALE below .5
+PASTE = 0.0  # share of the batch made of animals pasted on other backgrounds
 # optimisation
 EPOCHS = 10
 BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.995  # reached step by step; the averaged weights are the ones that are kept
+EMA_DECAY = 0.995  # of the averaged weights, which are saved; lower in the first steps
 CLIP_NORM = 1.0  # of the gradient
-VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
+VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 # prediction
-ZOOM = False  # True: the row looks closer at what it found, and names it as a whole
+ZOOM = False  # True: the row segments each object again in a crop, and classifies the crop as a whole
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -104,11 +104,11 @@ def main() -> None:
         images, masks = augment(*batch, generator, IMAGE_SIZE, **look)
         return segmentation_loss(model(normalise(images, mean, std)), masks)
 
-    # 4. Train; validation has no closer look.
+    # 4. Train; validation has no crops.
     def row_of(model, zoom=False):
         return ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes, zoom=zoom)
 
-    tiny = arguments["encoder"] == "tiny"  # random weights have nothing to lose
+    tiny = arguments["encoder"] == "tiny"  # random weights need the full rate
     about = {"model": "clip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
     best = fit(
         model,
@@ -121,10 +121,10 @@ def main() -> None:
         settings=settings,
         device=device,
         report=training_report(row_of, val),
-        parameter_groups=parameter_groups(model, encoder=1.0 if tiny else ENCODER_RATE),
+        rates={"encoder": 1.0 if tiny else ENCODER_RATE},
     )
 
-    # 5. The closer look: fit the layer that names parts; the checkpoint's score becomes that with it.
+    # 5. Fit the layer that classifies crops; the checkpoint's score becomes the one with crops.
     if ZOOM:
         model, content = load_model(best, "clip", device)
         fit_names(model, train, view_size, device)
@@ -132,7 +132,7 @@ def main() -> None:
         names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
         content["arguments"]["name_parts"] = True
         save({**content, "weights": content["weights"] | halve(names), "score": score, "zoom": True}, best)
-        print(f"score with the closer look {score:.4f}: {best}")
+        print(f"score with crops {score:.4f}: {best}")
 
 
 if __name__ == "__main__":

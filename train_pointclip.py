@@ -1,8 +1,8 @@
-"""Train PointCLIP: the thing under the clicks, against the rest, on a frozen encoder.
+"""Train PointCLIP, which segments the object under the clicks, on a frozen encoder.
 
     python train_pointclip.py                                         # on the encoder of CLIP fine-tuned
     python train_pointclip.py --START=clip                            # on CLIP's own
-    python train_pointclip.py --ENCODER=facebook/deit-tiny-patch16-224   # another one, the decoder from random weights
+    python train_pointclip.py --ENCODER=facebook/deit-tiny-patch16-224   # another encoder, a random decoder
 
 Writes best.safetensors (decoder and click stem, and where the encoder is), last.pt, log.csv, curves.png and
 progress.png in checkpoints/pointclip/ (or ROW/).
@@ -23,26 +23,26 @@ from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, validation_samples
 from utils.rows import folder_of
 from utils.rows.by_click import ByClick
-from utils.training.encoders import build_model, parameter_groups, require_multiple
+from utils.training.encoders import build_model, require_multiple
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.simulated_clicks import simulate_clicks
 from utils.training.start import find_start, load_start
 
 # task
-ROW = ""  # a name: a row of its own in the table, in a folder of that name; empty: PointCLIP
+ROW = ""  # name and folder of a further row in the table; empty: PointCLIP
 CLICK_RADIUS = 0.02  # of the picture's side
-CORRECTIONS = 4  # simulated clicks after the first one, at most
+CORRECTIONS = 4  # maximum number of simulated clicks after the first one
 EDITED = 0.5  # share of corrected images whose target mask is randomly edited
-START = "clip_finetuned"  # CLIP's weights, whose encoder and decoder to begin with, or PointCLIP's own, to go on from
-START_RATE = 0.1  # of LEARNING_RATE, for CLIP's decoder
+START = "clip_finetuned"  # weights to start from: CLIP's encoder and decoder, or all of a PointCLIP's
+START_RATE = 0.1  # of LEARNING_RATE: rate of CLIP's decoder
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
-TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
+TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
 IMAGE_SIZE = 256  # a multiple of the encoder's patch size; 224 to 448 is sensible
 VIEW_SIZE = 320  # at validation and prediction; 0: IMAGE_SIZE
 # encoder
-ENCODER = ""  # in place of START's: hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights
+ENCODER = ""  # instead of START's: hub id or folder of CLIP, SigLIP, DINOv2, ViT or DeiT; "tiny"; a row's weights
 LAYERS = ()  # blocks whose tokens are used, from 1; empty: thirds of the depth
 # decoder
 WIDTHS = (16, 48, 96, 192)  # channels at 1/2, 1/4, 1/8 of the picture and at the tokens
@@ -51,17 +51,17 @@ DROPOUT = 0.1  # of the encoder's channels
 SCALE = (0.5, 2.0)  # magnification
 ROTATION = 15.0  # degrees at most
 COLOUR = 0.5  # 0 none, 1 strong
-EDGE = "mirror"  # beyond a picture's edge goes on its mirror image; "grey"
-PASTE = 0.2  # share of the batch that is animals pasted on other pictures' backgrounds
+EDGE = "mirror"  # padding beyond a picture's edge: the reflected picture, or "grey"
+PASTE = 0.2  # share of the batch made of animals pasted on other backgrounds
 # optimisation
 EPOCHS = 8
 BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.995  # reached step by step; the averaged weights are the ones that are kept
+EMA_DECAY = 0.995  # of the averaged weights, which are saved; lower in the first steps
 CLIP_NORM = 1.0  # of the gradient
-VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
+VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -81,14 +81,14 @@ def main() -> None:
     if not (START or ENCODER):
         raise UserError("START and ENCODER are empty: give one of them")
     folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
-    start = "" if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
+    start = {} if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
     torch.manual_seed(SEED)
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = validation_samples(DATA_ROOT)
 
-    # 2. Model: encoder and decoder, which starts from the one that was trained by class.
+    # 2. Model; encoder and decoder start from START's.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
     arguments |= {"freeze_encoder": True, "click_radius": CLICK_RADIUS}
     model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
@@ -96,7 +96,7 @@ def main() -> None:
     require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
     by_class = bool(start) and load_start(model, start, train.classes, arguments["freeze_encoder"])
 
-    # 3. Loss of the thing under the last of some simulated clicks.
+    # 3. Loss of the mask after the last simulated click.
     look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
 
     def compute_loss(model, batch, generator, progress):
@@ -115,7 +115,7 @@ def main() -> None:
         thing = model(images, clicks, previous, tokens)
         return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
-    # 4. Train; validation is after one click and after three, without windows.
+    # 4. Train; validation gives one click and three, without windows.
     def row_of(model):
         return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
 
@@ -131,7 +131,7 @@ def main() -> None:
         settings=settings,
         device=device,
         report=training_report(row_of, val),
-        parameter_groups=parameter_groups(model, decoder=START_RATE if by_class else 1.0),
+        rates={"decoder": START_RATE if by_class else 1.0},
     )
 
 

@@ -25,10 +25,10 @@ from utils.training.start import find_start, load_start
 
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
-TRAIN_SPLIT = "train"  # "trainval" trains on the validation pictures too: choose nothing by the score then
+TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
 IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
-SMALL_SIZE = 112  # size during the first part of the training: half the cost, and it learns scale
-SMALL_SHARE = 0.5  # that first part, as a share of the epochs
+SMALL_SIZE = 112  # in the first part of the training: half the cost, and the model learns scale
+SMALL_SHARE = 0.5  # of the epochs: length of that first part
 # model
 WIDTH = 32  # channels of the finest level
 DEPTH = 5  # levels; the coarsest should see the whole animal
@@ -48,9 +48,9 @@ BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
 WARMUP = 0.1  # share of the steps
-EMA_DECAY = 0.998  # reached step by step; the averaged weights are the ones that are kept
+EMA_DECAY = 0.998  # of the averaged weights, which are saved; lower in the first steps
 CLIP_NORM = 1.0  # of the gradient
-VALIDATE_EVERY = 1  # epochs; more where an epoch takes seconds, as on a GPU
+VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 COMPILE = False  # torch.compile: a minute's wait, then faster steps on a GPU
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
@@ -82,7 +82,7 @@ def main() -> None:
         images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Train; validation has one view of every picture, the table's row two.
+    # 4. Train; validation sees each picture at one size, evaluate.py at two.
     def row_of(model):
         return ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 

@@ -1,4 +1,4 @@
-"""COCO annotations (JSON with polygons or run lengths) into the folder layout."""
+"""Convert COCO annotations (JSON with polygons or run lengths) to the folder layout."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -21,23 +21,23 @@ from data.folder_layout import Fault, describe, displayed_size, holds, report, r
 from data.outlines import parts_of, to_rle, whole
 from utils.classes import MOST, VOID
 from utils.errors import UserError
-from utils.inputs.layouts import is_picture, same_name
+from utils.inputs.layouts import is_picture
 
-ROLES = {1: ("all",), 2: ("train", "test"), 3: ("train", "val", "test")}  # of the JSON files
+ROLES = {1: ("all",), 2: ("train", "test"), 3: ("train", "val", "test")}  # number of JSON files -> their splits
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what is annotated in it."""
+    """A picture and its annotations."""
 
     file: Path
     name: str  # in the data set, without suffix
-    size: tuple[int, int]  # height, width
-    objects: list[tuple[str, int, list, bool]]  # where it is from, class id or VOID, its parts_of, whether a crowd
+    size: tuple[int, int]  # height, width, as the JSON says
+    objects: list[tuple[str, int, list, bool]]  # annotation's place, class id or VOID, outline (parts_of), is a crowd
 
 
 def convert(target: Path, name: str, constants: dict) -> None:
-    """Write the data set of prepare.py's constants to target, unless it is there already. Raises UserError."""
+    """Write the data set that prepare.py's constants describe to target, unless it is there. Raises UserError."""
     files, folders, categories = (constants[key] for key in ("COCO", "PICTURES", "CATEGORIES"))
     if len(files) not in ROLES:
         raise UserError(f"COCO names {len(files)} files: one; or train,test; or train,val,test")
@@ -64,25 +64,26 @@ def convert(target: Path, name: str, constants: dict) -> None:
         if categories:
             tasks[role] = [task for task in tasks[role] if any(0 < label < VOID for _, label, *_ in task.objects)]
     number = sum(crowd for own in tasks.values() for task in own for *_, crowd in task.objects)
-    kind, other = ("void", "objects") if crowds_void else ("objects", "void")
-    note = f"{number:,} crowd{'s' * (number > 1)} taken as {kind} (with --CROWDS={other} as {other})" if number else ""
+    if number:
+        kind, other = ("void", "objects") if crowds_void else ("objects", "void")
+        print(f"{number:,} crowd{'s' * (number > 1)} taken as {kind} (with --CROWDS={other} as {other})")
     if "all" in tasks:
         tasks = divide(tasks["all"], constants["SPLIT"], constants["SEED"])
-    write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults, note)
+    write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults)
 
 
 # -------------------------------------------------------------------------------------------- the JSON
 
 
 def parse(file: Path, content: bytes) -> dict:
-    """The data of a COCO JSON and its "file", checked: entries have their ids and sizes, categories lie by their ids.
+    """A COCO JSON, checked, with its path as "file" and categories sorted by id. Raises UserError.
 
-    An annotation's image_id or category_id that is no number is None. Raises UserError.
+    Ids, widths and heights are ints; image_id and category_id are None where they are not whole numbers.
     """
     try:
         data = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON, or a damaged one ({error}): export it again") from error
+        raise UserError(f"{file} is no JSON, or is damaged ({error}): export it again") from error
     for key in ("images", "annotations", "categories"):
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -105,26 +106,29 @@ def parse(file: Path, content: bytes) -> dict:
     for key, field in (("images", "id"), ("images", "file_name"), ("categories", "id"), ("categories", "name")):
         value, times = Counter(entry[field] for entry in data[key]).most_common(1)[0]
         if times > 1:
-            raise UserError(f"{file}: {times} {key} have the {field} {value}: make them one, or give one another")
+            raise UserError(f"{file}: {times} {key} have the {field} {value}: each needs its own")
     data["categories"].sort(key=lambda category: category["id"])
     return {**data, "file": file}
 
 
 def tidy(name: str) -> str:
-    """A class's name without spaces too many, in NFC; some tools export the background as a category."""
+    """A class name in NFC with single spaces; "background" in lower case, which some tools export as a category."""
     name = " ".join(normalize("NFC", name).split())
     return "background" if name.lower() == "background" else name
 
 
 def relative_path(name: str) -> str:
-    """A file_name with slashes, in NFC, without drive, "." and ".."; of a URL without what follows a "?" or "#"."""
-    name = re.sub(r"^(\w+://[^?#]*).*", r"\1", normalize("NFC", name), flags=re.DOTALL)
+    """A file_name with forward slashes, without drive, "." and ".."; of a URL without query and fragment."""
+    name = re.sub(r"^(\w+://[^?#]*).*", r"\1", name, flags=re.DOTALL)
     parts = name.replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", ".", "..") and not part.endswith(":"))
 
 
 def class_names(sets: list[dict], chosen: tuple[str, ...]) -> list[str]:
-    """The classes by id: background, then the chosen categories, or all by their ids. Raises UserError."""
+    """Class names in the order of their ids in masks: background, then the chosen categories, by default all.
+
+    Raises UserError.
+    """
     file, known = sets[0]["file"], [category["name"] for category in sets[0]["categories"]]
     for other in sets[1:]:
         names = sorted(category["name"] for category in other["categories"])
@@ -139,9 +143,9 @@ def class_names(sets: list[dict], chosen: tuple[str, ...]) -> list[str]:
 
 
 def crowds_are_groups(sets: list[dict]) -> bool:
-    """Whether crowds are groups of objects, as in COCO itself, and not single objects that somebody painted.
+    """Whether crowds are groups of objects, as in COCO, rather than single objects painted with a brush.
 
-    CVAT (Datumaro) marks every mask as a crowd, and gives it "attributes". COCO's crowds are few.
+    CVAT (Datumaro) marks every painted mask as a crowd, with "attributes". In COCO crowds are rare.
     """
     entries = [entry for coco in sets for entry in coco["annotations"]]
     crowds = [entry for entry in entries if is_crowd(entry)]
@@ -152,19 +156,19 @@ def is_crowd(annotation: dict) -> bool:
     return str(annotation.get("iscrowd")).strip().lower() in ("1", "1.0", "true")
 
 
-# ---------------------------------------------------------------------------------- what has to be drawn
+# ---------------------------------------------------------------------- which pictures, which annotations
 
 
 def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tuple[list[Picture], list[Fault]]:
-    """The pictures of a JSON by name, and what is left out. Raises UserError if nothing is left.
+    """The pictures of a JSON, sorted by name, and what is left out. Raises UserError if nothing is left.
 
-    A mask without one of its objects would be wrong: an annotation that cannot be drawn costs the whole picture,
-    unless it has no pixels anyway.
+    A mask that lacks an object would be wrong: a damaged annotation takes its whole picture with it. One that has no
+    pixels is left out alone.
     """
     ids = {name: index for index, name in enumerate(names)}
     classes = {category["id"]: ids.get(category["name"]) for category in coco["categories"]}  # None: not kept
     objects = {image["id"]: [] for image in coco["images"]}
-    damaged, faults, polygons = {}, [], []  # damaged: image id -> why it is left out
+    damaged, faults, polygons = {}, [], []  # damaged: image id -> why its picture is left out
     for annotation in coco["annotations"]:
         where = f"annotation {annotation.get('id', 'without id')} in {coco['file'].name}"
         image, category = annotation["image_id"], annotation["category_id"]
@@ -188,7 +192,7 @@ def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tu
             objects[image].append((where, label, parts, crowd))
         polygons += [part for part in parts if not isinstance(part, dict)]
     if polygons and all(polygon.min() >= 0 and polygon.max() <= 1 for polygon in polygons):
-        raise UserError(f"{coco['file']} gives all outlines as shares of the picture, 0 .. 1: export them in pixels")
+        raise UserError(f"{coco['file']} gives all outlines as fractions of the picture's size: export them in pixels")
 
     pictures = []
     images = sorted(coco["images"], key=lambda image: image["file_name"])
@@ -200,7 +204,7 @@ def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tu
         if file is None:
             faults.append(Fault("picture", "missing", str(place)))
         elif uses[file] > 1 and file != place:
-            faults.append(Fault("picture", "missing, and another one has its name without folders", str(place)))
+            faults.append(Fault("picture", "missing; another folder has a file of the same name", str(place)))
         elif file.name.startswith(".") or not is_picture(file):
             faults.append(Fault("picture", "hidden, or with a suffix of no known picture format", str(file)))
         elif image["id"] in damaged:
@@ -215,36 +219,20 @@ def collect(coco: dict, folder: Path, names: list[str], crowds_void: bool) -> tu
 
 
 def find_picture(folder: Path, name: str) -> Path | None:
-    """The file of a file_name, or None: as it stands or percent-decoded, with all its folders or only the last ones.
-
-    Capitals and the spelling of accents (NFC, NFD) may differ.
-    """
+    """The file of a file_name, also percent-decoded or without its first folders; None if there is none."""
     for spelling in dict.fromkeys((name, relative_path(unquote(name)))):
         parts = PurePosixPath(spelling).parts
         for start in range(len(parts)):
             file = folder.joinpath(*parts[start:])
-            if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
-                file = folder
-                for part in parts[start:]:
-                    file /= list_names(file).get(same_name(part), part)
-            if os.path.isfile(file):
+            if os.path.isfile(file):  # Path.is_file() raises for a name that is too long
                 return file
     return None
 
 
-@cache
-def list_names(folder: Path) -> dict[str, str]:
-    """What lies in a folder: same_name() -> its name on disk, empty where several have the same."""
-    names = {}
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        names[same_name(name)] = "" if same_name(name) in names else name
-    return names
-
-
 def distinct_names(files: list[str]) -> list[str]:
-    """The files' names without suffix; those that would be the same have their folders in front, or _2 behind."""
+    """The files' names without suffix; equal ones get their folders in front, or _2 at the end."""
     paths = [PurePosixPath(file).with_suffix("") for file in files]
-    shared = Counter(path.name.lower() for path in paths)  # lower: some disks do not tell A from a
+    shared = Counter(path.name.lower() for path in paths)  # lower: some file systems ignore case
     names = {}
     for path in paths:
         name = path.name if shared[path.name.lower()] == 1 else "_".join(path.parts)
@@ -255,10 +243,10 @@ def distinct_names(files: list[str]) -> list[str]:
 
 
 def divide(pictures: list[Picture], shares: tuple[float, ...], seed: int) -> dict[str, list[Picture]]:
-    """The splits that have a share, drawn at random. Raises UserError if one of them gets no picture."""
+    """Random splits; those with a share of 0 are left out. Raises UserError if another one gets no picture."""
     text = f"SPLIT = {','.join(map(str, shares))}"
     if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or not abs(sum(shares) - 1) < 1e-6:
-        raise UserError(f"{text}: must be the shares of train, val and test, with 1 as their sum")
+        raise UserError(f"{text}: must be the shares of train, val and test, which add up to 1")
     order = np.random.default_rng(seed).permutation(len(pictures))
     borders = np.rint(np.cumsum(shares) * len(pictures)).astype(int)
     splits = {}
@@ -274,7 +262,7 @@ def divide(pictures: list[Picture], shares: tuple[float, ...], seed: int) -> dic
 
 
 def draw(folder: Path, picture: Picture, void: int) -> tuple[bool, list[Fault]]:
-    """Write one picture and its mask into the folder of a split: whether it did, and what it left out."""
+    """A Job of write_data_set: write a picture and its mask."""
     try:
         height, width = displayed_size(picture.file)
     except UserError as error:
@@ -298,9 +286,9 @@ def draw(folder: Path, picture: Picture, void: int) -> tuple[bool, list[Fault]]:
 
 
 def paint(objects: list[tuple[int, dict]], height: int, width: int, void: int) -> np.ndarray:
-    """Objects (class id, RLE of pycocotools) as a mask: uint8 (H, W). Smaller objects lie on larger ones.
+    """Mask uint8 (H, W) of objects (class id, RLE of pycocotools); smaller objects cover larger ones.
 
-    void: pixels up to this far from an object, also diagonally, become VOID unless a smaller object has them.
+    void: width in pixels of a border of VOID around every object (square neighbourhood); it covers larger objects too.
     """
     mask = np.zeros((height, width), np.uint8)
     for label, rle in sorted(objects, key=lambda entry: -int(masks.area(entry[1]))):

@@ -1,6 +1,6 @@
-"""COCO's outlines, polygons and run lengths, in any of their spellings to run lengths of pycocotools.
+"""COCO's outlines, polygons or run lengths, as pycocotools takes them.
 
-pycocotools does not check what it is given, and damaged run lengths would crash it: here they are refused.
+pycocotools checks nothing, and damaged run lengths crash it: they are refused here.
 """
 
 import re
@@ -8,11 +8,11 @@ import re
 import numpy as np
 from pycocotools import mask as masks
 
-FARTHEST = 1e5  # pixels; a larger coordinate is damage, and pycocotools walks all the way there
+FARTHEST = 1e5  # pixels; larger coordinates are damage, and pycocotools takes a step per pixel
 
 
 def whole(value: object) -> int | None:
-    """A whole number, also one that is written as 640.0 or "640"; None for anything else."""
+    """A whole number, also written as 640.0 or "640"; None for anything else."""
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(-?\d{1,40})(?:\.0*)?\s*", value)):
         return int(match[1])
     if isinstance(value, float) and value.is_integer():
@@ -21,15 +21,15 @@ def whole(value: object) -> int | None:
 
 
 def parts_of(annotation: dict) -> list[np.ndarray | dict]:
-    """Its polygons x, y, x, y, ..., float64 (2N,), and run lengths {"size", "counts"}, which are not checked yet.
+    """An annotation's polygons, float64 (2N,): x, y, x, y, ...; or its run lengths {"size", "counts"}, not yet checked.
 
-    Also read: one of these without a list around it, points as [x, y] or {"x": x, "y": y}, numbers as text. Raises
-    ValueError with what is wrong, as it would follow "a picture with".
+    A single polygon may lack the list around it, and its points may be pairs [x, y]. Raises ValueError with a text that
+    continues "a picture with".
     """
     outline, box = annotation.get("segmentation") or [], annotation.get("bbox")
     if not isinstance(outline, (list, dict)):
         raise ValueError("an outline that is neither polygons nor run lengths (RLE)")
-    if isinstance(outline, dict) or not any(map(_is_nested, outline)):
+    if isinstance(outline, dict) or not any(_is_part(value) for value in outline):
         outline = [outline]
     parts = [part if isinstance(part, dict) else _polygon(part) for part in outline]
     if not any(map(len, parts)) or outline == [box]:
@@ -37,32 +37,30 @@ def parts_of(annotation: dict) -> list[np.ndarray | dict]:
     return parts
 
 
-def _is_nested(value: object) -> bool:
-    """Whether a value is a list or an object of JSON, but no point."""
-    if isinstance(value, dict):
-        return not {"x", "y"} <= value.keys()
-    return isinstance(value, list) and (len(value) != 2 or isinstance(value[0], (list, dict)))
+def _is_part(value: object) -> bool:
+    """Whether an entry of an outline is a polygon or run lengths rather than a number or a point."""
+    return isinstance(value, dict) or (isinstance(value, list) and len(value) != 2)
 
 
 def _polygon(points: object) -> np.ndarray:
-    if not isinstance(points, list) or any(map(_is_nested, points)):
-        raise ValueError("a polygon of several rings, of which some may be holes, or of points that are no pairs")
     try:
-        values = np.array([[p["x"], p["y"]] if isinstance(p, dict) else p for p in points], np.float64).ravel()
+        values = np.array(points, np.float64)
     except (ValueError, TypeError, OverflowError):
         values = np.array([np.nan])
-    if len(values) % 2 or not (np.abs(values) <= FARTHEST).all():  # NaN is not
-        raise ValueError("a polygon whose coordinates are no pairs of numbers, or far outside")
+    if values.ndim == 2 and values.shape[1] == 2:
+        values = values.ravel()
+    if values.ndim != 1 or len(values) % 2 or not (np.abs(values) <= FARTHEST).all():  # NaN is not
+        raise ValueError("a polygon that is not one list of coordinates (several rings?), or is far outside")
     return values
 
 
 def to_rle(parts: list[np.ndarray | dict], height: int, width: int) -> dict:
-    """The pixels that are in at least one of the parts (see parts_of), as pycocotools holds them. Raises ValueError."""
+    """The union of the parts (see parts_of) as an RLE of pycocotools. Raises ValueError."""
     return masks.merge([masks.frPyObjects([_checked(part, height, width)], height, width)[0] for part in parts])
 
 
 def _checked(part: np.ndarray | dict, height: int, width: int) -> list[float] | dict:
-    """A polygon as a list, or run lengths with "counts" as numbers of pixels. Raises ValueError."""
+    """A polygon as a list, or run lengths with uncompressed "counts". Raises ValueError."""
     if not isinstance(part, dict):
         return part.tolist()
     counts, size = part.get("counts"), part.get("size")
@@ -77,10 +75,10 @@ def _checked(part: np.ndarray | dict, height: int, width: int) -> list[float] | 
 
 
 def _decoded(text: str) -> list[int]:
-    """COCO's compressed run lengths as numbers. Raises ValueError.
+    """COCO's compressed run lengths, decompressed. Raises ValueError.
 
-    Five bits a character, the lowest first, bit 6 set where more of the number follow, two's complement. From the
-    fourth number on it is the difference to the number before the last one.
+    A character holds five bits of a number in two's complement, lowest first; bit 6 says that more follow. From the
+    fourth number on, the difference to the number two places before is stored.
     """
     text = text.strip()
     if not re.fullmatch("([P-o]{0,6}[0-O])+", text):

@@ -6,15 +6,15 @@
     python data/prepare.py --COCO=instances.json --PICTURES=pictures --OUT=data/mine   # your own, 5,000 in a minute
     python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog                             # 2 GB, into data/voc2012
 
-The layouts are described in data/README.md. A data set appears in its place only when it is whole. Train on
-another one than data/pets with `--DATA_ROOT=data/synthetic`.
+data/README.md describes the layouts. A data set appears in its folder only when it is complete. To train on it, add
+for example `--DATA_ROOT=data/synthetic`; without it the scripts read data/pets.
 """
 
 import shutil
 import sys
 from pathlib import Path
 
-# A script sees the modules of its own folder only: add the repository's.
+# Python finds only modules in the script's own folder: add the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.config import PETS_ROOT, require_positive, run_script, script_constants  # noqa: E402
@@ -29,35 +29,35 @@ from utils.inputs.layouts import list_samples  # noqa: E402
 
 # Oxford-IIIT Pet
 DATA_ROOT = PETS_ROOT or str(Path(__file__).with_name("pets"))  # where the other scripts look for it
-TIMEOUT = 60.0  # seconds of silence after which the download is given up
+TIMEOUT = 60.0  # seconds without data after which a download stops
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
-SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # where they go
-CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cats and dogs as in Oxford
+SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # the folder to write
+CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cats and dogs in the Oxford layout
 TRAIN_PICTURES = 240  # for training and validation
 TEST_PICTURES = 60
 SIDES = (128, 160)  # shortest and longest side of a picture, in pixels
-SEED = 0  # the same seed draws the same pictures, and the same SPLIT
-# annotations of your own in COCO's format
-COCO = ()  # JSON files: one, which SPLIT divides; two, for train,test; three, for train,val,test
-PICTURES = ()  # the folder where the JSON's file names start; or one for every JSON
+SEED = 0  # for drawing and for SPLIT
+# your own annotations in COCO's format
+COCO = ()  # JSON files: one, divided by SPLIT; two: train,test; three: train,val,test
+PICTURES = ()  # the folder that the JSON's file names are relative to; or one per JSON
 SPLIT = (0.8, 0.1, 0.1)  # shares of train, val and test
-VOID = 0  # pixels: a border of this width around every object is ignored by loss and metric
-CROWDS = "auto"  # "objects" or "void": what iscrowd means; "auto": void if they look like COCO's, not like CVAT's masks
+VOID = 0  # width in pixels of a border around every object that loss and metric ignore
+CROWDS = "auto"  # what iscrowd marks: "objects" or "void"; "auto": void if they look like COCO's, not CVAT's
 # PASCAL VOC
 VOC = ""  # the year, 2007 to 2012
-VOC_ROOT = str(Path(__file__).with_name("voc"))  # the folder that holds VOCdevkit, or gets it
+VOC_ROOT = str(Path(__file__).with_name("voc"))  # the folder with VOCdevkit, which is downloaded if missing
 # COCO and VOC
 OUT = ""  # the folder to write; empty, for VOC: data/voc and the year
-CATEGORIES = ()  # classes to keep, in this order; none: all of them
-NAME = ""  # of the data set in tables of results; empty: VOC and the year, for COCO the name of the folder OUT
+CATEGORIES = ()  # classes to keep, in this order; empty: all
+NAME = ""  # the data set's name in tables of results; empty: VOC and the year, or for COCO the name of OUT
 
 
 def main() -> None:
     if sum(map(bool, (SYNTHETIC, COCO, VOC))) > 1:
-        raise UserError("SYNTHETIC, COCO and VOC are data sets of their own: name one of them")
+        raise UserError("SYNTHETIC, COCO and VOC exclude each other: choose one")
     if CLASSES and not SYNTHETIC:
-        raise UserError("CLASSES are those to draw: add --SYNTHETIC=True (CATEGORIES chooses some of COCO's or VOC's)")
+        raise UserError("CLASSES needs --SYNTHETIC=True (for COCO and VOC, CATEGORIES chooses classes)")
     if SEED < 0:
         raise UserError(f"SEED = {SEED}: must not be negative")
     try:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def download(target: Path) -> None:
-    """Fetch and unpack the two archives, unless target holds them already. Raises UserError."""
+    """Fetch and unpack Oxford-IIIT Pet, unless target holds it already. Raises UserError."""
     if occupied(target):
         print(f"{target} is complete ({count_pictures(target)}): nothing to do")
         return
@@ -95,26 +95,26 @@ def download(target: Path) -> None:
 
 
 def unpack(root: Path) -> None:
-    """Let torchvision fetch and unpack the archives, 800 MB; it would take a half unpacked folder for a whole one."""
+    """Fetch and unpack with torchvision, 800 MB. It would skip a half-unpacked folder: remove that first."""
     for name in ("images", "annotations"):
         shutil.rmtree(root / "oxford-iiit-pet" / name, ignore_errors=True)
     OxfordIIITPet(root, target_types="segmentation", download=True)
 
 
 def count_pictures(root: Path) -> str:
-    """The sizes of a data set's splits, in words. Raises UserError if any file of theirs is missing."""
+    """The sizes of the splits as text. Raises UserError if a file is missing."""
     trainval, test = (len(list_samples(root, split)) for split in ("trainval", "test"))
     return f"{trainval} pictures for training and validation, {test} for testing"
 
 
 def synthesise(target: Path) -> None:
-    """Draw the synthetic data set, unless target holds the same one already. Raises UserError."""
+    """Draw the synthetic data set, unless target holds it already. Raises UserError."""
     about = {"TRAIN_PICTURES": TRAIN_PICTURES, "TEST_PICTURES": TEST_PICTURES, "SIDES": SIDES, "SEED": SEED}
     require_positive(about, "TRAIN_PICTURES", "TEST_PICTURES")
     if len(SIDES) != 2 or not 64 <= SIDES[0] <= SIDES[1]:
-        raise UserError(f"SIDES = {SIDES}: must be two numbers from 64, the smaller one first")
+        raise UserError(f"SIDES = {SIDES}: must be two numbers, at least 64, the smaller one first")
     if CLASSES:
-        require_known("CLASSES", CLASSES, tuple(ANIMALS), "what can be drawn")
+        require_known("CLASSES", CLASSES, tuple(ANIMALS), "the animals that can be drawn")
     record, counts = describe("synthetic", CLASSES=CLASSES, **about), (TRAIN_PICTURES, TEST_PICTURES)
     if holds(target, record, "SYNTHETIC_ROOT"):
         return

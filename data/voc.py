@@ -1,4 +1,4 @@
-"""PASCAL VOC's segmentation masks, fetched and found by torchvision, into the folder layout."""
+"""Convert PASCAL VOC's segmentation masks to the folder layout."""
 
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,12 @@ CLASSES = (
     "pottedplant,sheep,sofa,train,tvmonitor"
 ).split(",")
 YEARS = tuple(sorted(year for year in DATASET_YEAR_DICT if year.isdigit()))
-SPLITS = {"train": "train", "test": "val"}  # VOC keeps the masks of its own test split to itself
-UNKNOWN = 254  # no value of VOC's
+SPLITS = {"train": "train", "test": "val"}  # the masks of VOC's own test split are not public
+UNKNOWN = 254  # not a value of VOC's masks
 
 
 def convert(target: Path, name: str, year: str, root: Path, categories: tuple[str, ...], timeout: float) -> None:
-    """Write VOC's train and val to target as train and test, unless they are there already. Raises UserError."""
+    """Write VOC's train and val to target as train and test, unless they are there. Raises UserError."""
     require_choice("VOC", year, YEARS)
     kept = categories or tuple(CLASSES[1:])
     require_known("CATEGORIES", kept, CLASSES[1:], "VOC")
@@ -43,20 +43,20 @@ def download(root: Path, year: str, timeout: float) -> None:
     source = DATASET_YEAR_DICT[year]
     devkit = root / source["base_dir"]
     if (root / devkit.name).is_dir():
-        raise UserError(f"VOC_ROOT = {root} holds {devkit.name} itself: name the folder in which {devkit} would lie")
+        raise UserError(f"VOC_ROOT = {root} holds {devkit.name} itself: it must be the folder around VOCdevkit")
     by_hand = f"fetch {source['url']}\nand unpack it in {root}, or in --VOC_ROOT=..., so that {devkit} is there"
     archive = partial(VOCSegmentation, year=year, image_set="train", download=True)
     fetch(archive, source["base_dir"], devkit, timeout, by_hand)
 
 
 def list_pairs(root: Path, year: str, split: str) -> list[tuple[Path, Path]]:
-    """The pictures of a split of VOC and their masks. Raises OSError."""
+    """(picture, mask) files of a split. Raises OSError."""
     voc = VOCSegmentation(root, year, split)
     return list(zip(map(Path, voc.images), map(Path, voc.masks), strict=True))
 
 
 def id_table(names: list[str]) -> np.ndarray:
-    """VOC's mask values -> ids in names, 0 for classes that are not in names, UNKNOWN for other values."""
+    """Table (256,) from VOC's mask values to ids in names: 0 for other classes, UNKNOWN for other values."""
     table = np.full(256, UNKNOWN, np.uint8)
     table[: len(CLASSES)] = [names.index(name) if name in names else 0 for name in CLASSES]
     table[VOID] = VOID
@@ -64,16 +64,16 @@ def id_table(names: list[str]) -> np.ndarray:
 
 
 def recode(folder: Path, pair: tuple[Path, Path], ids: np.ndarray, must_show: bool) -> tuple[bool, list[Fault]]:
-    """Write one picture and its mask into the folder of a split: whether it did, and no faults.
+    """A Job of write_data_set: write a picture and its mask. Raises UserError.
 
-    ids: see id_table; must_show: leave the picture out if none of its pixels shows a class. Raises UserError.
+    ids: see id_table; must_show: leave the picture out if its mask is all background or void.
     """
     picture, file = pair
     with open_picture(file) as image:
-        values = np.array(image)  # of a palette PNG: its indices
+        values = np.array(image)  # the indices of a palette PNG
     mask = ids[values] if values.ndim == 2 and values.dtype == np.uint8 else np.array(UNKNOWN)
     if (mask == UNKNOWN).any():
-        raise UserError(f"{file} is no mask of VOC: its values must be 0 to {len(CLASSES) - 1}, and {VOID} for void")
+        raise UserError(f"{file} is no mask of VOC: values must be 0 to {len(CLASSES) - 1}, and {VOID} for void")
     if must_show and not ((mask > 0) & (mask < VOID)).any():
         return False, []
     save_pair(picture, mask, folder, picture.stem)

@@ -1,10 +1,9 @@
-"""Speed and memory of this machine: training steps, photos, a click.
+"""Speed and memory of training steps, prediction and clicks on this machine.
 
     python -m experiments.benchmark
 
-Writes results/benchmark.csv: medians of several calls after a warm-up, each line measured in a process of its own (its
-peak memory is its own). Pictures and weights are random: time and memory do not depend on them, and nothing is
-downloaded.
+Writes results/benchmark.csv: medians of several calls after a warm-up. Each line is measured in a process of its own,
+for its peak memory. Pictures and weights are random; nothing is downloaded.
 """
 
 import multiprocessing
@@ -39,7 +38,7 @@ from utils.training.losses import segmentation_loss
 
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 RESULTS = "results"  # folder of benchmark.csv
-README = ()  # files whose table between the benchmark markers is written anew
+README = ()  # files whose table between markers is updated
 
 
 def main() -> None:
@@ -78,7 +77,7 @@ def measure(what: str, device_name: str) -> dict[str, str]:
 
 
 def median_seconds(function: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
-    """Of `repeats` calls after a warm-up."""
+    """Median duration of `repeats` calls after one warm-up."""
     times = []
     for _ in range(1 + repeats):
         started = time.perf_counter()
@@ -90,7 +89,7 @@ def median_seconds(function: Callable[[], object], device: torch.device, repeats
 
 
 def training_step(make: Callable[[], nn.Module], side: int, device: torch.device) -> Callable[[], None]:
-    """Forward and backward pass of 16 pictures as the scripts do it."""
+    """Forward and backward pass on 16 pictures, as in the training scripts."""
     model = make().to(device, memory_format=torch.channels_last)
     images = torch.randn(16, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     masks = torch.randint(0, 3, (16, side, side), device=device)
@@ -105,7 +104,7 @@ def training_step(make: Callable[[], nn.Module], side: int, device: torch.device
 
 
 def on_tiny(make: type[CLIPCNN] | type[PointCLIP]) -> nn.Module:
-    """The model on an encoder of DeiT-Tiny's shape with random weights."""
+    """The model with an encoder of DeiT-Tiny's size and random weights."""
     model = make("tiny", freeze_encoder=False)
     sizes = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 12, "num_attention_heads": 3}
     model.encoder = ImageEncoder(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)))
@@ -119,14 +118,14 @@ def row_of(kind: type[Row], model: nn.Module, side: int, device: torch.device) -
 
 
 def draw(count: int, width: int) -> list[np.ndarray]:
-    """Photos of width x 3/4 width, uint8."""
+    """Random pictures, uint8 (3 / 4 width, width, 3)."""
     return list(np.random.default_rng(0).integers(0, 256, (count, width * 3 // 4, width, 3), np.uint8))
 
 
 def photos(
     kind: type[Row], make: Callable[[], nn.Module], side: int, count: int, width: int, device: torch.device
 ) -> Callable[[], object]:
-    """Photos at once by class, or one after the other with a click each."""
+    """Segment `count` pictures, with a click on each for rows by click."""
     row, images = row_of(kind, make(), side, device), draw(count, width)
     if row.prompt:
         return lambda: [row.segment(image, [(200, 150, 1)]) for image in images]
@@ -134,14 +133,14 @@ def photos(
 
 
 def click(device: torch.device) -> Callable:
-    """A click after the first, on a picture that is encoded already."""
+    """A second click on a picture that is already encoded."""
     segment = row_of(ByClick, on_tiny(PointCLIP), 256, device).open(draw(1, 500)[0])
-    places = iter(range(10, 490))  # a new one each time: known answers are kept
+    places = iter(range(10, 490))  # a new place each time: predictions are cached
     segment([(200, 150, 1)], "")
     return lambda: segment([(200, 150, 1), (next(places), 30, 0)], "")
 
 
-# what is measured -> device -> the function that is timed; how many pictures it takes, 0: its time in ms counts
+# name -> (device -> timed function), pictures per call; 0: report ms per call
 BENCHMARKS: dict[str, tuple[Callable[[torch.device], Callable], int]] = {
     "U-Net training, 16 of 128 px": (partial(training_step, UNet, 128), 16),
     "CLIP fine-tuning, 16 of 256 px": (partial(training_step, partial(on_tiny, CLIPCNN), 256), 16),

@@ -1,15 +1,14 @@
-"""Train and score variants with the same budget: results/NAME.csv, a line per training.
+"""Train and score variants with the same budget of epochs: results/NAME.csv, a line per training.
 
     python -m experiments.compare clip --ENCODER=facebook/deit-tiny-patch16-224
     python -m experiments.compare autoencoder
     python -m experiments.compare seeds --ENCODER=facebook/deit-tiny-patch16-224
 
-clip: the same decoder on the frozen encoder, on the fine-tuned one, and on a frozen one with random weights.
-autoencoder: pretrained on hidden patches and from scratch with the same total of epochs, with all masks and with few;
-a fifth of the epochs are stage 1, or half of them with few masks. classic: half of the epochs rebuild
-whole pictures, then the encoder stays frozen.
-seeds: short trainings of the U-Net, the autoencoder and CLIP, which differ in the seed alone.
-A comparison that was stopped goes on where it was; the CSV is written when it is complete.
+clip: the same decoder on a frozen encoder, a fine-tuned one, and a frozen one with random weights.
+autoencoder: pretrained (on hidden patches) against scratch, with all masks and with few. Stage 1 takes a fifth of the
+epochs, half of them with few masks. classic: half of the epochs reconstruct whole pictures, then the encoder is frozen.
+seeds: short trainings of the U-Net, the autoencoder and CLIP that differ only in the seed.
+An interrupted comparison is resumed by the same command; the CSV is written at the end.
 """
 
 import importlib
@@ -36,26 +35,26 @@ from utils.rows import find_rows, load_row
 from utils.tables import markdown_table, write_between_markers
 
 DATA_ROOT = DATA  # any layout of data/README.md
-ENCODER = "openai/clip-vit-base-patch16"  # CLIP's: hub id or folder
-IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 and CLIP twice that; for CLIP a multiple of its patch size
-EPOCHS = 0  # of all stages; 0: clip 3, autoencoder 20, seeds 12 and CLIP a quarter of that
+ENCODER = "openai/clip-vit-base-patch16"  # of CLIP: hub id or folder
+IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 (CLIP twice that); for CLIP a multiple of its patch size
+EPOCHS = 0  # of all stages together; 0: clip 3, autoencoder 20, seeds 12 (CLIP a quarter of that)
 SEEDS = (0, 1, 2)  # of autoencoder and seeds
-LABELS = (100, 10, 5, 1)  # percent of the masks that the autoencoder sees
+LABELS = (100, 10, 5, 1)  # percent of the masks used for the autoencoder
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison, size, epochs and variant
 RESULTS = "results"  # folder of the CSV
 IMAGES = "images"  # folder of labels.png
-README = ()  # files whose table between the comparison's markers is written anew
+README = ()  # files whose table between markers is updated
 
 
 @dataclass
 class Run:
     """One training."""
 
-    row: str  # of the table
+    row: str
     folder: Path
-    about: dict[str, str]  # the first columns of its line in the CSV
-    options: list[str]  # of the training script
+    about: dict[str, str]  # first columns of its line in the CSV
+    options: list[str]  # for the training script
 
 
 def main(arguments: list[str]) -> None:
@@ -91,7 +90,7 @@ def clip_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
 
 
 def random_encoder(root: Path) -> Path:
-    """A folder with the architecture and normalisation of ENCODER, and random weights."""
+    """Write an encoder with random weights, and ENCODER's architecture and normalisation, to a folder."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     folder = root / "random-encoder"
@@ -103,22 +102,20 @@ def random_encoder(root: Path) -> Path:
 
 def autoencoder_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     same = [f"--IMAGE_SIZE={size}", f"--SMALL_SIZE={size}", f"--PATCH={size // 8}", "--WIDTH=16", "--BATCH_SIZE=32"]
-    for percent, variant, seed in product(LABELS, ("pretrained", "scratch"), SEEDS):
-        stage_1 = max(1, epochs // (5 if percent == 100 else 2)) if variant == "pretrained" else 0
+    own = {"pretrained": [], "scratch": ["--FINETUNE=scratch"], "classic": ["--MASK_RATIO=0", "--FINETUNE=frozen"]}
+    for percent, variant, seed in [*product(LABELS, ("pretrained", "scratch"), SEEDS), (100, "classic", 0)]:
+        stage_1 = max(1, epochs // (5 if variant == "pretrained" and percent == 100 else 2))
+        if variant == "scratch":
+            stage_1 = 0
         about = {"variant": variant, "labels_percent": str(percent), "size": str(size), "width": "16"}
         about |= {"seed": str(seed), "epochs": str(epochs)}
-        own = [f"--PRETRAIN_EPOCHS={stage_1}", f"--EPOCHS={epochs - stage_1}", f"--LABELS_PERCENT={percent}"]
-        own += [f"--SEED={seed}", *(["--FINETUNE=scratch"] if variant == "scratch" else [])]
-        yield Run("Autoencoder", root / f"{variant}_{percent}_{seed}", about, [*own, *same])
-    about = {"variant": "classic", "labels_percent": "100", "size": str(size), "width": "16"}
-    about |= {"seed": "0", "epochs": str(epochs)}
-    own = [f"--PRETRAIN_EPOCHS={epochs // 2}", f"--EPOCHS={epochs - epochs // 2}"]
-    own += ["--MASK_RATIO=0", "--FINETUNE=frozen"]
-    yield Run("Autoencoder", root / "classic", about, [*own, *same])
+        options = [f"--PRETRAIN_EPOCHS={stage_1}", f"--EPOCHS={epochs - stage_1}", f"--LABELS_PERCENT={percent}"]
+        options += [f"--SEED={seed}", *own[variant], *same]
+        yield Run("Autoencoder", root / f"{variant}_{percent}_{seed}", about, options)
 
 
 def seed_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
-    quarter, small = max(epochs // 4, 1), f"--SMALL_SIZE={size}"  # of stage 1, and enough for CLIP's decoder
+    quarter, small = max(epochs // 4, 1), f"--SMALL_SIZE={size}"  # epochs of stage 1, and of CLIP
     stages = [f"--PRETRAIN_EPOCHS={quarter}", f"--EPOCHS={epochs - quarter}", f"--PATCH={size // 8}"]
     rows = {
         "UNET": (size, epochs, [small, f"--EPOCHS={epochs}"]),
@@ -132,17 +129,17 @@ def seed_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
 
 
 def train(run: Run) -> None:
-    """Run a row's training script, unless its run is complete; go on with one that was stopped."""
+    """Run a row's training script unless it has finished; resume an interrupted training."""
     saved = next(iter(run.folder.glob("*/last.pt")), None)
     if saved and load(saved)["epoch"] == load(saved)["constants"]["EPOCHS"]:
         return
     options = [*run.options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={run.folder}", f"--DEVICE={DEVICE}"]
-    options.append(f"--RESUME={any(run.folder.rglob('last.pt'))}")  # also of a stage before
+    options.append(f"--RESUME={any(run.folder.rglob('last.pt'))}")  # also of stage 1
     run_main(importlib.import_module(Path(find_rows(run.folder)[run.row].script).stem).main, options)
 
 
 def score(run: Run) -> dict[str, str]:
-    """Scores on the test split, and the number of its pictures, ready for the CSV."""
+    """Columns of the CSV: number of test pictures and scores."""
     row = load_row(run.row, run.folder, pick_device(DEVICE), zoom=False)
     row.scales = (1.0,)
     samples = list_samples(DATA_ROOT, "test")
@@ -152,7 +149,7 @@ def score(run: Run) -> dict[str, str]:
 
 
 def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
-    """Mean and standard deviation of the mIoU over the seeds of lines that are the same in these columns."""
+    """Mean and standard deviation of the mIoU over the seeds; columns: what the lines of a group share."""
     groups = defaultdict(list)
     for line in lines:
         groups[tuple(line[column] for column in columns)].append(float(line["miou"]))
@@ -165,7 +162,7 @@ def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
 
 
 def plot_labels(lines: list[dict[str, str]], path: Path) -> None:
-    """mIoU against the share of masks used: a dot per run, a line through the means."""
+    """mIoU against the share of masks used: a dot per training, a line through the means."""
     figure, axes = plt.subplots(figsize=(6, 3.4))
     for variant, colour in {"pretrained": "#E69F00", "scratch": "#0072B2"}.items():
         groups = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Block diagrams of the models, drawn by code: the shapes in the boxes are those that the modules return."""
+"""Block diagrams of the models, with the shapes that the modules return."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from utils.figures.plots import save_figure
 from utils.rows import ROWS
 
 COLOURS = {"data": "#E8E8E8", "trained": "#CFE3F3", "frozen": "#F6E3B5", "result": "#D3EBD3"}
-SIZE = 160  # pixels a side of the U-Net's picture
+SIZE = 160  # side of the U-Net's input in pixels
 CLIP_SIZE, PATCH, TOKEN_CHANNELS = 256, 16, 3 * 768  # three layers of CLIP ViT-B/16
 MODELS = {row.file: row.model for row in ROWS}
 
 
 @dataclass
 class Box:
-    """One step: where its centre is, what stands in it, and what kind it is (a key of COLOURS)."""
+    """One step: centre, text, and kind (a key of COLOURS)."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Box:
 
 
 def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], path: Path, size: tuple[float, float]) -> None:
-    """Boxes and the arrows between them; a dashed arrow where a name begins with "~". size: in inches."""
+    """Draw boxes and arrows between them; dashed where the start's name begins with "~". size: in inches."""
     figure, axes = plt.subplots(figsize=size, layout="constrained")
     width, height = 1.7, 0.62
     for box in boxes.values():
@@ -58,7 +58,7 @@ def shape(tensor: torch.Tensor) -> str:
 
 
 def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
-    """Shapes of what a decoder's levels return, coarsest first."""
+    """Output shapes of a decoder's levels, coarsest first."""
     found = []
     hooks = [layer.register_forward_hook(lambda *call: found.append(shape(call[-1]))) for layer in decoder.merge]
     decoder(features)
@@ -68,11 +68,11 @@ def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
 
 
 def u_net(model: nn.Module, first: str, last: str, x: float = 0.0) -> tuple[dict[str, Box], list[tuple[str, str]]]:
-    """Boxes and arrows of a U-Net with its left edge at x; first and last: texts of what goes in and comes out."""
+    """Boxes and arrows of a U-Net from x on; first, last: texts of its input and output."""
     features = model.eval().encoder(torch.zeros(1, 3, SIZE, SIZE))
     ups = merged(model.decoder, features)[::-1]  # finest first
     depth = len(features)
-    right = x + depth + 1.2  # the way up: mirrored, with room for the skip connections
+    right = x + depth + 1.2  # the decoder is mirrored, with room for the skip connections
     boxes = {f"{x}in": Box(x, 1, f"{first}\n3 × {SIZE} × {SIZE}", "data")}
     for level, feature in enumerate(features):
         boxes[f"{x}down{level}"] = Box(x + 0.5 * level, -level, f"residual\n{shape(feature)}")
@@ -92,7 +92,7 @@ def draw_unet(path: Path) -> None:
 
 
 def draw_autoencoder(path: Path) -> None:
-    model = MODELS["autoencoder"]()  # both stages have its shapes: three colours there, three classes here
+    model = MODELS["autoencoder"]()  # both stages have three output channels: colours or classes
     boxes, arrows = u_net(model, "hidden patches", "rebuilt picture")
     right, more = u_net(model, "picture", "logits", x=8.8)
     boxes |= right | {"note": Box(7.5, -4, "all but the last\nlayer goes on", "result")}
@@ -102,9 +102,9 @@ def draw_autoencoder(path: Path) -> None:
 
 
 def clip_boxes() -> tuple[dict[str, Box], list[tuple[str, str]]]:
-    """CLIP encoder + CNN; PointCLIP adds its own."""
+    """Boxes and arrows that CLIP and PointCLIP share."""
     tiny = MODELS["clip"]("tiny", freeze_encoder=False)
-    decoder = type(tiny.decoder)(TOKEN_CHANNELS, (16, 48, 96, 192), 0.0).eval()  # as on a large encoder
+    decoder = type(tiny.decoder)(TOKEN_CHANNELS, (16, 48, 96, 192), 0.0).eval()  # for a large encoder
     tokens = torch.zeros(1, TOKEN_CHANNELS, CLIP_SIZE // PATCH, CLIP_SIZE // PATCH)
     features = decoder.features(torch.zeros(1, 3, CLIP_SIZE, CLIP_SIZE), tokens)
     ups = merged(decoder.decoder, features)[::-1]
@@ -146,7 +146,7 @@ def draw_pointclip(path: Path) -> None:
 
 
 def draw_flow(path: Path) -> None:
-    """The data's way from the files to the table."""
+    """From the files to the table."""
     steps = {
         "files": ("files\npictures, masks", "data"),
         "cache": ("Dataset\nuint8, decoded once", "data"),
@@ -165,7 +165,7 @@ def draw_flow(path: Path) -> None:
     draw(boxes, arrows, path, (12, 2.3))
 
 
-# name of the file -> what draws it
+# file name -> function
 DIAGRAMS = {
     "flow": draw_flow,
     "model_unet": draw_unet,

@@ -1,4 +1,4 @@
-"""Where the errors are: tables and figures from results/per_image.csv, which evaluate.py writes.
+"""Error analysis: tables and figures from results/per_image.csv, which evaluate.py writes.
 
     python -m experiments.errors --README=results/README.md      # seconds
 
@@ -25,7 +25,7 @@ from utils.tables import markdown_table, write_between_markers
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
 IMAGES = "images"  # folder of the figures
-README = ()  # files whose tables between markers are written anew
+README = ()  # files whose tables between markers are updated
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     print("\n\n".join(tables.values()) + f"\nwrote {IMAGES}/data_sets.png")
 
 
-# Of Oxford-IIIT Pet's test split: seven masks without an animal, three with animal and background exchanged.
+# In Oxford-IIIT Pet's test split: seven empty masks, three with animal and background swapped.
 WRONG_MASKS: tuple[str, ...] = (
     *("Egyptian_Mau_20", "japanese_chin_199", "keeshond_7", "Persian_259", "saint_bernard_60", "saint_bernard_78"),
     *("wheaten_terrier_195", "Maine_Coon_268", "Persian_268", "Persian_273"),
@@ -51,10 +51,9 @@ WRONG_MASKS: tuple[str, ...] = (
 
 
 def error_table(lines: Sequence[dict[str, str]]) -> str:
-    """A table: per row the pictures' mean shares, and how many pictures are below .75.
+    """A table with, per row, mean shares of wrong pixels and the number of pictures below .75.
 
-    lines: of results/per_image.csv, of one split. Where it has pictures of WRONG_MASKS, a last column is the mIoU
-    without them.
+    lines: of per_image.csv, of one split. If it contains WRONG_MASKS, the last column is the mIoU without them.
     """
     titles = {"model": "model", "miou": "mIoU per image", "confused": "another class", "missed": "missed"}
     titles |= {"false_positive": "false positive", "bad": "pictures below .75", "swapped": "of these, class swapped"}
@@ -80,17 +79,17 @@ def error_table(lines: Sequence[dict[str, str]]) -> str:
     return markdown_table(titles, table)
 
 
-SHARES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)  # of a picture that its things cover: the bounds of five bins
+SHARES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)  # bounds of five bins, by the share of a picture that animals cover
 
 
 def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list[float]]:
-    """(data, row) -> mean mIoU of the test pictures in each of five bins, by the share that their things cover.
+    """(data, row) -> mean mIoU of the test pictures in each bin of SHARES; NaN for an empty bin.
 
-    lines: of results/per_image.csv. The bins are those of SHARES; NaN where a bin is empty.
+    lines: of per_image.csv.
     """
     lines = [line for line in lines if line["confusion"]]
     counts = [np.array(line["confusion"].split(), float) for line in lines]
-    most = max(map(len, counts), default=0)  # a row by click counts the clicked thing against the rest, twice
+    most = max(map(len, counts), default=0)  # rows by click have fewer classes: their lines do not give the share
     shares = {}
     for line, matrix in zip(lines, counts, strict=True):
         if len(matrix) == most:
@@ -106,7 +105,7 @@ def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list
 
 
 def draw_breeds(lines: Sequence[dict[str, str]], path: Path) -> None:
-    """Mean of the test pictures' mIoU, a line of dots per breed, the hardest for the first row on the left."""
+    """Mean mIoU of the test pictures per breed, sorted by the first row's."""
     values: dict[str, dict[str, list[float]]] = {}
     for line in lines:
         if line["breed"]:
@@ -125,9 +124,9 @@ def draw_breeds(lines: Sequence[dict[str, str]], path: Path) -> None:
 
 
 def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, str], list[float]], path: Path) -> None:
-    """Left: mIoU of every row, a group of bars per data set. Then for each the pictures' mIoU, by share of the things.
+    """Bars of every row's mIoU per data set; then, per data set, mIoU against the share that animals cover.
 
-    lines: of results/results.csv, one per row and data set; by_share: miou_by_share().
+    lines: of results.csv, one per row and data set; by_share: see miou_by_share().
     """
     sets = list(dict.fromkeys(line["data"] for line in lines))
     styles = looks(line["model"] for line in lines)

@@ -1,11 +1,9 @@
-"""The figures that belong to no single script: the data, the models' diagrams, training curves, IoU per breed.
+"""Figures of the README: data, diagrams of the models, training curves, predictions on a photo of a cat.
 
-    python -m experiments.figures                  # all that can be drawn from what is here, into images/
-    python -m experiments.figures --ROW=CLIP       # the best, median and worst test pictures of another row
-    python -m experiments.figures --ONLY=data_sets,cat   # some of them
+    python -m experiments.figures                   # all figures, into images/
+    python -m experiments.figures --ONLY=data,cat   # some figures
 
-What is missing (the data, the logs of a training, results/per_image.csv) is reported, and its figure left as it is.
-The pictures of a row's best and worst go to predictions/, for they show photos.
+A figure whose input is missing (data, training logs) is skipped with a message.
 """
 
 from collections import Counter
@@ -21,51 +19,50 @@ from experiments.robustness import PERTURBATIONS
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.grids import centre_of_thing, draw_prediction
+from utils.figures.grids import draw_prediction
 from utils.figures.looks import class_colours, looks
 from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.layouts import data_name, list_samples
-from utils.inputs.pictures import read_image, read_sample, rng_of
-from utils.rows import find_rows, load_row, load_rows
+from utils.inputs.pictures import read_image, rng_of
+from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
 
 ONLY = ()  # names of figures; empty: all
 DATA_ROOT = DATA  # any layout of data/README.md
-CHECKPOINTS = "checkpoints"  # the logs of the trainings
-RESULTS = "results"  # folder of per_image.csv
+CHECKPOINTS = "checkpoints"  # folder of all rows, with their training logs
 IMAGES = "images"  # folder of the figures
-ROW = "UNET"  # whose best, median and worst test pictures are drawn
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230, 170)  # a click on the nose
 
 
 def main() -> None:
-    drawn = DIAGRAMS | {"data": draw_data, "curves": draw_curves, "cat": draw_cat, "cat_corrupted": draw_corrupted_cat}
-    figures = {f"{IMAGES}/{name}.png": draw for name, draw in drawn.items()}
-    figures[f"predictions/extremes_{ROW.lower()}.png"] = draw_extremes
+    figures = DIAGRAMS | {
+        "data": draw_data,
+        "curves": draw_curves,
+        "cat": draw_cat,
+        "cat_corrupted": draw_corrupted_cat,
+    }
     for name in ONLY:
-        require_choice("ONLY", name, tuple(Path(path).stem for path in figures))
-    for path, draw in figures.items():
-        if ONLY and Path(path).stem not in ONLY:
-            continue
+        require_choice("ONLY", name, tuple(figures))
+    for name in ONLY or figures:
+        path = Path(IMAGES) / f"{name}.png"
         try:
-            draw(Path(path))
+            figures[name](path)
             print(f"wrote {path}", flush=True)
         except UserError as error:
-            print(f"{path} is left out: {error}", flush=True)
+            print(f"{path} is skipped: {error}", flush=True)
 
 
 def draw_data(path: Path) -> None:
-    """Pictures per class (and breed), share of the pixels, and where each thing lies in an average picture."""
+    """Pictures per class and breed, share of the pixels per class, and a map of where each class lies."""
     train = SegmentationDataset(DATA_ROOT, "trainval", 128)
     masks, classes = np.array(train.arrays["masks"]), train.classes
     colours = class_colours(classes)
     main_class = np.array([s.species or _main_class(mask) for s, mask in zip(train.samples, masks, strict=True)])
     breeds = Counter(sample.breed for sample in train.samples if sample.breed)
-    shown = classes.things[:6]  # more would be too small to see
+    shown = classes.things[:6]  # more would be too small
     rows = [["pictures", "pixels", *shown], *([["breeds"] * (2 + len(shown))] if breeds else [])]
     figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2 * len(rows)))
     panels = figure.subplot_mosaic(rows, height_ratios=(1, 0.9)[: len(rows)])
@@ -83,7 +80,7 @@ def draw_data(path: Path) -> None:
         panels[name].tick_params(axis="x", labelsize=8, rotation=90 if len(classes) > 4 else 0)
         panels[name].grid(axis="x", visible=False)
     for index, name in enumerate(shown, 1):
-        # a thing's pixels of all pictures that show mostly it, at one place of the squashed picture
+        # share of the pictures with this main class that show it at a pixel of the squashed picture
         mean = (masks[main_class == index] == index).mean(0) if counts[name] else np.zeros((128, 128))
         drawn = panels[name].imshow(mean, cmap="magma", vmin=0, vmax=1)
         panels[name].set(title=f"where a {name} is", xticks=[], yticks=[])
@@ -102,16 +99,16 @@ def draw_data(path: Path) -> None:
 
 
 def _main_class(mask: np.ndarray) -> int:
-    """The thing that covers most of a mask; 0 if there is none."""
+    """The class that covers most of a mask, without background; 0 if there is none."""
     return int(np.bincount(mask[(mask != 0) & (mask != VOID)], minlength=1).argmax())
 
 
 def draw_curves(path: Path) -> None:
-    """Validation score of every row against the time that its training took, the autoencoder's stage 1 included."""
+    """Validation score of every row against training time, which includes the autoencoder's stage 1."""
     folders = {name: Path(CHECKPOINTS) / row.folder for name, row in find_rows(CHECKPOINTS).items()}
     logs = {name: log for name, folder in folders.items() if (log := read_csv(folder / "log.csv"))}
     if not logs:
-        raise UserError(f"{CHECKPOINTS} holds no log.csv: the training scripts write one")
+        raise UserError(f"{CHECKPOINTS} has no log.csv: the training scripts write one")
     figure, axes = plt.subplots(figsize=(8, 3.6))
     for name, look in looks(logs).items():
         log, before = logs[name], read_csv(folders[name] / "pretraining" / "log.csv")
@@ -128,7 +125,7 @@ def draw_curves(path: Path) -> None:
 
 
 def draw_cat(path: Path) -> None:
-    """A free photo of a cat, and what every row makes of it."""
+    """A free photo of a cat with every row's prediction."""
     image, rows = read_image(CAT), rows_that_know_cats(path)
     pictures = {"photo": image} | {row.name: draw_prediction(row, image, NOSE, 1) for row in rows}
     figure, panels = plt.subplots(2, (len(pictures) + 1) // 2, figsize=(10, 5), squeeze=False)
@@ -141,7 +138,7 @@ def draw_cat(path: Path) -> None:
 
 
 def draw_corrupted_cat(path: Path) -> None:
-    """The same photo, what every perturbation makes of it at its last level, and every row's prediction below."""
+    """The same photo under every perturbation at its last level, with every row's prediction."""
     rows, corrupted = rows_that_know_cats(path), {"unchanged": read_image(CAT)}
     for name, (_, levels, perturb) in PERTURBATIONS.items():
         corrupted[f"{name}\n{levels[-1]}"] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
@@ -153,32 +150,11 @@ def draw_corrupted_cat(path: Path) -> None:
 
 
 def rows_that_know_cats(path: Path) -> list[Row]:
-    """The rows whose weights are here; what is missing in the figure is printed."""
+    """Rows with weights and a class "cat"; others are reported."""
     rows, missing = load_rows(find_rows(CHECKPOINTS), CHECKPOINTS, pick_device(DEVICE))
     for name, reason in missing.items():
         print(f"{path}: without {name}, {reason}", flush=True)
     return [row for row in rows if row.prompt or "cat" in row.classes.names]
-
-
-def draw_extremes(path: Path, count: int = 4) -> None:
-    """The best, median and worst test pictures of ROW: pairs of truth and prediction."""
-    samples = {sample.name: sample for sample in list_samples(DATA_ROOT, "test")}
-    key = {"model": ROW, "data": data_name(DATA_ROOT), "split": "test"}
-    lines = [line for line in read_csv(Path(RESULTS) / "per_image.csv") if key.items() <= line.items()]
-    lines = sorted((line for line in lines if line["image"] in samples), key=lambda line: -float(line["miou"]))
-    if not lines:
-        where = f"{RESULTS}/per_image.csv has no line of {', '.join(key.values())} split"
-        raise UserError(f"{where}: `python evaluate.py --ROWS={ROW}` makes them")
-    classes = next(iter(samples.values())).classes
-    row = load_row(ROW, CHECKPOINTS, pick_device(DEVICE), classes)
-    middle = max(len(lines) // 2 - count // 2, 0)
-    parts = {"best": lines[:count], "median": lines[middle : middle + count], "worst": lines[-count:]}
-    columns = {}
-    for title, chosen in parts.items():
-        pairs = [read_sample(samples[line["image"]]) for line in chosen]
-        columns[f"{title}: truth"] = [classes.colourise(mask) for _, mask in pairs]
-        columns[f"{title}: {ROW}"] = [draw_prediction(row, image, *centre_of_thing(mask)) for image, mask in pairs]
-    plot_examples(columns, path)
 
 
 if __name__ == "__main__":

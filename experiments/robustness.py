@@ -1,11 +1,10 @@
-"""Rows on corrupted pictures: eight perturbations at ten levels each.
+"""Scores on corrupted pictures: eight perturbations at ten levels each.
 
     python -m experiments.robustness                               # every row, all levels: hours
     python -m experiments.robustness --PICTURES=1000 --LEVELS=0,4,9
 
-Writes results/robustness.csv, a line per row, perturbation and level, as soon as it is measured, and
-images/robustness.png; lines of rows that are not in ROWS are kept. Pictures are corrupted at their own size, before any
-resizing, and squashed: rows are scored without their closer look.
+Writes results/robustness.csv, a line per row, perturbation and level, and images/robustness.png; lines of rows that are
+not in ROWS are kept. Pictures are corrupted at their own size, before any resizing. Rows are scored without zoom.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,13 +32,13 @@ from utils.tables import markdown_table, row_place, write_between_markers
 
 DATA_ROOT = DATA  # any layout of data/README.md
 ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that have a checkpoint
-LEVELS = tuple(range(10))  # 0 is the picture without a change
-PICTURES = 0  # a random subset of the test split, always the same; 0: all of it
+LEVELS = tuple(range(10))  # 0 is the unchanged picture
+PICTURES = 0  # size of a random subset of the test split, always the same; 0: all of it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # where the training scripts wrote
 RESULTS = "results"  # folder of robustness.csv
 IMAGES = "images"  # folder of robustness.png
-README = ()  # files whose table between markers is written anew
+README = ()  # files whose table between markers is updated
 
 
 def main() -> None:
@@ -64,17 +63,17 @@ def main() -> None:
 
 
 # ------------------------------------------------------------------------------------------ perturbations
-# All take a picture uint8 (H, W, 3), a level, and random numbers that depend on the picture alone, so that every model
-# sees the same noise; they return uint8 (H, W, 3), rounded and clipped to 0..255. The first level changes nothing.
+# Each takes a picture uint8 (H, W, 3), a level, and a generator seeded by the picture's name: every row sees the same
+# noise. It returns uint8 (H, W, 3), rounded and clipped to 0..255; the first level changes nothing.
 
 
 def gaussian_noise(image: np.ndarray, std: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of this standard deviation on every value; from level to level the same noise, only stronger."""
+    """Noise of this standard deviation on every value; a higher level scales the same noise."""
     return _to_uint8(image + std * rng.standard_normal(image.shape, np.float32))
 
 
 def blur(image: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
-    """Convolution with [[1, 2, 1], [2, 4, 2], [1, 2, 1]] / 16, so many times; beyond the border it is reflected."""
+    """Repeated convolution with [[1, 2, 1], [2, 4, 2], [1, 2, 1]] / 16, with a reflected border."""
     values = image.astype(np.float32)
     for _ in range(times):
         padded = np.pad(values, ((1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -94,7 +93,7 @@ def brightness(image: np.ndarray, shift: int, rng: np.random.Generator) -> np.nd
 
 
 def black_square(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """One black square of so many pixels a side, wholly inside of the picture."""
+    """One black square with this side in pixels, inside the picture."""
     height, width = image.shape[:2]
     side = min(side, height, width)
     top, left = (int(share * (length - side + 1)) for share, length in zip(rng.random(2), (height, width), strict=True))
@@ -104,7 +103,7 @@ def black_square(image: np.ndarray, side: int, rng: np.random.Generator) -> np.n
 
 
 def salt_and_pepper(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """This share of the pixels becomes white or black, half each."""
+    """Set this share of the pixels to white or black, half each."""
     chance = rng.random(image.shape[:2])
     image = image.copy()
     image[chance < share / 2] = 0
@@ -114,7 +113,7 @@ def salt_and_pepper(image: np.ndarray, share: float, rng: np.random.Generator) -
 
 _SHIFTS = tuple(range(0, 50, 5))
 Perturbation = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
-# name -> what the level is, the ten levels, the function
+# name -> meaning of the level, the ten levels, the function
 PERTURBATIONS: dict[str, tuple[str, tuple[float, ...], Perturbation]] = {
     "Gaussian noise": ("standard deviation", tuple(range(0, 20, 2)), gaussian_noise),
     "blur": ("times", tuple(range(10)), blur),
@@ -135,7 +134,7 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def read_perturbed(name: str, level: float, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Picture, perturbed at its own size, and mask of a sample."""
+    """Perturbed picture and mask of a sample."""
     image, mask = read_sample(sample)
     return PERTURBATIONS[name][2](image, level, rng_of(sample.name)), mask
 
@@ -143,32 +142,28 @@ def read_perturbed(name: str, level: float, sample: Sample) -> tuple[np.ndarray,
 def score_robustness(
     rows: Sequence[Row], samples: Sequence[Sample], path: Path, data: str, order: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Lines of robustness.csv of this data: mIoU and mean Dice of every row under every perturbation at LEVELS.
+    """Write mIoU and mean Dice of every row under every perturbation at LEVELS; returns all lines of this data.
 
-    order: of the models in the file. Lines of other rows are kept if they are of as many pictures.
+    order: of the models in the file. Lines of other rows are kept if they have the same number of pictures.
     """
     names, images, place = {row.name for row in rows}, str(len(samples)), row_place(order)
     lines = [x for x in read_csv(path) if x["data"] != data or (x["images"] == images and x["model"] not in names)]
-    unchanged = {}  # row -> its scores at level 0, which has the same pictures under every name
-    todo = list(product(rows, PERTURBATIONS, LEVELS))
-    for row, name, level in tqdm(todo, "robustness", leave=False, disable=None):
+    measured = {}  # level 0 is the same picture for every perturbation: it is scored once per row
+    for row, name, level in tqdm(list(product(rows, PERTURBATIONS, LEVELS)), "robustness", leave=False, disable=None):
         strength = PERTURBATIONS[name][1][level]
-        found = unchanged.get(row.name) if level == 0 else None
-        if not found:
-            read = partial(read_perturbed, name, strength)
-            result = scores(row.score(samples, read=read), row.counted)
-            found = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
-        if level == 0:
-            unchanged[row.name] = found
+        key = (row.name, name, level) if level else row.name
+        if key not in measured:
+            result = scores(row.score(samples, read=partial(read_perturbed, name, strength)), row.counted)
+            measured[key] = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
         about = {"model": row.name, "data": data, "perturbation": name, "level": str(strength)}
-        lines.append(about | found | {"images": images})
+        lines.append(about | measured[key] | {"images": images})
         lines.sort(key=lambda line: (line["data"], *place(line)))
         write_csv(lines, path)
     return [line for line in lines if line["data"] == data]
 
 
 def robustness_table(lines: Sequence[dict[str, str]]) -> str:
-    """Mean Dice of every row on the pictures without a change, and under each perturbation at its last level."""
+    """Mean Dice of every row on unchanged pictures and under each perturbation at its last level."""
     table = {"none": {"perturbation": "none", "level": ""}}
     table |= {name: {"perturbation": name, "level": str(levels[-1])} for name, (_, levels, _) in PERTURBATIONS.items()}
     for line in lines:
@@ -179,7 +174,7 @@ def robustness_table(lines: Sequence[dict[str, str]]) -> str:
 
 
 def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
-    """Mean Dice against the level, a panel per perturbation, a line per model."""
+    """Mean Dice against the level: a panel per perturbation, a line per row."""
     figure, panels = plt.subplots(2, 4, figsize=(12, 5.6), sharey=True)
     for axes, (name, (level_name, levels, _)) in zip(panels.flat, PERTURBATIONS.items(), strict=True):
         for model, look in looks(line["model"] for line in lines).items():
@@ -187,7 +182,7 @@ def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
             values = [[float(line[key]) for line in chosen] for key in ("level", "mdice")]
             axes.plot(*values, look.dashes + look.marker, color=look.colour, label=model)
         if levels[0] > levels[-1]:
-            axes.invert_xaxis()  # the unchanged picture on the left, as in the other panels
+            axes.invert_xaxis()  # unchanged pictures on the left, as in the other panels
         axes.set(title=name, xlabel=level_name)
     for axes in panels[:, 0]:
         axes.set_ylabel("mean Dice")

@@ -1,8 +1,8 @@
-"""The column img/s of results.csv, measured anew for every line in one run: start it while nothing else runs.
+"""Re-measure img/s of all lines in results.csv in one run: start it while nothing else runs.
 
     python -m experiments.speed --README=README.md      # 64 pictures, three rounds: ten minutes
 
-Every line of this data's test split is timed in three rounds, all in turn; its median becomes the line's img/s.
+All lines of this data's test split are timed in turn, three rounds; the median becomes the line's img/s.
 """
 
 import time
@@ -21,11 +21,11 @@ from utils.scoring.results import merge_lines, result_table, scales_of
 from utils.tables import write_between_markers
 
 DATA_ROOT = DATA  # any layout of data/README.md
-PICTURES = 64  # a random subset of the test split, always the same; 0: all of it
+PICTURES = 64  # a fixed random subset of the test split; 0: all of it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
-CHECKPOINTS = "checkpoints"  # where the training scripts wrote
+CHECKPOINTS = "checkpoints"  # folder of all rows
 RESULTS = "results"  # folder of results.csv
-README = ()  # files whose tables between markers are written anew
+README = ()  # files whose tables between markers are updated
 
 
 def main() -> None:

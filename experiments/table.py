@@ -1,54 +1,44 @@
-"""Make the table anew: train every row by its recipe, score the rows, measure them more closely, draw the figures.
+"""Reproduce the table: train every row by its recipe, evaluate it, run the other experiments, draw the figures.
 
     bash run.sh table                                   # sets up, then calls this script
     python -m experiments.table --ROWS=UNET             # one row
     python -m experiments.table --VOC=                  # on Oxford-IIIT Pet alone
 
-A row whose checkpoint its recipe made is not trained again; a training that was interrupted goes on. It takes hours:
-the minutes in RECIPES are estimates for two CPU cores without bf16, and the closer measurements come on top.
+Trained rows are kept if their checkpoint comes from the same recipe; an interrupted training is resumed. Training all
+rows takes about nine hours on two CPU cores without bf16; the experiments come on top.
 """
 
 import importlib
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config import DATA, REPOSITORY, parse, read_recipe, require_choice, run_script, script_constants
 
 from utils.checkpoint import load, weights_file
 from utils.errors import UserError
+from utils.rows import find_rows
 
 DATA_ROOT = DATA  # Oxford-IIIT Pet
-VOC = "data/voc2012"  # what `python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog` writes; empty: without
-ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that are trained
-CLOSER = True  # False: the table alone, without clicks, corrupted pictures and img/s
-OPTIONS = []  # for the trainings that have this constant, e.g. --OPTIONS=EPOCHS=1; may be given several times
+VOC = "data/voc2012"  # written by `python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`; empty: skip VOC
+ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all in RECIPES
+CLOSER = True  # False: only the table, without clicks, corrupted pictures and figures
+OPTIONS = []  # passed to training scripts with this constant, e.g. --OPTIONS=EPOCHS=1; may be repeated
 CHECKPOINTS = "checkpoints"  # folder of all rows
 RESULTS = "results"  # folder of the CSVs
 IMAGES = "images"  # folder of the figures
-README = ()  # files whose tables between markers are written anew, e.g. README.md,results/README.md
+README = ()  # files whose tables between markers are updated, e.g. README.md,results/README.md
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a row is trained: `python script recipe`; without a recipe, by the script's own constants."""
-
-    script: str
-    recipe: str
-    folder: str  # below CHECKPOINTS
-    minutes: int  # about, on two CPU cores without bf16
-
-
+# Row -> its recipe (empty: the script's own constants), and about how many minutes it takes on two cores without bf16
 RECIPES = {
-    "UNET": Recipe("train_unet.py", "", "unet", 110),
-    "Autoencoder": Recipe("train_autoencoder.py", "", "autoencoder", 130),
-    "CLIP": Recipe("train_clip.py", "recipes/deit_tiny.py", "clip", 85),
-    "CLIP fine-tuned": Recipe("train_clip.py", "recipes/clip_finetuned.py", "clip_finetuned", 75),
-    "PointCLIP": Recipe("train_pointclip.py", "", "pointclip", 120),
+    "UNET": ("", 110),
+    "Autoencoder": ("", 130),
+    "CLIP": ("recipes/deit_tiny.py", 85),
+    "CLIP fine-tuned": ("recipes/clip_finetuned.py", 75),
+    "PointCLIP": ("", 120),
 }
-# Constants that say where and on what a training ran, not how
+# Constants that do not change the weights
 ELSEWHERE = ("DATA_ROOT", "CHECKPOINTS", "DEVICE", "PRECISION", "RESUME", "RECIPE")
 
 
@@ -56,18 +46,16 @@ def main() -> None:
     for name in ROWS:
         require_choice("ROWS", name, tuple(RECIPES))
     if VOC and not Path(VOC).is_dir():
-        made = "`python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog` makes it"
-        raise UserError(f"VOC = {VOC} is missing: {made}, or --VOC= does without")
-    todo = [name for name in ROWS or RECIPES if not is_made(RECIPES[name])]
+        command = "`python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`"
+        raise UserError(f"VOC = {VOC} is missing: {command} makes it; --VOC= skips it")
+    todo = [name for name in ROWS or RECIPES if not is_made(name)]
     for number, name in enumerate(todo):
-        left = sum(RECIPES[later].minutes for later in todo[number:])
-        print(
-            f"--- {name}, training {number + 1} of {len(todo)}; about {left} minutes of training are left", flush=True
-        )
-        train(RECIPES[name])
+        left = sum(RECIPES[later][1] for later in todo[number:])
+        print(f"--- {name}, training {number + 1} of {len(todo)}; about {left} minutes of training left", flush=True)
+        train(name)
     places = [f"--CHECKPOINTS={CHECKPOINTS}", f"--RESULTS={RESULTS}", f"--IMAGES={IMAGES}"]
     tables = [f"--README={','.join(README)}"] if README else []
-    for data in filter(None, (VOC, DATA_ROOT)):  # the figures in IMAGES are those of the last one
+    for data in filter(None, (VOC, DATA_ROOT)):  # the figures in IMAGES show the last one
         run("evaluate.py", f"--DATA_ROOT={data}", *places, *tables, f"--ROWS={','.join(ROWS)}")
         if CLOSER:
             few = "--PICTURES=200" if data == DATA_ROOT else "--PICTURES=0"
@@ -78,51 +66,55 @@ def main() -> None:
         for data in filter(None, (VOC, DATA_ROOT)):
             run("experiments.speed", f"--DATA_ROOT={data}", *places[:2], *tables)
         run("experiments.errors", *places[1:], *tables)
-        run("experiments.figures", own, *places)
+        run("experiments.figures", own, f"--CHECKPOINTS={CHECKPOINTS}", f"--IMAGES={IMAGES}")
 
 
-def constants_of(recipe: Recipe) -> dict:
-    """The constants that a training by this recipe has, OPTIONS included."""
-    known = script_constants(importlib.import_module(Path(recipe.script).stem).main)
-    values = known | (read_recipe(REPOSITORY / recipe.recipe, known) if recipe.recipe else {})
+def script_of(name: str) -> str:
+    return find_rows(CHECKPOINTS)[name].script.split()[0]
+
+
+def constants_of(name: str) -> dict:
+    """The constants of a row's training, with OPTIONS applied."""
+    known = script_constants(importlib.import_module(Path(script_of(name)).stem).main)
+    recipe, _ = RECIPES[name]
+    values = known | (read_recipe(REPOSITORY / recipe, known) if recipe else {})
     for key, text in (option.split("=", 1) for option in OPTIONS):
         if key in values:
             values[key] = parse(key, text, values[key])
     return {key: value for key, value in values.items() if key not in ELSEWHERE}
 
 
-def is_made(recipe: Recipe) -> bool:
-    """Whether the row's weights are those of a whole training by its recipe."""
-    folder, wanted = Path(CHECKPOINTS) / recipe.folder, constants_of(recipe)
+def is_made(name: str) -> bool:
+    """Whether the row's checkpoint comes from a complete training with these constants."""
+    folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     if not weights_file(folder).exists():
         return False
     content = load(folder)
-    last = load(folder / "last.pt") if (folder / "last.pt").exists() else None
-    whole = (last is None or last["epoch"] == wanted["EPOCHS"]) and content.get("zoom", False) == wanted.get(
-        "ZOOM", False
-    )
-    return whole and all(content["constants"].get(key) == value for key, value in wanted.items())
+    if content.get("zoom", False) != wanted.get("ZOOM", False):  # the last step of a training
+        return False
+    last = folder / "last.pt"
+    complete = not last.exists() or load(last)["epoch"] == wanted["EPOCHS"]
+    return complete and all(content["constants"].get(key) == value for key, value in wanted.items())
 
 
-def train(recipe: Recipe) -> None:
-    """A training by a recipe, from where it was interrupted."""
-    folder, wanted = Path(CHECKPOINTS) / recipe.folder, constants_of(recipe)
+def train(name: str) -> None:
+    """Train a row; resume if it was interrupted."""
+    folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     begun = [path for path in (folder / "last.pt", folder / "pretraining" / "last.pt") if path.exists()]
     known = load(max(begun, key=lambda path: path.stat().st_mtime))["constants"] if begun else {}
     resume = ["--RESUME=True"] if begun and all(known.get(key) == value for key, value in wanted.items()) else []
     options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in wanted]
-    places = (f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}")
-    run(recipe.script, *([str(REPOSITORY / recipe.recipe)] if recipe.recipe else []), *places, *options, *resume)
+    recipe, _ = RECIPES[name]
+    recipe = [str(REPOSITORY / recipe)] if recipe else []
+    run(script_of(name), *recipe, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}", *options, *resume)
 
 
 def run(script: str, *arguments: str) -> None:
-    """Run a script of this repository, or a module, as a user would. Raises UserError if it fails."""
+    """Run a script or module of this repository in a process of its own. Raises UserError if it fails."""
     command = [str(REPOSITORY / script)] if script.endswith(".py") else ["-m", script]
-    started = time.perf_counter()
     print(f"--- {script} {' '.join(arguments)}", flush=True)
     if subprocess.run([sys.executable, *command, *arguments]).returncode:
-        raise UserError(f"{script} stopped; start the same command again to go on")
-    print(f"--- {script}: {(time.perf_counter() - started) / 60:.0f} minutes", flush=True)
+        raise UserError(f"{script} stopped; run the same command again to continue")
 
 
 if __name__ == "__main__":

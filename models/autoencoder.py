@@ -1,6 +1,6 @@
-"""Autoencoder: a U-Net that first rebuilds pictures without any mask, then segments with what it learned.
+"""Autoencoder: a U-Net that first reconstructs pictures without masks, then segments.
 
-Hidden patches and the loss on them: MAE (He et al., CVPR 2022). Handing on the whole U-Net, not only its encoder:
+Hidden patches and the loss on them: MAE (He et al., CVPR 2022). Pretraining the decoder too, not only the encoder:
 Models Genesis (Zhou et al., Medical Image Analysis 2021).
 """
 
@@ -28,7 +28,7 @@ class Autoencoder(UNet):
 class AutoencoderSegmenter(UNet):
     """Stage 2. images (N, 3, H, W), normalised -> logits (N, classes, H, W).
 
-    frozen: the encoder's weights and batch statistics stay as they are. Other arguments: as in models.unet.
+    frozen: the encoder's weights and batch-norm statistics do not change. Other arguments: as in models.unet.
     """
 
     def __init__(self, classes: int = 3, frozen: bool = False, **arguments):

@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at all others: (N, C, H, W) -> the same shape (non-local block, Wang et al., CVPR 2018)."""
+    """Self-attention over positions, (N, C, H, W) -> the same shape (non-local block, Wang et al., CVPR 2018)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -72,9 +72,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The U-Net's way up: a list of feature maps, finest first -> (N, widths[0], h, w) at the finest one's size.
+    """The U-Net's decoder: feature maps, finest first -> (N, widths[0], h, w) at the finest map's size.
 
-    Upsampling is bilinear after a 1 x 1 convolution: no checkerboard, and it meets odd sizes exactly.
+    Upsampling is bilinear after a 1 x 1 convolution: no checkerboard, and odd sizes work.
     """
 
     def __init__(self, widths: tuple[int, ...]):
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
         x = features[-1]
         for reduce, merge, skip in zip(self.reduce, self.merge, reversed(features[:-1]), strict=True):
             x = reduce(x)
-            with torch.autocast(x.device.type, enabled=False):  # which, on a CPU, would go to fp32 and back
+            with torch.autocast(x.device.type, enabled=False):  # on a CPU it would convert to fp32 and back
                 x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = merge(torch.cat([x, skip], dim=1))
         return x

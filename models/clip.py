@@ -19,9 +19,9 @@ HALF = (0.5, 0.5, 0.5)
 class ImageEncoder(nn.Module):
     """Normalised pictures (N, 3, H, W) -> patch tokens of several layers, (N, channels, H / patch, W / patch).
 
-    vit: a vision transformer of transformers. layers: the blocks whose output is tapped, counted from 1; default:
-    thirds of the depth; their channels are stacked. Position embeddings are resized bicubically to the input, and
-    class and register tokens are dropped. mean, std: of the pictures, 0..1 RGB.
+    vit: a vision transformer of transformers. layers: the blocks whose outputs are concatenated, counted from 1;
+    default: thirds of the depth. Position embeddings are resized bicubically to the input, class and register tokens
+    are dropped. mean, std: normalisation of the pictures, 0..1 RGB.
     """
 
     def __init__(self, vit: nn.Module, layers: Sequence[int] = (), mean=HALF, std=HALF):
@@ -34,13 +34,13 @@ class ImageEncoder(nn.Module):
         self.patch_size = vit.config.patch_size
         self.channels = len(self.layers) * vit.config.hidden_size
         self.mean, self.std = tuple(mean), tuple(std)
-        # DINOv2 resizes its positions unasked, and knows no such argument.
+        # DINOv2 always resizes its position embeddings and has no such argument.
         asks = "interpolate_pos_encoding" in inspect.signature(vit.forward).parameters
         self.options = {"interpolate_pos_encoding": True} if asks else {}
 
     @classmethod
     def from_pretrained(cls, name: str, layers: Sequence[int] = ()) -> "ImageEncoder":
-        """The encoder with this hub id or in this folder. Raises OSError if it cannot be had (models/hub.py)."""
+        """The encoder with this hub id or in this folder. Raises OSError if it cannot be loaded (models/hub.py)."""
         vit, mean, std = load_pretrained(name, lambda local: _read(name, local))
         return cls(vit, layers, mean, std)
 
@@ -53,13 +53,13 @@ class ImageEncoder(nn.Module):
         return cls(getattr(vit, "vision_model", vit), layers, config["mean"], config["std"])
 
     def config(self) -> dict:
-        """All but the weights, in plain values: for checkpoints that hold the weights themselves."""
+        """Architecture and normalisation in plain values, for checkpoints that store the weights."""
         vit = {key: value for key, value in self.vit.config.to_dict().items() if key not in ("id2label", "label2id")}
         return {"vit": vit, "mean": self.mean, "std": self.std}
 
     @classmethod
     def tiny(cls, layers: Sequence[int] = ()) -> "ImageEncoder":
-        """A small encoder of CLIP's shape with random weights, to be trained along with the decoder."""
+        """A small CLIP encoder with random weights, to be trained with the decoder."""
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
         config = CLIPVisionConfig(
@@ -78,7 +78,7 @@ class ImageEncoder(nn.Module):
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The patch tokens that forward() returns, and an embedding of the whole picture, (N, D).
 
-        The embedding is the last layer's class token; of an encoder without one, the mean of its tokens.
+        The embedding is the last layer's class token, or the mean of its tokens if there is none.
         """
         height, width = (side // self.patch_size for side in images.shape[-2:])
         if (height * self.patch_size, width * self.patch_size) != images.shape[-2:]:
@@ -94,9 +94,9 @@ class ImageEncoder(nn.Module):
 
 
 def load_encoder(name: str, layers: Sequence[int], frozen: bool, config: dict | None = None) -> ImageEncoder:
-    """The encoder with this hub id or in this folder, or "tiny". Raises OSError if it cannot be had.
+    """The encoder with this hub id or in this folder, or "tiny". Raises OSError if it cannot be loaded.
 
-    config: of an encoder whose weights are loaded later, with those of the model; nothing is fetched.
+    config: what config() returned; the weights come later, with the model's, and nothing is downloaded.
     """
     if config:
         encoder = ImageEncoder.from_config(config, layers)
@@ -106,7 +106,7 @@ def load_encoder(name: str, layers: Sequence[int], frozen: bool, config: dict | 
 
 
 def encoder_title(name: str, tuned: bool) -> str:
-    """What stands in the table for a hub id: the encoder as its paper calls it, and what it was trained on."""
+    """Name of an encoder in the table: as its paper calls it, and the data it was trained on."""
     titles = {
         "tiny": "tiny, from scratch",
         "facebook/deit-tiny-patch16-224": "DeiT-Tiny (ImageNet)",
@@ -120,8 +120,8 @@ def encoder_title(name: str, tuned: bool) -> str:
 class CLIPDecoder(nn.Module):
     """Patch tokens (N, channels, h, w) and the picture (N, 3, H, W) -> feature maps (N, widths[0], H / 2, W / 2).
 
-    The tokens know what is where, but only per patch; a shallow convolutional stem on the picture gives the
-    outlines, as skip connections at 1/2, 1/4 and 1/8 of its size.
+    Tokens say what is where, but only per patch; a shallow convolutional stem on the picture adds the outlines, as
+    skip connections at 1/2, 1/4 and 1/8 of its size.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], dropout: float):
@@ -129,10 +129,10 @@ class CLIPDecoder(nn.Module):
         *stem_widths, token_width = widths
         self.stem = Encoder(tuple(stem_widths), stem_stride=2)
         self.project = nn.Sequential(
-            nn.BatchNorm2d(channels, affine=False),  # the convolution scales them; frozen tokens need no gradient
+            nn.BatchNorm2d(channels, affine=False),  # the convolution scales them, and frozen tokens need no gradient
             nn.Dropout2d(dropout),
             nn.Conv2d(channels, token_width, 1),
-            SelfAttention(token_width),  # one species for the whole animal
+            SelfAttention(token_width),  # so that a whole animal gets one class
             ResidualBlock(token_width, token_width),
             ResidualBlock(token_width, token_width),
         )
@@ -175,22 +175,17 @@ class CLIPCNN(nn.Module):
     def add_names(self) -> None:
         self.name_layer = nn.Linear(self.encoder.vit.config.hidden_size, self.head.out_channels - 1)
 
-    def forward(
-        self, images: torch.Tensor, with_embedding: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """with_embedding: return the encoder's embedding of the picture (N, D) too."""
-        tokens, embedding = self.encoder.encode(images)
-        logits = self.head(self.decoder(images, tokens))
-        return (logits, embedding) if with_embedding else logits
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.decoder(images, self.encoder(images)))
 
     def with_names(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits per pixel, and logits (N, classes - 1) of the picture as a whole, without the background."""
-        logits, embedding = self(images, with_embedding=True)
-        return logits, self.name_layer(embedding)
+        """Logits per pixel, and logits (N, classes - 1) of the whole picture, without the background."""
+        tokens, embedding = self.encoder.encode(images)
+        return self.head(self.decoder(images, tokens)), self.name_layer(embedding)
 
 
 def _read(name: str, local_files_only: bool) -> tuple:
-    """(vision transformer, mean, std); of a model of pictures and text, the picture tower."""
+    """(vision transformer, mean, std); the image tower of a model of images and text."""
     from transformers import AutoImageProcessor, AutoModel  # here: importing them takes seconds
 
     model, report = AutoModel.from_pretrained(name, local_files_only=local_files_only, output_loading_info=True)

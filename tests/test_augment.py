@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from utils.classes import VOID
+from utils.inputs import paste
 from utils.inputs.augment import augment, erase_rectangle, normalise
 from utils.inputs.paste import compose
 
@@ -112,15 +113,19 @@ def animals(count: int = 6, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pasted_pixels_carry_the_label_of_their_animal(seed):
-    images, masks = compose(*animals(), seeded(seed), 80, 12, share=(0.05, 0.5), plain=0.0, hide=0.0)
+def test_pasted_pixels_carry_the_label_of_their_animal(seed, monkeypatch):
+    for name, value in (("SHARE", (0.05, 0.5)), ("PLAIN", 0.0), ("HIDE", 0.0)):
+        monkeypatch.setattr(paste, name, value)
+    images, masks = compose(*animals(), seeded(seed), 80, 12)
     assert_aligned(images.masked_fill((masks == VOID)[:, None], 0.5), masks, 0.3)
     assert {1, 2, VOID} <= set(masks.unique().tolist())
 
 
-def test_what_lies_over_an_animal_is_background():
-    _, free = compose(*animals(), seeded(), 80, 12, share=(0.5, 0.5), plain=0.0, hide=0.0)
-    _, hidden = compose(*animals(), seeded(), 80, 12, share=(0.5, 0.5), plain=0.0, hide=1.0)
+def test_what_lies_over_an_animal_is_background(monkeypatch):
+    monkeypatch.setattr(paste, "HIDE", 0.0)
+    _, free = compose(*animals(), seeded(), 80, 12)
+    monkeypatch.setattr(paste, "HIDE", 1.0)
+    _, hidden = compose(*animals(), seeded(), 80, 12)
     changed = free != hidden
     assert changed.any((1, 2)).sum() > 6
     assert (hidden[changed] == 0).all()

@@ -111,7 +111,7 @@ def test_stages_one_by_one_and_after_an_interruption_give_what_both_at_once_give
 
 def test_the_variants_differ_as_they_say(train, tmp_path):
     full, scratch = train("full"), train("scratch", "--FINETUNE=scratch")
-    assert not (scratch / "pretrained.safetensors").exists()
+    assert not (scratch / "pretraining").exists()
     assert len(read_csv(scratch / "log.csv")) == 4  # stage 1's epochs are added: the same budget
     for name in ("frozen", "few"):
         shutil.copytree(full.parent, tmp_path / name)
@@ -119,7 +119,7 @@ def test_the_variants_differ_as_they_say(train, tmp_path):
     few = train("few", "--STAGE=2", "--LABELS_PERCENT=10")
     classic = train("classic", "--STAGE=1", "--MASK_RATIO=0")
     assert not same_weights(full / "pretraining", classic / "pretraining")
-    start = checkpoint.load(full / "pretrained.safetensors")["weights"]
+    start = checkpoint.load(full / "pretraining" / "best.safetensors")["weights"]
     end = {folder: checkpoint.load(folder / "best.safetensors")["weights"] for folder in (full, frozen, few)}
     kernel = "encoder.levels.2.0.conv1.0.weight"
     for name in start:
@@ -133,10 +133,10 @@ def test_the_variants_differ_as_they_say(train, tmp_path):
 
 
 def test_stage_2_without_stage_1_s_file_or_on_that_of_another_network_is_refused(train):
-    with pytest.raises(UserError, match=r"pretrained.safetensors is missing; `python train_autoencoder.py --STAGE=1`"):
+    with pytest.raises(UserError, match="best.safetensors is missing; `python train_autoencoder.py --STAGE=1`"):
         train("run", "--STAGE=2")
     train("run", "--STAGE=1")
-    with pytest.raises(UserError, match=r"pretrained.safetensors holds another architecture"):
+    with pytest.raises(UserError, match=r"best.safetensors holds another architecture"):
         train("run", "--STAGE=2", "--DEPTH=4")
 
 

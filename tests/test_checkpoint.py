@@ -128,7 +128,6 @@ def test_the_checkpoint_of_another_model_or_architecture_is_refused(path, model)
         ({"arguments": {"width": 4, "depth": 2}}, "another architecture: Unexpected"),
         ({"weights": {**weights, name: weights[name][:, :2].contiguous()}}, f"size mismatch for {name}"),
         ({"weights": {**weights, "surplus": torch.zeros(1)}}, 'Unexpected key(s) in state_dict: "surplus"'),
-        ({"weights": {**weights, name: weights[name].long()}}, f"{name} is torch.int64"),
     ):
         whole = path.read_bytes()
         rewrite(path, **changes)
@@ -245,7 +244,6 @@ DAMAGED = {
     "metadata without a model": raw(about('{"format": 1, "arguments": {}}')),
     "tensors outside the file": raw(about(a={**TENSOR, "data_offsets": [0, 80], "shape": [20]})),
     "an unknown dtype": raw(about(a={**TENSOR, "dtype": "F31"})),
-    "float64": raw(about(a={**TENSOR, "dtype": "F64", "shape": [1]})),
     "NaN": raw(about(), torch.tensor([1.0, float("nan")]).numpy().tobytes()),
     "infinity": raw(about(), torch.tensor([float("-inf"), 1.0]).numpy().tobytes()),
 }
@@ -258,24 +256,6 @@ def test_a_damaged_file_of_safetensors_is_refused(tmp_path, name):
     assert checkpoint.load(path)["weights"]["a"].tolist() == [0, 0], "the file made by hand"
     path.write_bytes(DAMAGED[name])
     assert "is no checkpoint of this project, or is damaged (" in refused(path)
-
-
-WRONG = [
-    ({"model": [1]}, "model is "),
-    ({"image_size": "160"}, "image_size is 160"),
-    ({"mean": (float("nan"), 0.0, 0.0)}, "mean .nan"),
-    ({"std": (0.0, 1.0, 1.0)}, "std .0.0, 1.0, 1.0"),
-    ({"classes": ("background",)}, "its classes are background, which are too"),
-    ({"colours": ((0, 0, 0), (1, 2, 999), (1, 2, 3))}, "colours is .*999"),
-    ({"constants": None}, "constants is "),
-    ({"score": "high"}, "score is "),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), WRONG)
-def test_what_a_file_says_of_itself_makes_sense(path, changes, message):
-    rewrite(path, **changes)
-    assert re.search(rf"is damaged \(.*{message}", refused(path))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -17,7 +17,7 @@ import train_unet
 from data import prepare
 from experiments import clicks, figures, robustness
 from utils import checkpoint
-from utils.classes import PETS, VOID, about_background, named, read_classes, require_same, voc_colour, write_classes
+from utils.classes import PETS, VOID, named, read_classes, require_same, voc_colour, write_classes
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import Sample, data_name, list_samples
@@ -51,7 +51,7 @@ def test_a_list_that_makes_no_sense_is_refused_with_its_line(tmp_path, text, mes
 
 
 ODD = "a 300,0,0 / 0,0,7 / #1 / cat # comment / cat // comment / - cat / cat,dog / cat: / cat: 1 / cat 128 / 2 cat"
-ODD += ' / cat 0 9 9 255 / cat,0,9,9,255 / cat 0.5 0 0 / cat|9|8|7 / "cat",9,8,7 / cat: 9,8,7 / 9 8 7 cat / 1 -> cat'
+ODD += ' / cat 0 9 9 255 / cat,0,9,9,255 / cat 0.5 0 0 / cat|9|8|7 / "cat",9,8,7 / cat: 9,8,7 / 1 -> cat / cat 9 8 7'
 
 
 @pytest.mark.parametrize("line", ODD.split(" / "))
@@ -70,7 +70,7 @@ HEADER = "# label:color_rgb:parts:actions\n"
     [
         "# my classes\n#\nbackground\n\ncat 9,8,7\n",
         "background,0,0,0\ncat,9,8,7\n",
-        "background\t0\t0\t0\ncat\t9,8,7\n",
+        "background\t0,0,0\ncat\t9,8,7\n",
         HEADER + "background:0,0,0::\ncat:9,8,7:head,tail:walks\n",
         HEADER + "background:::\ncat:9,8,7::\n",
         "0: background\n1: cat 9,8,7\n",
@@ -94,18 +94,6 @@ def test_written_names_are_read_again_or_refused(tmp_path):
     with pytest.raises(UserError, match="classes.txt cannot hold .*: 0 background, 1 cat$"):
         write_classes(("0 background", "1 cat"), tmp_path)
     assert read_classes(tmp_path).names == names
-
-
-@pytest.mark.parametrize(
-    ("names", "text"),
-    [
-        (("background", "cat"), ""),
-        (("cat", "dog"), "id 0 is cat: there is no background"),
-        (("cat", "background"), "id 0 is cat: background is id 1"),
-    ],
-)
-def test_a_list_without_background_in_front_is_announced(names, text):
-    assert about_background(named(names)) == text
 
 
 def test_masks_are_ids_palettes_or_the_colours_of_the_file(tmp_path):

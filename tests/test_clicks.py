@@ -366,11 +366,11 @@ def test_curves_follow_the_corrections_and_end_when_nothing_is_wrong(oxford_root
         return found
 
     row, samples, asked = Knows(truths, answer), list_samples(oxford_root, "test"), []
-    ious = click_curves(row, samples, True, "")
+    ious = click_curves(row.open, samples, True, "")
     assert ious.shape == (8, 20) and (ious[:, 1:] >= ious[:, :-1]).all()
     assert (ious[:, 0] < 1).any() and (ious[:, -1] == 1).all()
     assert len(asked) < 8 * 10  # a picture that is right gets no further click
-    assert not torch.equal(ious, click_curves(row, samples, False, ""))
+    assert not torch.equal(ious, click_curves(row.open, samples, False, ""))
 
 
 # ---------------------------------------------------------------------------------------------- scripts

@@ -11,7 +11,6 @@ from models.clip import CLIPCNN, ImageEncoder
 from utils.checkpoint import load
 from utils.errors import UserError
 from utils.rows import load_row
-from utils.training.encoders import parameter_groups
 
 CPU = torch.device("cpu")
 
@@ -122,9 +121,13 @@ def test_an_encoder_that_cannot_be_had_stops_the_run(oxford_root, monkeypatch):
         run_here(train_clip, f"--DATA_ROOT={oxford_root}", "--ENCODER=no/such-encoder", *SMALL)
 
 
-def test_encoder_and_decoder_learn_at_their_own_rates():
-    model = CLIPCNN("tiny", freeze_encoder=False)
-    groups = parameter_groups(model, encoder=0.1, decoder=0.2)
-    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    for part, rate in ((model.head, 1.0), (model.decoder, 0.2), (model.encoder, 0.1)):
-        assert {rates[id(parameter)] for parameter in part.parameters()} == {rate}
+def test_encoder_and_decoder_learn_at_their_own_rates(oxford_root, tiny_clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fine = (f"--ENCODER={tiny_clip_folder}", "--FREEZE_ENCODER=False", "--ENCODER_RATE=0.5", "--LEARNING_RATE=1e-3")
+    run_here(train_clip, f"--DATA_ROOT={oxford_root}", *SMALL, *fine, "--EPOCHS=1")
+    saved, counts = load("runs/clip/last.pt"), {}
+    for group in saved["optimizer"]["param_groups"]:
+        counts[group["initial_lr"]] = counts.get(group["initial_lr"], 0) + len(group["params"])
+    model = CLIPCNN(**saved["arguments"])
+    encoder, total = (len(list(part.parameters())) for part in (model.encoder, model))
+    assert counts == {5e-4: encoder, 1e-3: total - encoder}

@@ -288,25 +288,18 @@ def test_a_tilde_is_the_home_folder_in_every_path(namespace, monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (
-            UserError("no data set in data/pets"),
-            "error: no data set in data/pets\nDATA_ROOT = data/pets was looked for in ",
-        ),
+        (UserError("no data set in data/pets"), "error: no data set in data/pets"),
         (OSError(36, "File name too long", "a" * 300), f"error: {'a' * 300}: File name too long"),
     ],
 )
-def test_a_script_ends_with_one_message_and_says_both_places(monkeypatch, tmp_path, error, message):
+def test_a_script_ends_with_one_message(monkeypatch, error, message):
     def main():
         raise error
 
     main.__module__ = train_unet.__name__
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config, "REPOSITORY", tmp_path / "elsewhere")
-    monkeypatch.setattr(config, "PETS_ROOT", "")
-    monkeypatch.setattr(train_unet, "DATA_ROOT", "data/pets")
     monkeypatch.setattr(config, "stop_on_signals", lambda: None)
     monkeypatch.setattr(config, "forgive_output", lambda: None)
     monkeypatch.setattr(sys, "argv", ["train_unet.py"])
     with pytest.raises(SystemExit) as stop:
         config.run_script(main)
-    assert str(stop.value).startswith(message)
+    assert str(stop.value) == message

@@ -236,7 +236,7 @@ def fill(start: int, stop: int) -> dict[str, np.ndarray]:
 
 
 def build(folder: Path, fill=fill, key="key") -> dict[str, np.ndarray]:
-    return cached_arrays(folder, key, SPECS, fill, chunk=2, label="test")
+    return cached_arrays(folder, key, SPECS, (fill(start, start + 2) for start in range(0, ROWS, 2)))
 
 
 def test_a_build_computes_every_chunk_once_and_a_second_opening_none(tmp_path):
@@ -278,12 +278,13 @@ from pathlib import Path
 import numpy as np
 from utils.inputs.cache import cached_arrays
 
-def fill(start, stop):
-    time.sleep(0.05)
-    print("fill", start)
-    return {"numbers": np.arange(start, stop)}
+def chunks():
+    for row in range(10):
+        time.sleep(0.05)
+        print("fill", row)
+        yield {"numbers": np.array([row])}
 
-print("sum", cached_arrays(Path(sys.argv[1]), "key", {"numbers": ((10,), "int64")}, fill, 1, "test")["numbers"].sum())
+print("sum", cached_arrays(Path(sys.argv[1]), "key", {"numbers": ((10,), "int64")}, chunks())["numbers"].sum())
 """
 
 
@@ -301,7 +302,7 @@ def test_pictures_are_read_again_only_if_a_file_has_changed_be_it_its_date_alone
     monkeypatch.setattr(utils.inputs.dataset, "read_sample", lambda sample: reads.append(sample) or read_sample(sample))
     before = SegmentationDataset(oxford_copy, "test", 16)
     sample = before.samples[2]
-    assert before.cache == oxford_copy / ".cache" and len(reads) == 8
+    assert any((oxford_copy / ".cache").glob("*/images.npy")) and len(reads) == 8
     SegmentationDataset(oxford_copy, "test", 16)
     assert len(reads) == 8
     Image.fromarray(np.full_like(read_mask(sample), 2)).save(sample.mask)  # trimap value 2: background everywhere

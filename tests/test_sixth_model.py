@@ -53,8 +53,7 @@ def test_a_sixth_model_is_trained_scored_drawn_and_predicts(copy, run, trained, 
         lines = [line for line in csv.DictReader(file) if line["model"] == "TinyNet"]
     assert [line["flip"] for line in lines] == ["0", "1"] and float(lines[0]["miou"]) > 0.35
     run("experiments.clicks", "--ROWS=TinyNet look-up", "--PICTURES=3")
-    drawn = run("experiments.figures", "--ROW=TinyNet", "--ONLY=curves,extremes_tinynet")
-    assert drawn.count("wrote ") == 2
+    assert "wrote images/curves.png" in run("experiments.figures", "--ONLY=curves")
     run("experiments.errors")
     for name in ("results", "confusion", "clicks", "curves", "breeds"):
         assert np.array(Image.open(copy / "images" / f"{name}.png").convert("L")).std() > 10, name

@@ -11,15 +11,15 @@ from utils.tables import write_between_markers
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- x -->\nold\n<!-- /x -->\n<!-- y -->\nkept\n<!-- /y -->\n")
-    write_between_markers(path, {"x": "new", "gone": "?"})
+    write_between_markers([path], {"x": "new", "gone": "?"})
     assert path.read_text() == "a\n<!-- x -->\nnew\n<!-- /x -->\n<!-- y -->\nkept\n<!-- /y -->\n"
     (tmp_path / "other.md").write_text("<!-- z -->\n<!-- /z -->\n")
     write_between_markers([str(path), str(tmp_path / "other.md")], {"x": "newer", "z": "2"})
     assert "newer" in path.read_text() and (tmp_path / "other.md").read_text() == "<!-- z -->\n2\n<!-- /z -->\n"
     with pytest.raises(UserError, match="no lines <!-- z -->"):
-        write_between_markers(path, {"z": "new"})
+        write_between_markers([path], {"z": "new"})
     with pytest.raises(UserError, match="no lines"):
-        write_between_markers(tmp_path / "gone.md", {"x": "new"})
+        write_between_markers([tmp_path / "gone.md"], {"x": "new"})
 
 
 def test_a_csv_comes_back_as_it_was_written_and_none_is_empty(tmp_path):

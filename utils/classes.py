@@ -1,4 +1,4 @@
-"""The classes of a data set: names and colours, in the order of the ids. They come from the data's classes.txt."""
+"""The classes of a data set: names and colours in the order of the ids, from its classes.txt."""
 
 import re
 from collections.abc import Sequence
@@ -12,16 +12,17 @@ import numpy as np
 from utils.errors import UserError
 from utils.files import read_text, write_text
 
-VOID = 255  # boundary pixels and padding: ignored by the loss and by the metric
+VOID = 255  # id of boundary pixels and padding, which the loss and the metric ignore
 VOID_COLOUR = (255, 255, 255)
-MOST = 255  # ids 0 to 254
+MOST = 255  # classes, with ids 0 to 254
+BACKGROUND = ("background", "bg", "unlabeled", "unlabelled", "other", "others", "none")  # usual names of id 0
 
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Names and colours of the ids 0, 1, ...; id 0 is the background."""
+    """Names and colours of the ids 0, 1, ...; id 0 is usually the background."""
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
@@ -34,12 +35,12 @@ class Classes:
 
     @property
     def things(self) -> tuple[str, ...]:
-        """The names behind background, ids from 1 on."""
+        """The names of ids 1, 2, ..."""
         return self.names[1:]
 
     @cached_property
     def palette(self) -> np.ndarray:
-        """The colour of every id, uint8 (256, 3): VOID is white, an id without a class black."""
+        """Colours of all ids, uint8 (256, 3): VOID is white, ids without a class are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colours
         table[VOID] = VOID_COLOUR
@@ -51,13 +52,13 @@ class Classes:
 
 
 def named(names: Sequence[str], colours: Sequence[Sequence[int]] = ()) -> Classes:
-    """Classes with these names; colours: as many, or none for those of PASCAL VOC."""
+    """Classes with these names; colours: one per name, or empty for those of PASCAL VOC."""
     colours = colours or [voc_colour(index) for index in range(len(names))]
     return Classes(tuple(names), tuple(tuple(map(int, colour)) for colour in colours))
 
 
 def voc_colour(index: int) -> Colour:
-    """The colour of an id in PASCAL VOC's map: its bits, spread over the high bits of red, green and blue."""
+    """The colour of an id in PASCAL VOC's map: the id's bits go in turn to red, green and blue, from the top."""
     return tuple(sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(3)) for channel in range(3))
 
 
@@ -74,23 +75,23 @@ def read_classes(root: str | Path) -> Classes:
 
 
 def classes_file(root: str | Path) -> Path | None:
-    """The list of classes in a folder, in capitals or not; None if there is none."""
-    files = {file.name.lower(): file for file in (Path(root).iterdir() if Path(root).is_dir() else ())}
-    found = [files[name] for name in ("classes.txt", "labelmap.txt") if name in files and files[name].is_file()]
+    """The list of classes in a folder, upper or lower case; None if there is none."""
+    files = Path(root).iterdir() if Path(root).is_dir() else ()
+    found = sorted(file for file in files if file.name.lower() in ("classes.txt", "labelmap.txt"))
     return found[0] if found else None
 
 
-_COMMAS = re.compile(r"(.*[^\s,;])\s+(\d{1,3}),(\d{1,3}),(\d{1,3})")  # cat 1,2,3 and boeing 747 1,2,3
-_SPACES = re.compile(r"(.*[^\d\s,;]\d*)[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})")  # cat 1 2 3, not cat 1 2 3 4
+_COLOUR = re.compile(r"(.*[^\s,])[\s,]+(\d{1,3}),\s*(\d{1,3}),\s*(\d{1,3})")  # cat 1,2,3 and boeing 747 1,2,3
 _NUMBERED = re.compile(r"(\d{1,3})[\s:,;.)]+(\D.*)")  # 0: background
-_UNCLEAR = re.compile(r"[,;:|=#%\"\t]|//|\b\d+\b")  # where no colour shows the end of a name: a list, a key, a comment
+_NO_NAME = re.compile(r"^\W|:$|,\s*\d+$")  # - cat, cat:, and cat,0 of cat,0,9,9,255
+_UNCLEAR = re.compile(r"[,;:|=#%\"\t]|//|\b\d+\b")  # a list, a key, a comment or numbers: not in names without colour
 
 
 def parse_classes(text: str, path: str | Path) -> Classes:
     """The classes in a text; path is for messages. Raises UserError naming the line that has another form.
 
-    A line is `name`, `name r,g,b` (with commas, semicolons, tabs or spaces) or CVAT's `name:r,g,b:parts:actions`. All
-    may be numbered in front from 0. Lines that begin with "# " are comments.
+    A line is `name`, `name r,g,b`, `name,r,g,b` or CVAT's `name:r,g,b:parts:actions`. All lines may be numbered in
+    front from 0. Lines that begin with "# " are comments.
     """
     lines = [line.strip() for line in normalize("NFC", text).splitlines()]
     lines = [line for line in lines if line and line != "#" and not line.startswith("# ")]
@@ -115,29 +116,19 @@ def parse_classes(text: str, path: str | Path) -> Classes:
     return named(names, colours)
 
 
-def _name_and_colour(text: str) -> tuple[str, Colour | None]:
+def _name_and_colour(line: str) -> tuple[str, Colour | None]:
     """The parts of a line; the name is empty if the line has another form."""
-    if text.count(":") == 3:  # CVAT's
-        text = " ".join(text.split(":")[:2]).strip()
-    match = _COMMAS.fullmatch(text) or _SPACES.fullmatch(text)
-    name = match[1] if match else text
-    if re.match(r"\W|.*:$", name) or (not match and _UNCLEAR.search(name)):
+    if line.count(":") == 3:  # CVAT's
+        line = " ".join(line.split(":")[:2]).strip()
+    match = _COLOUR.fullmatch(line)
+    name = match[1] if match else line
+    if _NO_NAME.search(name) or (not match and _UNCLEAR.search(name)):
         name = ""
     return name, tuple(map(int, match.groups()[1:])) if match else None
 
 
-def about_background(classes: Classes) -> str:
-    """What to know where id 0 is not called background; empty if it is."""
-    words = ("background", "bg", "unlabeled", "unlabelled", "other", "others", "none")
-    usual = [name.strip("_ ").lower() in words for name in classes.names]
-    if usual[0]:
-        return ""
-    where = f"background is id {usual.index(True)}" if any(usual) else "there is no background"
-    return f"id 0 is {classes.names[0]}: {where}"
-
-
 def write_classes(names: Sequence[str], root: str | Path) -> None:
-    """Write root/classes.txt, background first, with the colours of PASCAL VOC. Raises UserError for odd names."""
+    """Write root/classes.txt with the colours of PASCAL VOC. UserError for names that cannot be read back."""
     path, names = Path(root) / "classes.txt", [normalize("NFC", name).strip() for name in names]
     text = "".join(f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names))
     odd = [name for name in names if _name_and_colour(f"{name} 1,1,1")[0] != name]
@@ -147,7 +138,7 @@ def write_classes(names: Sequence[str], root: str | Path) -> None:
 
 
 def require_same(model: Classes, data: Classes, checkpoint: str | Path, root: str | Path) -> None:
-    """Raise UserError, with both lists, unless a checkpoint's classes are those of a data set."""
+    """Raise UserError, with both lists, unless a checkpoint and a data set have the same names of classes."""
     if model.names != data.names:
         both = f"\n  checkpoint: {model}\n  {root}: {data}"
         raise UserError(f"{checkpoint} was trained on other classes than those of the data:{both}")

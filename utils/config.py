@@ -5,15 +5,16 @@ import difflib
 import inspect
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.terminal import Stopped, forgive_output, stop_on_signals
+from utils.terminal import forgive_output, stop_on_signals
 
-# Every script imports this file before any of them.
+# Every script imports this file before any of these.
 if missing := [name for name in ("torch", "torchvision", "transformers", "matplotlib", "scipy") if not find_spec(name)]:
     sys.exit(f"error: {', '.join(missing)} cannot be imported: pip install -r requirements.txt")
 
@@ -28,52 +29,41 @@ def run_script(
 ) -> None:
     """Override the constants of main's module from sys.argv, call main, and exit with its status.
 
-    A script that names its `positional` arguments gets them as a list: main(arguments). A UserError ends it with its
-    message alone and exit status 1, Ctrl-C or a signal to end with "stopped" and 128 + the signal. reads: constants
-    whose default folder is also looked for beside the scripts.
+    positional: what --help calls the arguments that are no constants; main gets them as a list. reads: constants whose
+    default folder is also looked for beside the scripts. A UserError ends the script with its message alone and exit
+    status 1; Ctrl-C, SIGTERM and SIGHUP end it with "stopped" and 128 + the signal's number.
     """
-    module, missing = sys.modules[main.__module__], {}
+    module = sys.modules[main.__module__]
     forgive_output()
     stop_on_signals()
     try:
         arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
-        missing = find_defaults(vars(module), reads, sys.argv[1:])
+        find_defaults(vars(module), reads, sys.argv[1:])
         sys.exit(main(arguments) if positional else main())
     except UserError as error:
-        sys.exit(
-            "\n".join([f"error: {error}", *(places for folder, places in missing.items() if folder in str(error))])
-        )
+        sys.exit(f"error: {error}")
     except OSError as error:
         if error.filename is None:  # not about a file
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        sys.exit(128 + (stop.signal if isinstance(stop, Stopped) else 2))
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
 
 
-def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> dict[str, str]:
-    """Take default folders that the current folder lacks from beside the scripts, and say so on stderr.
-
-    Returns the folders that are in neither place, with both places.
-    """
+def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Where the current folder lacks a default folder, take the one beside the scripts and say so on stderr."""
     given = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
-    given += ["DATA_ROOT"] if PETS_ROOT else []
-    missing = {}
     for name in names:
-        folder, here = namespace.get(name), Path.cwd()
-        if not folder or name in given or here == REPOSITORY or Path(folder).exists():
-            continue
-        if (REPOSITORY / folder).exists():
-            namespace[name] = str(REPOSITORY / folder)
-            print(f"{name} = {namespace[name]}: there is no {folder} in {here}", file=sys.stderr)
-        else:
-            missing[folder] = f"{name} = {folder} was looked for in {here} and in {REPOSITORY}"
-    return missing
+        folder = namespace.get(name)
+        beside = REPOSITORY / (folder or "")
+        if folder and name not in given and not Path(folder).exists() and beside.exists():
+            namespace[name] = str(beside)
+            print(f"{name} = {beside}: there is no {folder} in {Path.cwd()}", file=sys.stderr)
 
 
 def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
-    """Call another script's main with constants overridden by `--KEY=value`; they are put back afterwards."""
+    """Call a script's main with constants overridden by `--KEY=value`; they are restored afterwards."""
     module = sys.modules[main.__module__]
     before = script_constants(main)
     try:
@@ -84,17 +74,17 @@ def run_main(main: Callable[..., int | None], arguments: Sequence[str], position
 
 
 def script_constants(main: Callable) -> dict:
-    """The constants now in force in the script that defines main; RECIPE is the name of the recipe they follow."""
+    """The constants in force in the script that defines main; with a recipe, RECIPE is its name."""
     module = sys.modules[main.__module__]
     recipe = {"RECIPE": module.RECIPE} if getattr(module, "RECIPE", "") else {}
     return {name: vars(module)[name] for name in _remarks(inspect.getsource(module))} | recipe
 
 
 def override(namespace: dict, source: str, arguments: Sequence[str], positional: str = "") -> list[str]:
-    """Write recipes and `--KEY=value` arguments into namespace; returns what is neither. Raises UserError.
+    """Write recipes and `--KEY=value` arguments into namespace; returns the other arguments. Raises UserError.
 
-    A value must parse to the type of the default. A tuple is written with commas; an option whose default is
-    a list may be given several times. ~ at the start of a text is the home folder. --help prints help_text() and exits.
+    A value must parse to the type of the default. A tuple is written with commas; an option whose default is a list
+    may be given several times. A leading ~ is the home folder. --help prints help_text() and exits.
     """
     known = {name: namespace[name] for name in _remarks(source)}
     recipes = [argument for argument in arguments if argument.endswith(".py") and not argument.startswith("--")]
@@ -127,9 +117,9 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
 
 
 def read_recipe(path: str | Path, known: dict) -> dict:
-    """The constants in a recipe, a Python file of literal assignments, of which nothing is run. Raises UserError.
+    """The constants in a recipe, a Python file of literal assignments, which is parsed and not run. Raises UserError.
 
-    known: the script's constants; a recipe has some of them, with values of the same types.
+    known: the script's constants; the recipe may set any of them to a value of the same type.
     """
     try:
         values = {
@@ -150,7 +140,7 @@ def read_recipe(path: str | Path, known: dict) -> dict:
 
 
 def help_text(namespace: dict, source: str, positional: str = "") -> str:
-    """The script's docstring and one line per constant: its name, value and the remark behind it."""
+    """The script's docstring and a line per constant: name, value and the comment behind it."""
     lines = [(namespace["__doc__"] or "").strip(), "", "Constants (override with --KEY=value):"]
     for name, remark in _remarks(source).items():
         setting = f"  --{name}={_show(namespace[name])}"
@@ -168,7 +158,7 @@ def require_positive(values: dict, *names: str) -> None:
 
 
 def require_between(values: dict, low: float, high: float, *names: str) -> None:
-    """Raise UserError unless every named constant is in low .. high."""
+    """Raise UserError unless every named constant is in low .. high, both included."""
     for name in names:
         if not low <= values[name] <= high:
             raise UserError(f"{name} = {values[name]}: must be in {low} .. {high}")
@@ -187,12 +177,12 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _remarks(source: str) -> dict[str, str]:
-    """The constants of a script, NAME = value at the start of a line -> the comment at its end; not those of _NAMES."""
+    """The constants of a script, lines NAME = value, each with the comment behind it; not _NAMES."""
     return dict(re.findall(r"^([A-Z][A-Z0-9_]*) = .*?(?:  # (.*))?$", source, re.MULTILINE))
 
 
 def _expand(value: object) -> object:
-    """The value with ~ as the home folder, in a text and in every text of a tuple or list."""
+    """Replace a leading ~ by the home folder, in a text and in every text of a tuple or list."""
     if isinstance(value, str):
         return os.path.expanduser(value)
     return type(value)(map(_expand, value)) if isinstance(value, (tuple, list)) else value

@@ -1,4 +1,4 @@
-"""The device that a script runs on, and the precision that it multiplies in."""
+"""The device that a script runs on, and the precision of its multiplications."""
 
 import ctypes
 import platform
@@ -20,8 +20,8 @@ def pick_device(name: str) -> torch.device:
     if name not in devices:
         raise UserError(f'DEVICE = "{name}" cannot be used here: choose one of auto, {", ".join(devices)}')
     device = torch.device(name)
-    torch.set_float32_matmul_precision("highest")  # fp32 is fp32, not TF32, whatever the environment says ...
-    torch.backends.cudnn.allow_tf32 = False  # ... in convolutions too
+    torch.set_float32_matmul_precision("highest")  # fp32, never TF32, whatever the environment says
+    torch.backends.cudnn.allow_tf32 = False  # the same for convolutions
     if device.type == "cuda":
         try:
             torch.cuda.set_device(device.index or 0)
@@ -29,14 +29,14 @@ def pick_device(name: str) -> torch.device:
         except RuntimeError as error:  # it is busy, or too old
             reason = str(error).splitlines()[0]
             raise UserError(f'DEVICE = "{name}" cannot be used here ({reason}); try "auto"') from error
-        torch.backends.cudnn.benchmark = True  # the fastest convolution for each shape, and few shapes occur
+        torch.backends.cudnn.benchmark = True  # find the fastest convolution once per shape; there are few shapes
     else:
         _keep_freed_memory()
     return device
 
 
 def in_force(device: torch.device, precision: str) -> str:
-    """PRECISION constant -> "bf16" or "fp32"; "auto" is bf16 where the hardware multiplies it."""
+    """PRECISION constant -> "bf16" or "fp32"; "auto" is bf16 where the hardware multiplies bf16."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -47,14 +47,14 @@ def in_force(device: torch.device, precision: str) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """PRECISION constant -> context. What measures a number takes "fp32": the same on every machine."""
+    """PRECISION constant -> context. Measurements take "fp32", which gives the same numbers on every machine."""
     return torch.autocast(device.type, torch.bfloat16, enabled=in_force(device, precision) == "bf16")
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Whether the CPU multiplies bf16 natively; AVX512 without its BF16 extension emulates it, and fp32 is faster.
+    """Whether the CPU multiplies bf16 natively; without AVX512-BF16, PyTorch emulates it, and fp32 is faster.
 
-    PyTorch has no public function for it, and not every build has the private ones: False where it cannot be asked.
+    PyTorch has no public function for this, and some builds lack the private ones: False then.
     """
     try:
         if platform.machine().lower() in ("x86_64", "amd64"):
@@ -65,9 +65,9 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep freed blocks for the next step; handing them back and forth costs a tenth of the time."""
-    with suppress(OSError, AttributeError):  # another C library than Linux's usual one
+    """Let glibc reuse freed memory: returning it to the system and asking again costs a tenth of the time."""
+    with suppress(OSError, AttributeError):  # no glibc
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which is not given back
-        mallopt(-8, 1)  # M_ARENA_MAX: what one thread freed, another one takes: a photo's arrays are large
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap is not returned to the system
+        mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads, so that one reuses what another freed

@@ -1,5 +1,5 @@
-"""The one exception that a script shows without a traceback."""
+"""The exception that scripts show without a traceback."""
 
 
 class UserError(Exception):
-    """Something its user can mend; the message names the file or constant and says what to do."""
+    """A problem that the user can fix; the message names the file or constant and says what to do."""

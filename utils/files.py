@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files that are written whole or not at all, text files, CSV."""
 
 import csv
 import io
@@ -13,9 +13,9 @@ from utils.errors import UserError
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path to write to; it takes the place of `path` when the block ends, flushed to the disk.
+    """Yields a temporary path to write to; when the block ends, that file is flushed to disk and replaces `path`.
 
-    Raises UserError if it cannot be written; what was there before is then untouched.
+    Raises UserError if it cannot be written; a file that was there before is then untouched.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name[:50]}.{uuid4().hex}.tmp")  # a name has 255 bytes at most
@@ -47,7 +47,7 @@ def read_text(path: str | Path, what: str) -> str:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The lines of a CSV; none if there is no such file."""
+    """The lines of a CSV; empty if there is no file."""
     if not Path(path).exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:

@@ -11,8 +11,8 @@ from utils.classes import VOID
 def confusion_matrix(truth: torch.Tensor, prediction: torch.Tensor, classes: int) -> torch.Tensor:
     """Count pixels: entry [t, p] is the number of pixels of true class t predicted as p; int64 (C, C).
 
-    truth, prediction: integer tensors of one shape. Pixels whose truth is VOID are dropped, whatever is
-    predicted there. Raises ValueError for any other value outside 0 .. classes - 1.
+    truth, prediction: integer tensors of one shape. Pixels whose truth is VOID are dropped, whatever their
+    prediction. Raises ValueError for other values outside 0 .. classes - 1.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {tuple(truth.shape)} and prediction {tuple(prediction.shape)} differ in shape")
@@ -21,7 +21,7 @@ def confusion_matrix(truth: torch.Tensor, prediction: torch.Tensor, classes: int
         raise ValueError(f"truth holds values outside 0 .. {classes - 1} and {VOID}")
     if ((prediction < 0) | (prediction >= classes))[~void].any():
         raise ValueError(f"prediction holds values outside 0 .. {classes - 1}")
-    # Void pixels are counted in a row of their own, which is cut off.
+    # Void pixels are counted in an extra row, which is cut off.
     rows = truth.long().masked_fill(void, classes)
     columns = prediction.long().masked_fill(void, 0)
     counts = torch.bincount((rows * classes + columns).flatten(), minlength=(classes + 1) * classes)
@@ -41,21 +41,21 @@ def dice_per_class(confusion: torch.Tensor) -> np.ndarray:
 
 
 def pixel_accuracy(confusion: torch.Tensor) -> float:
-    """The share of non-void pixels whose class is right; NaN if there are none."""
+    """Share of correct pixels among those that are not void; NaN if all are."""
     counts = confusion.numpy().astype(np.float64)
     return float(_divide(np.trace(counts), counts.sum()))
 
 
 def mean_over_present(per_class: np.ndarray) -> np.ndarray | float:
-    """Mean over the last axis of the classes that occur in prediction or truth (those that are not NaN)."""
+    """Mean over the last axis, without NaN: over the classes that occur in prediction or truth."""
     present = ~np.isnan(per_class)
     return _divide(np.where(present, per_class, 0.0).sum(-1), present.sum(-1))
 
 
 def scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Everything in the results table from one confusion matrix per picture, int64 (N, C, C); names of C classes.
+    """All scores of the results table from one confusion matrix per picture, int64 (N, C, C); names of the C classes.
 
-    The class-wise numbers are those of the summed matrix; miou_per_image is the mean of the pictures' own.
+    All but miou_per_image, the mean of the pictures' own mIoUs, come from the sum of the matrices.
     """
     total = confusions.sum(0)
     iou, dice = iou_per_class(total), dice_per_class(total)
@@ -66,32 +66,28 @@ def scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
     }
     result |= {f"iou_{name}": value for name, value in zip(names, iou, strict=True)}
     result |= {f"dice_{name}": value for name, value in zip(names, dice, strict=True)}
-    # A picture that is void everywhere has no score and is left out.
+    # A picture that is entirely void has no mIoU and is left out.
     result["miou_per_image"] = np.nanmean(mean_over_present(iou_per_class(confusions)))
     return {name: float(value) for name, value in result.items()}
 
 
 def validation_scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
-    """The mIoU ("score") and the IoU of every class behind the background, from int64 (N, C, C)."""
+    """The mIoU ("score") and the IoU of every class but id 0, from int64 (N, C, C)."""
     result = scores(confusions, names)
     return {"score": result["miou"], **{name: result[f"iou_{name}"] for name in names[1:]}}
 
 
-def miou_interval(confusions: torch.Tensor, draws: int = 1000, share: float = 0.95) -> tuple[float, float]:
-    """Bootstrap interval of the mIoU over pictures, low and high (Efron, Annals of Statistics 1979).
+def miou_interval(confusions: torch.Tensor) -> tuple[float, float]:
+    """95 % bootstrap interval of the mIoU over pictures, low and high (Efron, Annals of Statistics 1979).
 
-    confusions: one matrix per picture, int64 (N, C, C); draws: resamples of the pictures; share: of the resampled mIoUs
-    that the interval holds. The random numbers are fixed: the same pictures give the same interval.
+    confusions: one matrix per picture, int64 (N, C, C). The pictures are drawn 1000 times, always in the same way.
     """
-    low, high = np.nanquantile(_resampled_mious(confusions, draws), [(1 - share) / 2, (1 + share) / 2])
-    return float(low), float(high)
-
-
-def _resampled_mious(confusions: torch.Tensor, draws: int) -> np.ndarray:
     count, classes = confusions.shape[:2]
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)  # (draws, N)
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), 1000)  # (1000, N)
     totals = weights.astype(np.float64) @ confusions.flatten(1).numpy().astype(np.float64)
-    return mean_over_present(iou_per_class(torch.from_numpy(totals).view(draws, classes, classes)))
+    mious = mean_over_present(iou_per_class(torch.from_numpy(totals).view(-1, classes, classes)))
+    low, high = np.nanquantile(mious, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _marginals(confusion: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Markdown tables that read well in a terminal too, and their place in a README."""
+"""Markdown tables, aligned for the terminal, and writing them into a README."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ from utils.files import write_text
 
 
 def row_place(order: Sequence[str]) -> Callable[[dict[str, str]], tuple[int, str]]:
-    """Sort key of a line by its "model": the place in `order`; models that are not in it come last, by name."""
+    """Sort key of lines by their "model": its place in `order`; other models come last, by name."""
     return lambda line: (order.index(line["model"]) if line["model"] in order else len(order), line["model"])
 
 
 def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_columns: int = 1) -> str:
-    """One line per dict. titles: key of a line -> title of its column; the first text_columns are flush left.
+    """A Markdown table with a row per line; a missing value becomes a dash.
 
-    A key that a line lacks becomes a dash.
+    titles: key of a value -> title of its column. The first text_columns are left-aligned, the others right-aligned.
     """
     cells = [list(titles.values())] + [[str(line.get(column, "–")) for column in titles] for line in lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -28,21 +28,21 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
     return "\n".join(f"| {' | '.join(align(i, cell) for i, cell in enumerate(row))} |" for row in cells)
 
 
-def write_between_markers(paths: str | Path | Sequence[str], texts: dict[str, str]) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: by marker.
+def write_between_markers(files: Sequence[str | Path], texts: dict[str, str]) -> None:
+    """Replace the text between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: marker -> new text.
 
-    Raises UserError if no file has any of them.
+    Raises UserError if no file has any of the markers.
     """
-    files, found = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths], 0
-    for path in files:
-        content = before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = 0
+    for file in files:
+        content = before = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""
         for marker, text in texts.items():
             start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
             if start in content and end in content:
                 content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
                 found += 1
         if content != before:
-            write_text(content, path)
+            write_text(content, file)
     if not found:
         wanted = " or ".join(f"<!-- {marker} --> and <!-- /{marker} -->" for marker in texts)
         raise UserError(f"README = {', '.join(map(str, files))}: no lines {wanted}")

@@ -1,4 +1,4 @@
-"""What surrounds a script: a console that lacks letters, a closed pipe, signals to end."""
+"""Output that cannot fail (a console without some letters, a closed pipe), and signals that end a script."""
 
 import io
 import multiprocessing
@@ -11,21 +11,14 @@ from contextlib import suppress
 from functools import cache
 from types import FrameType
 
-AGAIN = 10.0  # seconds after a signal in which further ones are the same request: the cleanup goes on
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal to end, as Ctrl-C is one."""
-
-    def __init__(self, number: int):
-        super().__init__()
-        self.signal = number
+AGAIN = 10.0  # seconds in which a second signal is ignored, so that it does not interrupt the cleanup
+say_once = cache(print)  # for a line that several parts of a script print
 
 
 def stop_on_signals() -> None:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: everything is cleaned up, worker processes end too.
+    """Let SIGTERM, SIGHUP and Ctrl-C raise KeyboardInterrupt(the signal's number), and end worker processes.
 
-    A signal that is ignored stays ignored (nohup), one that is handled already keeps its handler.
+    A signal that is ignored stays ignored (nohup); one with a handler keeps it.
     """
     own_process, last = os.getpid(), -AGAIN
 
@@ -39,14 +32,14 @@ def stop_on_signals() -> None:
         sys.unraisablehook = lost
         for child in multiprocessing.active_children():
             child.terminate()
-        raise Stopped(number)
+        raise KeyboardInterrupt(number)
 
     def lost(event) -> None:
-        """Python drops what a finaliser raises: if it was Stopped, send the signal again; print nothing."""
+        """Python drops what is raised in a finaliser: if it was the signal, send it again; print nothing."""
         nonlocal last
-        if isinstance(event.exc_value, Stopped):
+        if isinstance(event.exc_value, KeyboardInterrupt) and event.exc_value.args:
             last = -AGAIN
-            threading.Timer(0.1, os.kill, (own_process, event.exc_value.signal)).start()
+            threading.Timer(0.1, os.kill, (own_process, event.exc_value.args[0])).start()
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
@@ -55,7 +48,7 @@ def stop_on_signals() -> None:
 
 
 def forgive_output() -> None:
-    """Let no output raise: letters that the console lacks become ?, what nobody reads any more is dropped."""
+    """Let no output raise: letters that the console lacks become ?, output to a closed pipe is dropped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # pythonw, or closed by the shell
@@ -68,17 +61,11 @@ def forgive_output() -> None:
             setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, errors, line_buffering=True))
 
 
-@cache
-def say_once(text: str) -> None:
-    """Print a line about the data that several parts of a script may notice."""
-    print(text, flush=True)
-
-
 class _Forgiving(io.RawIOBase):
-    """A file, pipe or console whose errors are passed over."""
+    """A file, pipe or console whose errors are ignored."""
 
     def __init__(self, stream: io.TextIOWrapper):
-        self.stream = stream  # which would close the file if it were forgotten
+        self.stream = stream  # kept, since it closes the file when it is deleted
         self.raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer
         self.fileno, self.isatty = self.raw.fileno, self.raw.isatty
 

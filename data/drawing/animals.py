@@ -1,6 +1,6 @@
-"""Animals: lists of shapes, each painted over the ones before it, and the coats that cover them.
+"""Animals as lists of shapes, painted one over the other, and their coats.
 
-An animal looks to the right. x points to the right, y up, the ground is at 0 and a cat's trunk is about one unit long.
+An animal faces right. x points right, y up, the ground is at y = 0; a cat's trunk is about one unit long.
 """
 
 from typing import NamedTuple
@@ -15,34 +15,34 @@ Station = tuple[float, float, float]  # x, y, radius
 
 DARK, BROWN, WHITE, PINK, ORANGE = (34, 28, 30), (104, 64, 34), (250, 248, 244), (222, 140, 140), (236, 150, 50)
 EYES = ((150, 190, 70), (226, 180, 60), (110, 176, 210), (120, 200, 150))
-FAR, LIGHT = 0.72, 1.22  # brightness of legs on the far side, and of muzzles
+FAR, LIGHT = 0.72, 1.22  # brightness of far legs and of muzzles
 POSES = ("stand", "sit", "lie")
-# All animals share the coats; only their shapes differ. A pattern: size of spots, contrast, bias to the second colour
+# All animals share the coats; only their shapes differ. Pattern: size of spots, contrast, bias to the second colour
 PATTERNS = {"pied": (0.22, 3, 0), "plain": (0.3, 0.2, -0.4), "spotted": (0.06, 2.5, -1.2), "striped": (0.15, 2.5, -0.2)}
 COATS = ((216, 140, 70), (232, 204, 158), (150, 152, 160), (70, 66, 70), (134, 92, 60), (240, 236, 228))
 
 
 class Shape(NamedTuple):
-    """A tube: discs along a curve."""
+    """A tube of discs along a curve."""
 
     discs: np.ndarray  # (N, 3): x, y, radius
     paint: float | Colour  # brightness of the coat, or a colour
 
     def moved(self, matrix: np.ndarray, shift: Point = (0, 0)) -> "Shape":
-        """Its discs times a matrix (3, 3), then shifted by (x, y)."""
+        """The shape with its discs times a matrix (3, 3), then shifted by (x, y)."""
         return Shape(self.discs @ matrix + (*shift, 0), self.paint)
 
     def draw(self, draw: ImageDraw.ImageDraw, fill: int | Colour) -> None:
-        """Fill the shape, which is in pixels, y down."""
+        """Fill the shape, given in pixels, y down."""
         for x, y, radius in self.discs:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill)
 
 
-Animal = tuple[list[Shape], list[Shape]]  # its body, which the coat covers, and its face
+Animal = tuple[list[Shape], list[Shape]]  # body, covered by the coat, and face
 
 
 def tube(*stations: Station, paint: float | Colour = 1.0) -> Shape:
-    """A tube along the Bézier curve with these control points; a single one is a disc."""
+    """A tube along the Bézier curve with these control points; one point gives a disc."""
     t, curve = np.linspace(0, 1, 24)[:, None, None], np.array([stations], float)
     while curve.shape[1] > 1:  # de Casteljau's algorithm
         curve = (1 - t) * curve[:, :-1] + t * curve[:, 1:]
@@ -50,7 +50,7 @@ def tube(*stations: Station, paint: float | Colour = 1.0) -> Shape:
 
 
 def pair(x: float, y: float, *stations: Station, paint: float | Colour = 1.0) -> list[Shape]:
-    """A tube and its mirror image, on both sides of (x, y); the stations are relative to it."""
+    """Two tubes, mirrored at x; the stations are relative to (x, y)."""
     return [tube(*((x + side * dx, y + dy, r) for dx, dy, r in stations), paint=paint) for side in (-1, 1)]
 
 
@@ -69,7 +69,7 @@ def leg(hip: float, height: float, foot: float, radius: float, paint: float = 1.
 
 
 def mammal(rng: Rng, pose: str, tall: float, stout: float, *tail: Station) -> tuple[list[Shape], Point]:
-    """A body on four legs, and the position of its head. tall and stout: 1 for a cat; tail: relative to the rump."""
+    """Body with four legs, and position of the head. tall, stout: 1 for a cat; tail: relative to the rump."""
     step = rng.uniform(-0.12, 0.12)
     if pose == "stand":
         rump, head = (-0.42, 0.5), (0.47, 0.86)
@@ -103,7 +103,7 @@ def mammal(rng: Rng, pose: str, tall: float, stout: float, *tail: Station) -> tu
 
 
 def with_small_head(rng: Rng, body: list[Shape], at: Point, ear: list[Station], eyes: list[Shape]) -> Animal:
-    """The body with a round head, from the front: a short muzzle, whiskers, pricked ears; eyes: around (0, 0)."""
+    """Add a round head seen from the front, with short muzzle, whiskers, pricked ears; eyes: relative to the head."""
     x, y, look = *at, at[0] + rng.uniform(0, 0.05)
     skull = [tube((x - 0.04, y, 0.185), (x + 0.04, y, 0.185)), *pair(look, y, (0.04, -0.085, 0.058), paint=LIGHT)]
     face = [
@@ -126,7 +126,7 @@ def cat(rng: Rng, pose: str) -> Animal:
 
 
 def rabbit(rng: Rng, pose: str) -> Animal:
-    """A round body close to the ground, a tuft of a tail, ears longer than the head."""
+    """A round body close to the ground, a tiny tail, ears longer than the head."""
     body, at = mammal(rng, pose, 0.62 if pose == "stand" else 0.85, 1.4, (-0.1, 0.05, 0.07))
     eyes = [shape for x in (-0.125, 0.125) for shape in eye(x, 0.035, 0.042, BROWN)]
     ear = [(0.07, 0.1, 0.045), (0.1, 0.35, 0.13), (0.13 + rng.uniform(-0.04, 0.08), rng.uniform(0.58, 0.7), 0.03)]
@@ -134,10 +134,10 @@ def rabbit(rng: Rng, pose: str) -> Animal:
 
 
 def dog(rng: Rng, pose: str) -> Animal:
-    """A barrel of a body, a stubby tail; a head turned to the side or not, with a long muzzle and hanging ears."""
+    """A stout body, a short tail; a head turned by a random amount, with a long muzzle and hanging ears."""
     wag, turn, shade = rng.uniform(-0.1, 0.1), rng.uniform(0.2, 1), rng.uniform(0.55, 0.8)
     body, (x, y) = mammal(rng, pose, 1.12, 1.4, (-0.05, 0.06, 0.065), (-0.2, 0.15, 0.05), (-0.25 + wag, 0.3, 0.03))
-    tip_x, tip_y = x + 0.05 + 0.3 * turn, y - 0.1 - 0.04 * (1 - turn)  # of the muzzle
+    tip_x, tip_y = x + 0.05 + 0.3 * turn, y - 0.1 - 0.04 * (1 - turn)  # tip of the muzzle
     ear = np.array([(-0.1, 0.14, 0.05), (-0.24, 0.16, 0.1), (-0.24, rng.uniform(-0.24, -0.14), 0.07)])
     body += [
         tube(*(ear * (0.6 * turn - 1.1, 1, 1) + (x, y, 0)), paint=shade * FAR),
@@ -157,7 +157,7 @@ def dog(rng: Rng, pose: str) -> Animal:
 
 
 def bird(rng: Rng, pose: str) -> Animal:
-    """A drop of a body on two thin legs, a tail, a wing and a beak, from the side."""
+    """Seen from the side: a drop-shaped body on two thin legs, tail, wing and beak."""
     tilt, drop = {"stand": (0.05, 0), "sit": (0.45, 0.02), "lie": (0.05, -0.28)}[pose]
     body = [
         tube((-0.3, 0.54, 0.1), (-0.88, rng.uniform(0.47, 0.63), 0.06), paint=FAR),
@@ -167,7 +167,7 @@ def bird(rng: Rng, pose: str) -> Animal:
         tube((0.04, 0.52, 0.14), (-0.3, 0.4, 0.17), (-0.76, rng.uniform(0.4, 0.5), 0.02), paint=0.7),
     ]
     face = [tube((0.46, 0.88, 0.06), (0.7, 0.85, 0.008), paint=ORANGE), *eye(0.4, 0.94, 0.036, BROWN)]
-    shear = np.array([(1, tilt, 0), (0, 1, 0), (0, 0, 1)])  # the head up, the tail down
+    shear = np.array([(1, tilt, 0), (0, 1, 0), (0, 0, 1)])  # raises the head, lowers the tail
     body, face = ([shape.moved(shear, (0, drop)) for shape in shapes] for shapes in (body, face))
     legs = [shape for hip, paint in ((0.06, FAR), (-0.06, 0.9)) for shape in leg(hip, 0.4, hip, 0.035, paint)]
     return (body if pose == "lie" else legs + body), face
@@ -177,23 +177,23 @@ ANIMALS = {"cat": cat, "dog": dog, "rabbit": rabbit, "bird": bird}
 
 
 def paint_coat(canvas: Image.Image, rng: Rng, body: list[Shape], pattern: str, scale: float) -> Image.Image:
-    """Paint shapes (in pixels) one over the other with a patterned, furry coat; scale is pixels per unit.
+    """Paint shapes (in pixels) with a patterned, furry coat; scale is pixels per unit.
 
-    Returns where the coat is: 255, on 0, of the canvas's size.
+    Returns the coat's mask: 255 inside, 0 outside, of the canvas's size.
     """
     size = canvas.size
-    parts = Image.new("L", size)  # which shape is seen
+    parts = Image.new("L", size)  # number of the topmost shape
     for part, shape in enumerate(body, 1):
         shape.draw(ImageDraw.Draw(parts), part)
-    creases = np.asarray(parts) != np.asarray(parts.filter(ImageFilter.MaxFilter(3)))  # where a shape meets another
-    # Hairs: every pixel is fetched from a place nearby.
+    creases = np.asarray(parts) != np.asarray(parts.filter(ImageFilter.MaxFilter(3)))  # where two shapes meet
+    # Hairs: every pixel is fetched from a random place nearby.
     shake = np.stack([noise(rng, size, 2), noise(rng, size, 2)]) * 0.009 * scale
     y, x = (np.indices(size[::-1]) + shake).astype(int).clip(0, np.reshape(size[::-1], (2, 1, 1)) - 1)
     parts = np.asarray(parts)[y, x]
     mask = Image.fromarray(np.uint8(parts > 0) * 255)
     ink = Image.fromarray(np.uint8(creases[y, x]) * 255).filter(ImageFilter.BoxBlur(0.006 * scale))
 
-    # Round: brighter above, darker below.
+    # Shading: brighter above, darker below.
     solid = np.asarray(mask.filter(ImageFilter.BoxBlur(0.06 * scale)), np.float32) / 255
     light = 0.8 + 0.2 * solid + 0.25 * (solid - np.roll(solid, round(0.05 * scale), 0))
     light *= 1 - np.asarray(ink) * np.float32(0.4 / 255)
@@ -205,7 +205,7 @@ def paint_coat(canvas: Image.Image, rng: Rng, body: list[Shape], pattern: str, s
 
 
 def coat_colours(rng: Rng, size: tuple[int, int], pattern: str, scale: float) -> np.ndarray:
-    """One of COATS, a second colour laid over it in the pattern: (H, W, 3)."""
+    """One of COATS with a second colour in the pattern: (H, W, 3)."""
     first, second = np.array(COATS, np.float32)[rng.choice(len(COATS), 2, replace=False)]
     cell, contrast, bias = PATTERNS[pattern]
     amount = contrast * noise(rng, size, cell * scale)
@@ -215,7 +215,7 @@ def coat_colours(rng: Rng, size: tuple[int, int], pattern: str, scale: float) ->
 
 
 def noise(rng: Rng, size: tuple[int, int], cell: float) -> np.ndarray:
-    """Smooth Gaussian noise, float32 (H, W), whose bumps are `cell` pixels apart."""
+    """Gaussian noise, float32 (H, W), smooth over `cell` pixels."""
     shape = [int(side / cell) + 2 for side in size[::-1]]
     coarse = Image.fromarray(rng.standard_normal(shape, dtype=np.float32))
     return np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))

@@ -1,6 +1,6 @@
 """Write a data set of drawn pictures: cats and dogs in the Oxford layout, or any of ANIMALS in the folder layout.
 
-A picture depends on the seed and on its number alone.
+A picture depends only on the seed and its number.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from utils.classes import VOID
 from utils.files import write_text
 
 BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
-OVERSAMPLING = 2  # pictures are drawn this much larger: smooth edges
+OVERSAMPLING = 2  # pictures are drawn larger by this factor, for smooth edges
 Subject = tuple[str, str, int]  # one of ANIMALS, one of PATTERNS, class id in the mask
 
 
@@ -41,7 +41,7 @@ def write_cats_and_dogs(target: Path, record: str, train: int, test: int, sides:
             trimap.save(whole / "annotations" / "trimaps" / f"{name}.png")
             split = "trainval" if number < train else "test"
             lists[split].append(f"{name} {breed + 1} {species} {breed // 2 + 1}\n")
-        for split, lines in lists.items():  # sorted: every 10th line is for validation, so it has all breeds
+        for split, lines in lists.items():  # sorted: every 10th line, for validation, covers all breeds
             (whole / "annotations" / f"{split}.txt").write_text("".join(sorted(lines)))
         write_text(record, whole / "data.json")
         move_into_place(whole, target)
@@ -61,9 +61,9 @@ def write_drawings(
 def draw_pair(
     folder: Path, number: int, classes: Sequence[str], sides: tuple[int, int], seed: int
 ) -> tuple[bool, list[Fault]]:
-    """Draw the picture of this number and its mask into the folder of a split: a Job of write_data_set."""
+    """A Job of write_data_set: draw the picture of this number and its mask."""
     rng = np.random.default_rng((seed, number))
-    first = number % len(classes)  # the classes in turn: every split has all of them
+    first = number % len(classes)  # classes in turn, so that every split has all of them
     second = first if rng.random() < 0.4 else int(rng.integers(len(classes)))
     subjects = [(classes[index], rng.choice(list(PATTERNS)), index + 1) for index in (first, second)]
     image, mask = draw_picture(rng, *subjects, sides)
@@ -74,9 +74,9 @@ def draw_pair(
 
 
 def draw_picture(rng: Rng, subject: Subject, other: Subject, sides: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """The subject in a room or a garden, in every fourth picture beside the other: picture and mask, of one size.
+    """Picture and mask of the subject in a room or a garden; in every fourth picture, on average, with the other.
 
-    sides: shortest and longest side in pixels. In the mask a band two pixels wide along every outline is VOID.
+    sides: shortest and longest side in pixels. Outlines are VOID in the mask, two pixels wide.
     """
     width, height = size = tuple(rng.integers(*sides, 2, endpoint=True).tolist())
     canvas = Image.new("RGB", (width * OVERSAMPLING, height * OVERSAMPLING))
@@ -87,19 +87,19 @@ def draw_picture(rng: Rng, subject: Subject, other: Subject, sides: tuple[int, i
     if not alone:
         draw_animal(canvas, labels, rng, other, 0.4, 1.0)
 
-    # As a photo: slightly out of focus, lit from one side, tinted, noisy.
+    # Like a photo: slightly out of focus, lit from one side, tinted, noisy.
     image = canvas.resize(size, Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.6)))
     x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
     light = 1 + rng.uniform(-0.15, 0.15) * x + rng.uniform(-0.15, 0.15) * y - 0.08 * (x**2 + y**2)  # (H, W)
     tint = rng.uniform(0.93, 1.07, 3) * rng.uniform(0.85, 1.12)
     pixels = np.asarray(image) * light[..., None] * tint + rng.normal(0, rng.uniform(1, 4), (height, width, 1))
-    ids = labels.resize(size, Image.Resampling.NEAREST).filter(ImageFilter.MedianFilter(3))  # without whiskers
+    ids = labels.resize(size, Image.Resampling.NEAREST).filter(ImageFilter.MedianFilter(3))  # removes whiskers
     outline = np.asarray(ids.filter(ImageFilter.MaxFilter(3))) != np.asarray(ids.filter(ImageFilter.MinFilter(3)))
     return Image.fromarray(np.uint8(pixels.clip(0, 255))), Image.fromarray(np.where(outline, np.uint8(VOID), ids))
 
 
 def draw_animal(canvas: Image.Image, ids: Image.Image, rng: Rng, subject: Subject, left: float, right: float) -> None:
-    """Draw an animal into the picture between left and right (0 to 1), and into the labels with its class id."""
+    """Draw an animal between left and right (fractions of the width) into the picture, and its class id into ids."""
     animal, pattern, label = subject
     portrait = right - left == 1 and rng.random() < 0.2
     body, face = ANIMALS[animal](rng, "sit" if portrait else POSES[rng.integers(len(POSES))])

@@ -1,4 +1,4 @@
-"""What is behind the animals: a room or a garden, and what stands in it."""
+"""Backgrounds: a room or a garden, with objects."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,14 +35,14 @@ def draw_scene(canvas: Image.Image, rng: Rng) -> None:
             draw.line(blade, shade(floor, rng.uniform(0.7, 1.35)), 2)
     draw_things = draw_furniture if room else draw_garden
     draw_things(draw, rng, lambda: partial(place, rng.uniform(0, width), horizon, rng.uniform(0.25, 0.45) * height))
-    for _ in range(rng.integers(1, 5)):  # balls, cushions and rugs, in the colours of coats too
+    for _ in range(rng.integers(1, 5)):  # balls, cushions and rugs, some in the colours of coats
         at = partial(place, rng.uniform(0, width), rng.uniform(horizon, height), rng.uniform(0.03, 0.08) * height)
         wide, colour = rng.choice((1, 1.6, 4)), pick(rng, CLOTHS + COATS)
         draw.rounded_rectangle(at(-wide, 1, wide, -1), 12, colour, shade(colour, 0.75), 3)
 
 
 def pick(rng: Rng, colours: Sequence[Colour]) -> Colour:
-    """One of the colours, varied a little."""
+    """One of the colours with a small random change."""
     colour = np.array(colours[rng.integers(len(colours))]) + rng.integers(-18, 19, 3)
     return tuple(colour.clip(0, 255).tolist())
 
@@ -53,12 +53,12 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def place(x: float, y: float, size: float, *units: float) -> list[float]:
-    """Points x, y, x, y, ... in units of size, y up, counted from (x, y) -> pixels."""
+    """Points x, y, x, y, ... in units of size, y up, relative to (x, y) -> pixels."""
     return (np.reshape(units, (-1, 2)) * (size, -size) + (x, y)).ravel().tolist()
 
 
 def draw_furniture(draw: ImageDraw.ImageDraw, rng: Rng, spot: Callable[[], Callable[..., list[float]]]) -> None:
-    """A window, a shelf of books, a sofa and a potted plant; spot() is place() somewhere on the horizon."""
+    """A window, a shelf of books, a sofa and a potted plant; spot() is place() at a random x on the horizon."""
     at, sky = spot(), pick(rng, SKIES)
     draw.rectangle(at(-0.5, 1.6, 0.5, 0.6), (236, 232, 224))
     for left, top in ((-0.45, 1.55), (0.03, 1.55), (-0.45, 1.07), (0.03, 1.07)):

@@ -1,17 +1,16 @@
-"""Arrays that are computed once, kept on disk and memory-mapped from then on."""
+"""Arrays that are computed once, stored on disk and memory-mapped from then on."""
 
 import hashlib
 import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from tqdm import tqdm
 
 from utils.errors import UserError
 
@@ -21,24 +20,19 @@ FALLBACK = Path(__file__).parents[2] / "data" / "cache"
 def cache_folder(data_root: str | Path) -> Path:
     """`.cache` beside the data; data/cache in this repository where the data's folder is read-only."""
     root = Path(data_root)
-    # Root may write anywhere: respect the permission bits too.
+    # os.access() allows root everything, so the permission bits count too.
     writable = os.access(root, os.W_OK) and root.stat().st_mode & stat.S_IWUSR
     return root / ".cache" if writable else FALLBACK
 
 
 def cached_arrays(
-    folder: Path,
-    key: object,
-    specs: dict[str, tuple[tuple[int, ...], str]],
-    fill: Callable[[int, int], dict[str, np.ndarray]],
-    chunk: int,
-    label: str,
+    folder: Path, key: object, specs: dict[str, tuple[tuple[int, ...], str]], chunks: Iterable[dict[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Read-only memory maps of the arrays named in specs; computed first if they are not in `folder` yet.
 
-    key: everything that the arrays depend on, as JSON. specs: name -> (shape, dtype), all of one length.
-    fill(start, stop) returns up to `chunk` rows of every array. Of several processes one builds while the others
-    wait. Raises UserError if the disk is full.
+    key: everything that the arrays depend on, as JSON. specs: name -> (shape, dtype). chunks: the next rows of every
+    array, from the first to the last; not iterated over if the arrays are there. If several processes need the same
+    arrays, one computes them and the others wait. Raises UserError if the disk is full.
     """
     name = hashlib.sha256(json.dumps([key, specs], sort_keys=True, default=str).encode()).hexdigest()[:16]
     done, partial = folder / name, folder / f"{name}.partial"
@@ -47,25 +41,23 @@ def cached_arrays(
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / f"{name}.lock"):
                 if not done.exists():
-                    _build(partial, specs, fill, chunk, label)
+                    _build(partial, specs, chunks)
                     partial.rename(done)
         except OSError as error:
             raise UserError(f"cannot write the cache {partial}: {error}; free some space, then run again") from error
     return {array: np.load(done / f"{array}.npy", mmap_mode="r") for array in specs}
 
 
-def _build(partial: Path, specs: dict, fill: Callable, chunk: int, label: str) -> None:
-    """Write the arrays, from the first row on; what an error leaves is removed, to free its space."""
-    total = next(iter(specs.values()))[0][0]
-    partial.mkdir(exist_ok=True)  # a killed build may have left it
+def _build(partial: Path, specs: dict, chunks: Iterable[dict[str, np.ndarray]]) -> None:
+    """Write the arrays to the folder `partial`; after an error the folder is removed, to free its space."""
+    partial.mkdir(exist_ok=True)  # a killed process may have left it
     try:
         with ExitStack() as stack:
             files = {name: stack.enter_context(open(partial / f"{name}.npy", "wb")) for name in specs}
             for name, (shape, dtype) in specs.items():
                 header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(files[name], header)
-            for start in tqdm(range(0, total, chunk), label, leave=False, unit_scale=chunk, unit="img", disable=None):
-                rows = fill(start, min(start + chunk, total))
+            for rows in chunks:
                 for name, (_, dtype) in specs.items():
                     files[name].write(np.ascontiguousarray(rows[name], dtype))
             for file in files.values():

@@ -1,6 +1,6 @@
-"""Clicks: where a person would put them, in training and in evaluation.
+"""Simulated clicks, for training and evaluation.
 
-A click is (x, y) in pixels of the picture as given, x to the right, and a label: 1 on the thing, 0 on the rest.
+A click is (x, y) in pixels of the original picture, x to the right, and a label: 1 on the thing, 0 on the rest.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ Click = tuple[int, int, int]  # x, y, label
 
 
 def thing_mask(mask: np.ndarray, thing: int) -> np.ndarray:
-    """Mask (H, W) with class ids -> 1 for the class `thing`, 0 for the rest, VOID."""
+    """Mask (H, W) of class ids -> uint8 (H, W): 1 for the class `thing`, 0 for the rest, VOID."""
     return np.where(mask == VOID, VOID, mask == thing).astype(np.uint8)
 
 
 def random_click(mask: np.ndarray, animal: bool, rng: np.random.Generator) -> tuple[Click, int] | None:
-    """A click anywhere on the animals (or the background), near their edges too, and the class under it.
+    """A click on a random pixel of the animals (or of the background), and the class under it; None without a pixel.
 
-    None if there is no such pixel.
+    mask: (H, W) with class ids and VOID, which is never clicked.
     """
     places = np.flatnonzero((mask != VOID) & ((mask != 0) == animal))
     if not len(places):
@@ -32,10 +32,10 @@ def random_click(mask: np.ndarray, animal: bool, rng: np.random.Generator) -> tu
 
 
 def next_click(truth: np.ndarray, predicted: np.ndarray, rng: np.random.Generator | None = None) -> Click | None:
-    """A click on the largest wrong region, on its pixel that is farthest from its edge; None if nothing is wrong.
+    """A click on the largest wrong region, at the pixel farthest from the region's edge; None if nothing is wrong.
 
-    truth: (H, W) with 1, 0, VOID; predicted: bool. The picture's border is an edge, of equally far pixels the
-    middle one is clicked. With rng it is any pixel of the region's inner half, as a person would click.
+    truth: (H, W) with 1, 0, VOID; predicted: bool (H, W). The picture's border counts as an edge; of equally far pixels
+    the middle one is clicked. With rng: a random pixel at least half as far from the edge, as a person would click.
     """
     best = 0, None, (), 0
     for label, wrong in ((1, (truth == 1) & ~predicted), (0, (truth == 0) & predicted)):
@@ -57,8 +57,8 @@ def next_click(truth: np.ndarray, predicted: np.ndarray, rng: np.random.Generato
 
 
 def squared_distance_to_edge(region: np.ndarray) -> np.ndarray:
-    """Squared distance in pixels (H, W) of every pixel of a region, bool (H, W), to its edge or the array's."""
-    # From the nearest pixel of the edge: SciPy's own distances of a photo take a gigabyte meanwhile.
+    """Squared distance in pixels (H, W) from every pixel of a region, bool (H, W), to the region's or array's edge."""
+    # Computed from the offsets: SciPy's own distances take a gigabyte for a large photo.
     offset = ndimage.distance_transform_edt(np.pad(region, 1), return_distances=False, return_indices=True)
     for axis, place in enumerate(np.ogrid[tuple(map(slice, offset.shape[1:]))]):
         offset[axis] -= place
@@ -68,6 +68,6 @@ def squared_distance_to_edge(region: np.ndarray) -> np.ndarray:
 
 
 def to_tensor(clicks: Sequence[Click], size: tuple[int, int]) -> torch.Tensor:
-    """Clicks in pixels of a picture of size (H, W) -> (K, 3) as models.pointclip takes them."""
+    """K clicks in a picture of size (H, W) -> float32 (K, 3) for models.pointclip: x and y in 0..1, label."""
     height, width = size
     return torch.tensor([[(x + 0.5) / width, (y + 0.5) / height, label] for x, y, label in clicks])

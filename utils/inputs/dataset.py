@@ -1,13 +1,14 @@
-"""One split of a data set as uint8 tensors, squashed to a square, from a memory-mapped cache."""
+"""One split of a data set as uint8 tensors, resized to a square, from a memory-mapped cache."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from utils.classes import VOID
 from utils.errors import UserError
@@ -18,45 +19,40 @@ from utils.terminal import say_once
 
 
 class SegmentationDataset(torch.utils.data.Dataset):
-    """The pictures of a split, squashed to size x size, as uint8 tensors from a memory-mapped cache.
+    """The pictures and masks of a split, resized to size x size, as uint8 tensors from a memory-mapped cache.
 
-    dataset[i] is (image (3, size, size), mask (size, size)), dataset[[i, j, ...]] a batch of them in one read.
+    dataset[i] is (image (3, size, size), mask (size, size)), dataset[[i, j, ...]] a batch of these.
     """
 
     def __init__(self, root: str | Path, split: str, size: int):
         self.samples = list_samples(root, split)
         require_labelled(self.samples, root, split)
         self.classes, self.size, count = self.samples[0].classes, size, len(self.samples)
-        self.cache = cache_folder(root)
-        self.key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
+        key = [size, repr(self.classes), [_fingerprint(sample) for sample in self.samples]]
         specs = {"images": ((count, size, size, 3), "uint8"), "masks": ((count, size, size), "uint8")}
-        self.arrays = cached_arrays(self.cache, self.key, specs, self._read, 256, f"reading {split} pictures")
-        absent = self._absent_classes()
-        kind = {"train": "training", "trainval": "training"}.get(split, split)
-        if absent and (kind == "training" or len(absent) == len(self.classes) - 1):  # else rare ones may be
-            say_once(f"warning: no pixel is {' or '.join(absent)} in the {kind} masks of {root}, at {size} px a side")
+        self.arrays = cached_arrays(cache_folder(root), key, specs, self._read(f"reading {split} pictures"))
+        if split in ("train", "trainval"):
+            masks, names = self.arrays["masks"], self.classes.names
+            absent = [name for index, name in enumerate(names) if not any((mask == index).any() for mask in masks)]
+            for name in absent:
+                say_once(f"warning: no pixel is {name} in the training masks of {root}, at {size} px a side")
 
-    def _read(self, start: int, stop: int) -> dict[str, np.ndarray]:
+    def _read(self, label: str) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays, 256 samples at a time."""
+
         def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
             image, mask = read_sample(sample)
             small = Image.fromarray(mask).resize((self.size, self.size), Image.Resampling.NEAREST)
             return resize_image(image, self.size), np.array(small)
 
-        threads = threads_for([sample.image for sample in self.samples[start:stop]])
-        with ThreadPoolExecutor(threads) as pool:  # Pillow decodes and resizes outside of Python's lock
-            images, masks = zip(*pool.map(read, self.samples[start:stop]), strict=True)
-        return {"images": np.stack(images), "masks": np.stack(masks)}
-
-    def _absent_classes(self) -> list[str]:
-        """Names of the classes that no mask shows."""
-        absent = set(range(len(self.classes)))
-        for start in range(0, len(self), 256):
-            if absent:
-                absent -= set(np.flatnonzero(np.bincount(self.arrays["masks"][start : start + 256].ravel())).tolist())
-        return [self.classes.names[index] for index in sorted(absent)]
+        for start in tqdm(range(0, len(self), 256), label, leave=False, unit_scale=256, unit="img", disable=None):
+            samples = self.samples[start : start + 256]
+            with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:  # Pillow frees the GIL
+                images, masks = zip(*pool.map(read, samples), strict=True)
+            yield {"images": np.stack(images), "masks": np.stack(masks)}
 
     def to(self, device: torch.device) -> "SegmentationDataset":
-        """Hold all pictures on a GPU, and make batches there, if they fit in a quarter of its free memory."""
+        """Copy all pictures to a GPU if they fit in a quarter of its free memory: batches are then made there."""
         size = sum(array.nbytes for array in self.arrays.values())  # 3,312 pictures of 224 px: 665 MB
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
             self.arrays = {name: torch.from_numpy(np.array(array)).to(device) for name, array in self.arrays.items()}
@@ -72,7 +68,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
 
 def validation_samples(root: str | Path) -> list[Sample]:
-    """The pictures that a training is scored on. Raises UserError if one cannot be read, or all have no score."""
+    """The validation split of a training. Raises UserError if a file cannot be read or every pixel is void."""
     samples = list_samples(root, "val")
     for reason in unreadable(samples).values():
         raise UserError(reason)
@@ -85,12 +81,12 @@ def require_labelled(samples: Sequence[Sample], root: str | Path, split: str) ->
     if all((read_mask(sample) == VOID).all() for sample in samples):
         raise UserError(
             f"DATA_ROOT = {root}: every pixel of the {split} split is void in {samples[0].mask.parent}, "
-            "so that it has no score: give it masks with class ids"
+            "so it has no score: give it masks with class ids"
         )
 
 
 def _fingerprint(sample: Sample) -> list:
-    """What changes when a source file changes."""
+    """What the cached arrays of a sample depend on: its files, their sizes and dates, and how the mask is read."""
     stats = (os.stat(sample.image), os.stat(sample.mask))
     meaning = sample.species or f"white is {sample.white}"
     return [str(sample.image.resolve()), meaning, *((s.st_size, s.st_mtime_ns) for s in stats)]

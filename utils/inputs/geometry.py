@@ -1,4 +1,4 @@
-"""Random geometry of whole batches: maps from output to input coordinates, and sampling along them."""
+"""Random geometry of whole batches: affine maps from output to input coordinates, and sampling with them."""
 
 import math
 
@@ -7,14 +7,17 @@ import torch.nn.functional as F
 
 
 def random_affine(count: int, generator: torch.Generator, scale: tuple[float, float], rotation: float) -> torch.Tensor:
-    """Random maps from output to input coordinates in -1..1, (N, 2, 3), as F.affine_grid takes them."""
+    """Random maps from output to input coordinates in -1..1, (N, 2, 3), for F.affine_grid.
+
+    scale: lowest and highest magnification; rotation: largest angle, in degrees.
+    """
     zoom = torch.exp(uniform(count, generator, math.log(scale[0]), math.log(scale[1])))
     aspect = torch.exp(uniform(count, generator, -0.15, 0.15) * (scale[0] != scale[1]))
     angle = torch.deg2rad(uniform(count, generator, -rotation, rotation))
     flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    across, down = aspect / zoom, 1 / (aspect * zoom)  # half the width and height of the window, 1 = the picture
+    across, down = aspect / zoom, 1 / (aspect * zoom)  # width and height of the window over the picture's
     shift = uniform(2 * count, generator, -1, 1).view(2, count)
-    # A window smaller than the picture stays inside of it; a larger one keeps the picture inside.
+    # A window smaller than the picture stays inside it; a larger one contains the whole picture.
     shift = shift * torch.stack([(1 - across).abs(), (1 - down).abs()])
     x = [across * angle.cos() * flip, -down * angle.sin(), shift[0]]
     y = [across * angle.sin() * flip, down * angle.cos(), shift[1]]
@@ -22,7 +25,7 @@ def random_affine(count: int, generator: torch.Generator, scale: tuple[float, fl
 
 
 def sampling_grid(theta: torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
-    """F.affine_grid (N, size, size, 2) of maps theta (N, 2, 3), made on the device: the maps are far less to copy."""
+    """F.affine_grid (N, size, size, 2) of maps theta (N, 2, 3), computed on the device."""
     return F.affine_grid(theta.to(device), (len(theta), 1, size, size), False)
 
 
@@ -31,9 +34,9 @@ def uniform(count: int, generator: torch.Generator, low: float, high: float) -> 
 
 
 def sample(layers: torch.Tensor, grid: torch.Tensor, theta: torch.Tensor, padding: str = "zeros") -> torch.Tensor:
-    """F.grid_sample of (N, C, H, W) along sampling_grid() of theta (N, 2, 3), with antialiasing.
+    """F.grid_sample of (N, C, H, W) with sampling_grid() of theta (N, 2, 3), and antialiasing.
 
-    A picture that becomes smaller than half its size is averaged over 2 x 2 pixels first, up to three times.
+    A picture that is scaled to half its size or less is averaged over 2 x 2 pixels first, up to three times.
     """
     scale = grid.shape[1] / layers.shape[-1] / theta[:, :, :2].norm(dim=1).amax(1)  # output over input pixels
     level = (-scale.log2()).floor().clamp(0, 3).long().tolist()

@@ -1,4 +1,4 @@
-"""The layouts that a data set may have on disk: which picture and which mask belong together, and to which split."""
+"""Layouts of a data set on disk: which picture and which mask belong together, and in which split they are."""
 
 import json
 import os
@@ -7,24 +7,22 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from unicodedata import normalize
-
-from utils.config import require_choice
 
 import numpy as np
 from PIL import Image
 
-from utils.classes import PETS, VOID, Classes, about_background, classes_file, read_classes
+from utils.classes import BACKGROUND, PETS, VOID, Classes, classes_file, read_classes
 from utils.errors import UserError
 from utils.files import read_text
-from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.pictures import WORKERS, Sample, mask_values
 from utils.terminal import say_once
 
 SPLITS = ("train", "val", "test", "trainval")
-Image.init()  # the plugins, which know the suffixes
-# Neither what Pillow cannot draw by itself nor its formats for tables, films and pages.
+Image.init()  # loads the plugins, which know the suffixes
+# Formats of Pillow that need another program, or hold tables, films or pages.
 _NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
 _KINDS = Image.OPEN.keys() - _NO_PICTURES | {"MPO"}
 PICTURE_SUFFIXES = tuple(suffix for suffix, kind in Image.registered_extensions().items() if kind in _KINDS)
@@ -38,9 +36,8 @@ LAYOUTS = """\
 def list_samples(root: str | Path, split: str) -> list[Sample]:
     """The samples of a split, one of SPLITS, of the data set in root.
 
-    Raises UserError if root holds none of the known layouts, a file is missing, or no mask shows anything.
+    Raises UserError if root holds none of the known layouts, a file is missing, or no mask shows a class but id 0.
     """
-    require_choice("split", split, SPLITS)
     root = Path(root)
     read = _layout(root)
     samples = read(root, split)
@@ -51,54 +48,49 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
             if not os.path.isfile(file):  # Path.is_file() raises for a name that is too long
                 there = f"found in {file.parent}: {contents(file.parent)}"
                 raise UserError(f"{file} is missing: it belongs to the {split} split of {root}; {there}")
-    if about := about_background(samples[0].classes):
-        say_once(f"{classes_file(root)}: {about}")
+    classes = samples[0].classes
+    if classes.names[0].strip("_ ").lower() not in BACKGROUND:
+        say_once(f"{classes_file(root)}: id 0 is {classes.names[0]}, not background")
     if read is _oxford:
         return samples
-    white = _meaning_of_white(root, samples[0].classes)
+    white = _meaning_of_white(root, classes)
     return [replace(sample, white=white) for sample in samples]
 
 
 def _meaning_of_white(root: Path, classes: Classes) -> int:
-    """The id of 255 in the masks of all splits: VOID, or 1 if there are two classes and they are black and white.
+    """The id of white in the masks of all splits: VOID, or 1 if there are two classes and every pixel is 0 or white.
 
-    Raises UserError if they show nothing but background and void.
+    Raises UserError if the masks hold nothing but background and void.
     """
-    masks = [mask for _, folder in _parts(root).values() if folder.is_dir() for mask in list_pictures(folder)]
-
-    def kinds_in(mask: Path) -> list[bool]:
-        """Whether a mask shows 0, an id, 255 and 65535."""
-        try:
-            values, white = mask_values(mask, classes)
-        except UserError:  # said when it is used
-            return [False] * 4
-        there, deep = np.bincount(values.ravel(), minlength=256) > 0, white == 65535
-        return [there[0], there[1:255].any(), there[255] and not deep, there[255] and deep]
-
-    def fill(start: int, stop: int) -> dict[str, np.ndarray]:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            return {"kinds": np.array(list(pool.map(kinds_in, masks[start:stop])))}
-
-    if not masks or kinds_in(masks[0])[1]:  # nearly always
+    folders = [masks for _, masks in _parts(root).values() if masks.is_dir()]
+    masks = [(mask, classes, mask.stat().st_mtime_ns) for folder in folders for mask in list_pictures(folder)]
+    if not masks or _values_in(*masks[0]) - {0, VOID}:  # nearly always
         return VOID
-    key = [repr(classes), [[str(mask), (stat := mask.stat()).st_size, stat.st_mtime_ns] for mask in masks]]
-    specs = {"kinds": ((len(masks), 4), "bool")}
-    kinds = cached_arrays(cache_folder(root), key, specs, fill, 64, "reading masks")["kinds"].any(0)
-    found = [value for value, there in zip((0, 1, 255, 65535), kinds, strict=True) if there]
-    if 1 in found or not found:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = set().union(*pool.map(lambda mask: _values_in(*mask), masks))
+    if found - {0, VOID} or not found:
         return VOID
-    if len(classes) == 2 and found != [0]:
-        say_once(f"{root}: its masks are black and white, so white ({found[-1]}) is {classes.names[1]}, not void")
+    if len(classes) == 2 and VOID in found:
+        say_once(f"{root}: its masks are black and white, so white is {classes.names[1]}, not void")
         return 1
     raise UserError(
-        f"the masks of {root} hold only {' and '.join(map(str, found))}; 0 is {classes.names[0]}, 255 is void, and no "
-        f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the colours, of these "
-        f"classes. If white is the one thing to find, list two in {root / 'classes.txt'}: background, and its name"
+        f"the masks of {root} hold only {' and '.join(map(str, sorted(found)))}; 0 is {classes.names[0]}, 255 void, no "
+        f"pixel is {' or '.join(classes.things)}. Masks hold the ids 0 to {len(classes) - 1}, or the classes' colours. "
+        f"If white is the one thing to find, list two classes in {root / 'classes.txt'}: background, and its name"
     )
 
 
+@cache
+def _values_in(mask: Path, classes: Classes, changed: int) -> set[int]:
+    """The ids and VOID in a mask; empty if it cannot be read, which is reported when it is used. changed: its date."""
+    try:
+        return set(np.unique(mask_values(mask, classes)).tolist())
+    except UserError:
+        return set()
+
+
 def data_name(root: str | Path) -> str:
-    """What a data set is called in tables: the name in its data.json, else Oxford-IIIT Pet, or its folder's name."""
+    """The data set's name in tables: from its data.json, else Oxford-IIIT Pet, or the name of its folder."""
     root = Path(root)
     record = root / "data.json"
     if record.is_file():
@@ -110,71 +102,62 @@ def data_name(root: str | Path) -> str:
 
 
 def subset(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
-    """A random subset of so many, always the same, in their order; 0: all."""
+    """A random subset of `count` samples in their order, always the same; all if count is 0."""
     if not 0 < count < len(samples):
         return samples
     return [samples[index] for index in sorted(np.random.default_rng(0).choice(len(samples), count, replace=False))]
 
 
 def take_split(trainval: list, split: str) -> list:
-    """Every 10th of trainval is for validation, the others are for training."""
+    """train, val or trainval out of the list for both: every 10th is for validation, the others for training."""
     others = [x for i, x in enumerate(trainval) if i % 10]
     return {"trainval": trainval, "val": trainval[::10], "train": others}[split]
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files in a folder, by name, without those that systems hide there: ._a.jpg, .DS_Store, Thumbs.db."""
+    """The files in a folder, sorted, without those of the system: ._a.jpg, .DS_Store, Thumbs.db."""
     hidden = ("thumbs.db", "desktop.ini")
     files = (file for file in folder.iterdir() if file.name[0] != "." and file.name.lower() not in hidden)
     return sorted(file for file in files if not file.is_dir())
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file's name ends as Pillow's pictures do."""
+    """Whether a file has the suffix of a format that Pillow reads."""
     return file.suffix.lower() in PICTURE_SUFFIXES
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder, by name."""
+    """The picture files in a folder, sorted."""
     return list(filter(is_picture, list_files(folder)))
 
 
 def skipped(folder: Path) -> str:
     """A line about the files in a folder that are no pictures; empty if there are none."""
-    return some_of(sorted({*list_files(folder)} - {*list_pictures(folder)}), f"skipped in {folder}")
-
-
-def some_of(files: list[Path], what: str) -> str:
-    """ "3 files WHAT: a.heic, b.txt, c.txt", of many the first; empty without files."""
-    names = [file.name for file in files[:5]] + ["..."] * (len(files) > 5)
-    return f"{len(files)} file{'s' * (len(files) > 1)} {what}: {', '.join(names)}" if files else ""
+    others = [file for file in list_files(folder) if not is_picture(file)]
+    return f"skipped in {folder}: {_first_of(others)}" if others else ""
 
 
 def contents(folder: Path) -> str:
-    """What is in a folder, for messages: its folders, and how many files of which suffix, with the first of them."""
+    """What a folder holds, for messages."""
     if not folder.is_dir():
         return "no such folder"
-    folders = sorted(f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
-    files = defaultdict(list)
-    for file in list_files(folder):
-        files[file.suffix].append(file.name)
-    counted = [names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more" for names in files.values()]
-    return ", ".join([*folders[:8], *counted[:8]]) or "nothing"
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] not in "._"]
+    return _first_of(folders + list_files(folder)) or "nothing"
+
+
+def _first_of(paths: Sequence[Path]) -> str:
+    """ "photos/, a.heic, b.txt and 12 more": the first five names."""
+    names = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in paths[:5])
+    return f"{names} and {len(paths) - 5} more" if len(paths) > 5 else names
 
 
 def same_name(name: str) -> str:
-    """A name as it is compared: é may be one character or two (macOS), capitals do not count."""
+    """A name for comparisons: é may be one character or two (macOS), capitals do not count."""
     return normalize("NFC", name).casefold()
 
 
-def find_file(folder: Path, name: str) -> Path:
-    """The file of this name, however its accents are written on the disk; folder / name if there is none."""
-    forms = (folder / form for form in (name, normalize("NFC", name), normalize("NFD", name)))
-    return next(filter(os.path.isfile, forms), folder / name)
-
-
 def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
-    """What reads the layout that is there. Raises UserError if none is."""
+    """The function that reads the layout in root. Raises UserError if there is none."""
     annotations = root / "annotations"
     if (root / "images").is_dir() and any((annotations / name).exists() for name in ("trimaps", *_LISTS.values())):
         return _oxford
@@ -185,7 +168,7 @@ def _layout(root: Path) -> Callable[[Path, str], list[Sample]]:
     inside = "".join(f"\n  {path.name}/: {contents(path)}" for path in sorted(root.glob("[!._]*/"))[:8])
     raise UserError(
         f"no data set in DATA_ROOT = {root} (found: {contents(root)}).{inside}\nLooked for one of\n{LAYOUTS}\n"
-        "For data of your own put pictures into images and masks of the same names into masks.\n"
+        "For your own data put pictures into images, and masks of the same names into masks.\n"
         "`python data/prepare.py` downloads Oxford-IIIT Pet, `--SYNTHETIC=True` draws a small one in seconds."
     )
 
@@ -206,15 +189,14 @@ def _oxford(root: Path, split: str) -> list[Sample]:
     lines = lines if split == "test" else take_split(lines, split)
     samples = []
     for name, *columns in lines:
-        cat = columns[1] == "1" if len(columns) > 1 else name[0].isupper()  # cats' names have a capital letter
-        image = find_file(root / "images", f"{name}.jpg")
-        trimap = find_file(root / "annotations" / "trimaps", f"{name}.png")
-        samples.append(Sample(name, image, trimap, 1 if cat else 2, classes))
+        cat = columns[1] == "1" if len(columns) > 1 else name[0].isupper()  # names of cat breeds have a capital letter
+        trimap = root / "annotations" / "trimaps" / f"{name}.png"
+        samples.append(Sample(name, root / "images" / f"{name}.jpg", trimap, 1 if cat else 2, classes))
     return samples
 
 
 def _parts(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The folders of pictures and of masks of "train", "val" and "test": those that are there, and always "train"."""
+    """Split -> its folders of pictures and of masks; "train" is always in it, "val" and "test" if they are there."""
     if (root / "TrainVal").is_dir() or (root / "Test" / "color").is_dir():
         parts = {"train": "TrainVal", "test": "Test"}
         return {part: (root / name / "color", root / name / "label") for part, name in parts.items()}
@@ -238,26 +220,27 @@ def _from_folders(root: Path, split: str) -> list[Sample]:
 
 
 def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
-    """Pictures and their masks: NAME.png, or the only one of a similar name. Raises UserError if several are."""
+    """Pictures and their masks: the one of the same name, else the only one of a similar name.
+
+    Raises UserError if there are several.
+    """
     for folder in (images, masks):
         if not folder.is_dir():
-            parent = next(parent for parent in folder.parents if parent.is_dir())
-            raise UserError(f"{folder} is missing; {parent} holds {contents(parent)}. Layouts of data sets:\n{LAYOUTS}")
-    by_name = defaultdict(list)
+            there = f"{folder.parent} holds {contents(folder.parent)}"
+            raise UserError(f"{folder} is missing; {there}. Layouts of data sets:\n{LAYOUTS}")
+    similar = defaultdict(list)
     for mask in list_pictures(masks):
-        name = same_name(mask.stem)
-        for own in {name, _without_word(name)}:
-            by_name[own].append(mask)
+        similar[_plain(mask.name)].append(mask)
     pictures, samples, owners = list_pictures(images), [], {}
     stems = Counter(picture.stem for picture in pictures)
     for picture in pictures:
-        mask = find_file(masks, f"{picture.stem}.png")
-        if not os.path.isfile(mask):
-            stem = same_name(picture.stem)
-            found = by_name[stem] + by_name[same_name(picture.name)] or by_name[_without_word(stem)] or [mask]
-            if len(found) > 1:
-                raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
-            mask = found[0]
+        found = similar[_plain(picture.name)] or [masks / f"{picture.stem}.png"]
+        own = [normalize("NFC", name) for name in (picture.stem, picture.name)]
+        same = [mask for mask in found if normalize("NFC", mask.stem) in own]
+        found = [mask for mask in same if mask.suffix == ".png"] or same or found
+        if len(found) > 1:
+            raise UserError(f"{picture} has several masks, keep one of them: {', '.join(map(str, found))}")
+        (mask,) = found
         if mask in owners:
             raise UserError(f"{mask} is the mask of {owners[mask]} and of {picture}: rename or remove one of them")
         owners[mask] = picture
@@ -265,13 +248,17 @@ def _pairs(images: Path, masks: Path, classes: Classes) -> list[Sample]:
         samples.append(Sample(name, picture, mask, classes=classes))
     if not samples:
         raise UserError(f"{images} holds no pictures, but {contents(images)}. Layouts of data sets:\n{LAYOUTS}")
-    spare = some_of(sorted({*list_files(masks)} - {*owners}), f"in {masks} without a picture")
-    for line in filter(None, (skipped(images), spare)):
+    if line := skipped(images):
         say_once(line)
+    if spare := [file for file in list_files(masks) if file not in owners]:
+        say_once(f"without a picture in {masks}: {_first_of(spare)}")
     return samples
 
 
-def _without_word(name: str) -> str:
-    """ "a_mask", "mask-a" and "img_a" -> "a"."""
+def _plain(name: str) -> str:
+    """What similar file names have in common: "a.jpg.png", "A_mask.tif" and "img-a.png" -> "a"."""
+    name = same_name(name)
+    while name.endswith(PICTURE_SUFFIXES):
+        name = name.rpartition(".")[0]
     words = "masks?|labels?|l|seg|segmentation|gt|matte|images?|img|photo|picture|rgb"
     return re.sub(rf"^({words})[-_. ]+|[-_. ]+({words})$", "", name)

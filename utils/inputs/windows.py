@@ -1,17 +1,17 @@
-"""Windows of a picture, around something in it."""
+"""Windows of a picture around a part of it."""
 
 import numpy as np
 
 from utils.inputs.clicks import Click
 
-Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture as given
-MARGIN = 0.15  # on every side of a part, of its own side
+Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the original picture
+MARGIN = 0.15  # on each side, as a fraction of the part's width or height
 
 
 def window_around(part: np.ndarray, size: tuple[int, int]) -> Window:
-    """The box of a part and a margin, in a picture of size (H, W); never empty, never outside.
+    """The bounding box of a part with a margin, in a picture of size (H, W), cut at the picture's border; never empty.
 
-    part: bool (h, w), with something in it; the picture at any other size.
+    part: bool (h, w), not all False, at any scale of the picture.
     """
     stretches = []
     for (first, end), side, of_part in zip(box_of(part), size[::-1], part.shape[::-1], strict=True):
@@ -24,10 +24,10 @@ def window_around(part: np.ndarray, size: tuple[int, int]) -> Window:
 
 
 def similar_window(part: np.ndarray, enlarge: float, least: float, most: float) -> Window | None:
-    """A window in the shape of the picture around a part of it, never outside; None if there is no part.
+    """A window with the picture's aspect ratio around a part, inside the picture; None if part is all False.
 
-    part: bool (H, W). The window's side is `enlarge` times the part's and at least `least` of the picture's; None if
-    it were more than `most` of it.
+    part: bool (H, W). The window's side is `enlarge` times the part's and at least the fraction `least` of the
+    picture's; None if it would exceed the fraction `most`.
     """
     if not part.any():
         return None
@@ -43,12 +43,11 @@ def similar_window(part: np.ndarray, enlarge: float, least: float, most: float) 
 
 
 def contains(window: Window, click: Click) -> bool:
-    """Whether a click is in a window."""
     left, top, right, bottom = window
     return left <= click[0] < right and top <= click[1] < bottom
 
 
 def box_of(part: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(left, right), (top, bottom) of what is True in part, bool (h, w), in its pixels."""
+    """(left, right), (top, bottom) of the bounding box of part, bool (h, w); right and bottom are excluded."""
     columns, rows = (np.flatnonzero(part.any(axis)) for axis in (0, 1))
     return (int(columns[0]), int(columns[-1]) + 1), (int(rows[0]), int(rows[-1]) + 1)

@@ -36,11 +36,11 @@ ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, fl
 
 
 class Settings(SimpleNamespace):
-    """The constants of a script, in lower case: settings.epochs. settings.constants: all, for the checkpoints."""
+    """A script's constants in lower case, such as settings.epochs; settings.constants: the dict for checkpoints."""
 
     @classmethod
     def of(cls, constants: dict, **other: int) -> "Settings":
-        """Those of a script; other: instead of its own, e.g. epochs=5. Raises UserError for a value out of range."""
+        """other: values that replace the script's, e.g. epochs=5. Raises UserError for a value out of range."""
         constants = constants | {name.upper(): value for name, value in other.items()}
         require_positive(constants, *(name for name in POSITIVE if name in constants))
         require_between(constants, 0, 1, *(name for name in SHARES if name in constants))
@@ -63,16 +63,16 @@ def fit(
     settings: Settings,
     device: torch.device,
     report: Callable[[list[dict], nn.Module, Path], None],
-    parameter_groups: list[dict] | None = None,
+    rates: dict[str, float] | None = None,
 ) -> Path:
     """Train `model` and return the path of its best weights, folder/best.safetensors.
 
     dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
-    validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; of its "score", higher is better.
-    about: goes into both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
-        weights of model.encoder do not. classes: so do their names and colours.
-    report: called after every validation, with the log, a line each, the averaged model and folder.
-    parameter_groups: for AdamW, "lr" relative to LEARNING_RATE; default: all parameters that are trained.
+    validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; higher "score" is better.
+    about: stored in both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
+        weights of model.encoder are not. classes: their names and colours are stored too.
+    report: called after every validation, with the log, a line per validation, the averaged model and folder.
+    rates: of modules of the model, as a fraction of LEARNING_RATE; the others have 1.
 
     A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
     run again with the same losses. Raises UserError for a loss or score that is not finite.
@@ -81,7 +81,7 @@ def fit(
     about = {**about, "classes": classes.names, "colours": classes.colours}
     with _only_run_in(folder):
         model.to(device, memory_format=torch.channels_last)
-        optimizer = _adamw(parameter_groups or [{"params": list(model.parameters())}], settings)
+        optimizer = _adamw(model, rates or {}, settings)
         steps = settings.epochs * max(len(dataset) // settings.batch_size, 1)
         schedule = _warmup_cosine(optimizer, steps, settings.warmup)
         run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
@@ -97,7 +97,7 @@ def fit(
         while run.epoch < settings.epochs:
             started = time.perf_counter()
             loss = _train_epoch(run, dataset, compute_loss, settings, device)
-            seconds, rate = time.perf_counter() - started, run.schedule.get_last_lr()[0]
+            seconds, rate = time.perf_counter() - started, max(run.schedule.get_last_lr())
             run.epoch += 1
             if run.epoch % settings.validate_every and run.epoch < settings.epochs:
                 continue
@@ -116,7 +116,7 @@ def fit(
 
 @dataclass
 class _Run:
-    """All that changes in the course of a training."""
+    """State of a training run."""
 
     model: nn.Module
     ema: AveragedModel
@@ -196,7 +196,7 @@ def _mix(*numbers: int) -> int:
 
 
 def _averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of the weights; a lower decay in the first steps forgets the random ones."""
+    """The exponential moving average of the weights; a lower decay in the first steps forgets the initial weights."""
 
     def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _) -> None:
         steps = ema.n_averaged.item()  # on the CPU: reading it waits for no GPU
@@ -206,16 +206,16 @@ def _averaged(model: nn.Module, decay: float) -> AveragedModel:
     return ema
 
 
-def _adamw(groups: list[dict], settings: Settings) -> torch.optim.AdamW:
+def _adamw(model: nn.Module, rates: dict[str, float], settings: Settings) -> torch.optim.AdamW:
     """AdamW; biases and norms (one-dimensional parameters) do not decay."""
-    split = []
-    for group in groups:
-        rate = group.get("lr", 1.0) * settings.learning_rate
-        for decays in (True, False):
-            chosen = [p for p in group["params"] if p.requires_grad and (p.ndim > 1) == decays]
-            decay = settings.weight_decay if decays else 0.0
-            split.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(split, fused=True)  # one pass over the weights
+    groups = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name.partition(".")[0], 1.0) * settings.learning_rate
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    groups = [{"params": own, "lr": rate, "weight_decay": decay} for (rate, decay), own in groups.items()]
+    return torch.optim.AdamW(groups, fused=True)  # one pass over the weights
 
 
 def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) -> torch.optim.lr_scheduler.LambdaLR:
@@ -231,7 +231,7 @@ def _warmup_cosine(optimizer: torch.optim.Optimizer, steps: int, warmup: float) 
 
 
 def _only_run_in(folder: Path) -> FileLock:
-    """A lock that a second training in the same folder does not get. Raises UserError."""
+    """Lock the folder. Raises UserError if another training has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock").acquire(timeout=0)
@@ -245,7 +245,7 @@ def _only_run_in(folder: Path) -> FileLock:
 
 
 def _set_aside(folder: Path) -> None:
-    """Keep the last run's files when a new one starts in its folder."""
+    """Move the files of an earlier run to folder/previous."""
     old, previous = [folder / name for name in FILES if (folder / name).exists()], folder / "previous"
     if old:
         previous.mkdir(exist_ok=True)
@@ -255,9 +255,9 @@ def _set_aside(folder: Path) -> None:
 
 
 def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
-    """The weights without those of a frozen pretrained encoder: a checkpoint holds its id only.
+    """The weights, without those of a frozen pretrained encoder: the checkpoint holds its hub id.
 
-    Unless about["holds_encoder"]: it comes from a file that may not stay where it is.
+    With about["holds_encoder"] they are included: they came from a file that may be moved or deleted.
     """
     frozen = about["arguments"].get("freeze_encoder") and not about.get("holds_encoder")
     left_out = "encoder." if frozen else ()
@@ -265,7 +265,7 @@ def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
 
 
 def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
-    """After a validation: write the weights if they are the best ones, log.csv and last.pt; then print its line."""
+    """After a validation: write the weights if they are the best so far, log.csv and last.pt; print the log's line."""
     averaged = _own_weights(run.ema.module, about)
     if score > run.best:
         run.best = score
@@ -280,13 +280,13 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
         "log": run.log,
     }
     write_csv(run.log, folder / "log.csv")
-    checkpoint.save({**about, **everything}, folder / "last.pt")  # at the end: a run goes on from here
+    checkpoint.save({**about, **everything}, folder / "last.pt")  # last: a run resumes from it
     numbers = (f"{key} {value:.4g}" for key, value in run.log[-1].items() if key != "epoch")
     print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
 
 
 def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Settings) -> None:
-    """Restore everything from last.pt. Raises UserError if it is of another run."""
+    """Restore the run from last.pt. Raises UserError if it belongs to another run."""
     if not path.exists():
         raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
     saved = checkpoint.load(path)

@@ -1,6 +1,6 @@
-"""A linear classifier for object crops, fitted on crops from the training set: it names the parts of the closer look.
+"""A linear classifier for object crops, fitted on crops from the training set; the closer look classifies with it.
 
-Objects are seen whole, in part and from afar: on whole ones alone, the layer would rely on a cat's face.
+It sees objects whole, in part and from afar: on whole ones alone, it would rely on a cat's face.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ AFAR = (40, 120)  # pixels a side
 def fit_names(model: nn.Module, dataset: Dataset, size: int, device: torch.device) -> None:
     """Give a model with an encoder (models.clip.CLIPCNN) a name_layer, fitted on 1000 random pictures, in fp32.
 
-    size: pixels a side of the crops that the encoder sees. Three minutes on two cores.
+    size: side of the crops in pixels. Three minutes on two cores.
     """
     crops, classes = object_crops(dataset, size, 1000, seed=0)
     embeddings = []
@@ -54,7 +54,9 @@ def object_crops(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np
             crops.append(resize_image(resize_image(crops[-2], int(rng.integers(*AFAR))), size))
             classes += 3 * [largest]
     if not crops:
-        raise UserError("no training mask shows anything but background, so no part can be named: set ZOOM = False")
+        raise UserError(
+            "the training masks show nothing but background, so there are no crops to classify: set ZOOM = False"
+        )
     return np.stack(crops), np.array(classes)
 
 
@@ -91,5 +93,5 @@ def fit_layer(layer: nn.Linear, inputs: torch.Tensor, targets: torch.Tensor, str
         return loss
 
     optimizer.step(closure)
-    with torch.no_grad():  # for inputs that are not centred
+    with torch.no_grad():  # so that the layer takes inputs that are not centred
         layer.bias -= layer.weight @ centre

@@ -1,11 +1,11 @@
-"""Masked image reconstruction: hiding patches, the loss, pictures of the progress."""
+"""Masked image reconstruction: hidden patches, the loss, and pictures to look at."""
 
 import torch
 import torch.nn.functional as F
 
 
 def random_patches(count: int, size: int, patch: int, ratio: float, generator: torch.Generator) -> torch.Tensor:
-    """Patches to hide: bool (N, size / patch, size / patch), in every picture the same share of them, `ratio`."""
+    """Random patches to hide, a share `ratio` in every picture: bool (N, size / patch, size / patch)."""
     side = size // patch
     ranks = torch.rand(count, side * side, generator=generator).argsort(1).argsort(1)
     return (ranks < round(ratio * side * side)).unflatten(1, (side, side))
@@ -17,10 +17,10 @@ def hide(images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
 
 
 def reconstruction_loss(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
-    """Mean squared error of pictures (N, 3, H, W); with hidden, bool (N, h, w), of the hidden patches alone.
+    """Mean squared error of pictures (N, 3, H, W); with hidden, bool (N, h, w), only in the hidden patches.
 
-    There the target is the patch with its own mean and standard deviation taken out (MAE, He et al., CVPR 2022),
-    so that what counts is its structure: a hidden patch's brightness can be copied from its neighbours.
+    Their targets are normalised with the patch's own mean and standard deviation (MAE, He et al., CVPR 2022): the
+    loss then measures structure, not brightness, which can be copied from the neighbours.
     """
     if hidden is None:
         return F.mse_loss(rebuilt.float(), images)
@@ -34,12 +34,12 @@ def patch_statistics(images: torch.Tensor, hidden: torch.Tensor) -> tuple[torch.
     patch = images.shape[-1] // hidden.shape[-1]
     mean = F.avg_pool2d(images.mean(1, keepdim=True), patch)  # (N, 1, h, w)
     variance = F.avg_pool2d(images.square().mean(1, keepdim=True), patch) - mean.square()
-    deviation = (variance.clamp(min=0) + 1e-2).sqrt()  # a flat patch's noise is no structure
+    deviation = (variance.clamp(min=0) + 1e-2).sqrt()  # do not amplify the noise of a flat patch
     return tuple(spread(x[:, 0], images) for x in (mean, deviation))
 
 
 def complete(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
-    """Pictures to look at: the hidden patches filled in with what was rebuilt, at their own mean and deviation."""
+    """Pictures with reconstructed hidden patches, at the mean and deviation of the originals."""
     if hidden is None:
         return rebuilt.float()
     mean, deviation = patch_statistics(images, hidden)
@@ -47,6 +47,6 @@ def complete(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor |
 
 
 def spread(patches: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """A value per patch (N, h, w) -> the same at every one of its pixels, (N, 1, H, W)."""
+    """Repeat a value per patch (N, h, w) at each of its pixels: (N, 1, H, W)."""
     patch = images.shape[-1] // patches.shape[-1]
     return patches[:, None].repeat_interleave(patch, 2).repeat_interleave(patch, 3)

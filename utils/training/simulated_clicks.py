@@ -19,10 +19,10 @@ def simulate_clicks(
     corrections: int,
     edited: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What a person would click: first anywhere on the animal or the background, then where the model is wrong.
+    """Simulated clicks: the first anywhere on the animal or the background, further ones where the model is wrong.
 
     images: float (N, 3, H, W), masks: class ids (N, H, W). Half of the pictures get one to `corrections` further
-    clicks; in a share `edited` of these the target is not quite all of its class (edit_thing).
+    clicks; in a share `edited` of these the target mask is randomly edited (edit_thing).
     predict(indices, clicks, previous) -> logits (n, 1, H / 2, W / 2). Returns the target, int64 (N, H, W) with
     1, 0, VOID, the clicks (N, K, 3), and the probabilities (N, 1, H / 2, W / 2) before the last one.
     """
@@ -33,7 +33,7 @@ def simulate_clicks(
     for index, mask in enumerate(masks.cpu().numpy()):
         animal = rng.random() < 0.5
         first = random_click(mask, animal, rng) or random_click(mask, not animal, rng)
-        click, thing = first or ((0, 0, -1), 0)  # -1: there is nothing to click on, all is void
+        click, thing = first or ((0, 0, -1), 0)  # -1: no click, all is void
         truth = thing_mask(mask, thing)
         if corrections and extra[index] and rng.random() < edited:
             truth = edit_thing(truth, images[index].float().cpu(), click, rng)
@@ -51,10 +51,10 @@ def simulate_clicks(
 
 
 def edit_thing(truth: np.ndarray, image: torch.Tensor, click: Click, rng: np.random.Generator) -> np.ndarray:
-    """The thing without a part, or with a region beside it: pixels that are near a random one and look like it.
+    """Remove a random region of similar pixels from the target, or add one beside it.
 
-    Teaches that clicks are right even where the picture says otherwise. truth: (H, W) with 1, 0, VOID; image:
-    float (3, H, W). Unchanged where less than half of the thing would be left, or not what is under the click.
+    This teaches the model to trust clicks over the picture. truth: (H, W) with 1, 0, VOID; image:
+    float (3, H, W). Unchanged if less than half of the target would remain, or not the pixel under the click.
     """
     height, width = truth.shape
     places = np.flatnonzero(truth == 1)

@@ -4,49 +4,52 @@ from pathlib import Path
 
 from torch import nn
 
-from utils.checkpoint import classes_of, load, load_state
+from utils.checkpoint import classes_of, load, load_state, weights_file
 from utils.classes import Classes
 from utils.errors import UserError
 
 
-def find_start(start: str, checkpoints: str, *models: str) -> str:
-    """A file or folder, or that of a row in CHECKPOINTS; "" for none.
+def find_start(start: str, checkpoints: str, *models: str) -> dict:
+    """Content and "file" of START: a file, a folder, or the folder of a row in CHECKPOINTS; {} for none.
 
     models: their files in models/. Raises UserError if the weights are of none of them.
     """
     if not start:
-        return ""
-    found = start if Path(start).exists() else str(Path(checkpoints) / start)
-    if (model := load(found)["model"]) not in models:
-        raise UserError(f"START = {found} holds a model {model!r}: give weights of a model {' or '.join(models)}")
-    return found
+        return {}
+    found = Path(start) if Path(start).exists() else Path(checkpoints) / start
+    file = weights_file(found) if found.is_dir() else found
+    content = load(file)
+    if content["model"] not in models:
+        wanted = " or ".join(models)
+        raise UserError(f"START = {file} holds a model {content['model']!r}: give weights of a model {wanted}")
+    return content | {"file": file}
 
 
-def load_start(model: nn.Module, start: str, classes: Classes, frozen: bool = False) -> bool:
-    """Copy the weights in START into a model: of the same family, or the decoder of a row by class into one by click.
+def load_start(model: nn.Module, start: dict, classes: Classes, frozen: bool = False) -> bool:
+    """Copy what find_start() returned into a model: weights of its family, or all but the last layer of a related one.
 
     Of the last layer, the weights of classes with the same name are copied; other classes start from random weights. A
-    frozen encoder is not loaded, as the checkpoint will not hold it; the layer that names parts is fitted anew.
-    Returns whether the weights are of another family. Raises UserError if they do not fit.
+    frozen encoder is not loaded: the checkpoint will not hold it. The layer that names parts is fitted anew.
+    Returns whether the weights are of a related model. Raises UserError if they do not fit.
     """
-    content, own = load(start), model.state_dict()
+    own, names = model.state_dict(), classes_of(start).names
     left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
-    weights = {key: value for key, value in content["weights"].items() if not key.startswith(left_out)}
-    then, line = classes_of(content).names, f"start: {start}"
-    of_other_family = "head.weight" in weights and "head.weight" not in own
-    if of_other_family:
+    weights = {key: value for key, value in start["weights"].items() if not key.startswith(left_out)}
+    line = f"start: {start['file']}"
+    by_class = "head.weight" in own
+    related = by_class != ("classes" in start["arguments"])
+    if related:
         weights = own | {key: value for key, value in weights.items() if not key.startswith("head.")}
         line += "; the last layer is new"
-    elif "head.weight" in own and then != classes.names:
+    elif by_class and names != classes.names:
         for key in ("head.weight", "head.bias"):
             known, weights[key] = weights[key], own[key].clone()
             for index, name in enumerate(classes.names):
-                if name in then:
-                    weights[key][index] = known[then.index(name)]
-        kept, new = ([name for name in classes.names if (name in then) == old] for old in (True, False))
-        line += "; its last layer: " + ", ".join(
-            f"{' and '.join(names)} {what}" for names, what in ((kept, "kept"), (new, "new")) if names
-        )
-    load_state(model, weights, start, ignore="encoder.")
+                if name in names:
+                    weights[key][index] = known[names.index(name)]
+        kept = [name for name in classes.names if name in names]
+        new = [name for name in classes.names if name not in names]
+        line += f"; its last layer: kept {', '.join(kept) or 'nothing'}; new {', '.join(new) or 'nothing'}"
+    load_state(model, weights, start["file"], ignore="encoder.")
     print(line, flush=True)
-    return of_other_family
+    return related
