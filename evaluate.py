@@ -25,9 +25,8 @@ from utils.figures.grids import draw_examples
 from utils.figures.overlays import save_mask
 from utils.figures.plots import plot_confusions, plot_scores
 from utils.files import read_csv
-from utils.inputs.dataset import require_labelled
-from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples
-from utils.inputs.pictures import unreadable
+from utils.inputs.dataset import scored_samples
+from utils.inputs.layouts import SPLITS, Sample, data_name
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
 from utils.scoring.per_image import confusions_of, per_image_lines
@@ -64,10 +63,7 @@ def main() -> None:
         require_choice("ROWS", name, tuple(known))
     device = pick_device(DEVICE)
     # 1. Pictures.
-    samples = list_samples(DATA_ROOT, SPLIT)
-    for reason in unreadable(samples).values():
-        raise UserError(reason)
-    require_labelled(samples, DATA_ROOT, SPLIT)
+    samples = scored_samples(DATA_ROOT, SPLIT)
     classes = samples[0].classes
 
     # 2. Rows that have weights and the data's classes.
@@ -87,8 +83,6 @@ def main() -> None:
 
     # 4. Table and figures.
     report(lines, classes.names, missing)
-    if not lines:
-        raise UserError(f"no row could be scored with what is in {CHECKPOINTS}")
     draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
 
 
@@ -109,12 +103,12 @@ def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Te
 
 
 def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[str, str]) -> None:
-    """Print the table, draw the figures, and write the table into README's files."""
+    """Print the table, draw the figures, and write the table into README's files. Raises UserError without lines."""
     print(result_table(lines, list(missing)))
     for name, reason in missing.items():
         print(f"{name}: {reason}", flush=True)
     if not lines:
-        return
+        raise UserError(f"no row in {CHECKPOINTS} could be scored")
     results, of_pictures = Path(RESULTS) / "results.csv", Path(RESULTS) / "per_image.csv"
     bars, matrices = Path(IMAGES) / "results.png", Path(IMAGES) / "confusion.png"
     scored, pictures = of_this_split(results), of_this_split(of_pictures)  # earlier lines too

@@ -28,7 +28,7 @@ from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
-from utils.inputs.dataset import SegmentationDataset, validation_samples
+from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.inputs.layouts import Sample
 from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit, one_value_explained
@@ -154,7 +154,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     """Stage 2: the same network with a head for the classes. Writes folder/best.safetensors."""
     # 1. Data: with fewer masks an epoch repeats them, so that budgets stay comparable.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-    val = validation_samples(DATA_ROOT)
+    val = scored_samples(DATA_ROOT)
     labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
     labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
 

@@ -22,7 +22,7 @@ from utils.checkpoint import halve, save
 from utils.device import pick_device
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
-from utils.inputs.dataset import SegmentationDataset, validation_samples
+from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import ByClass
 from utils.training.encoders import build_model, require_multiple
@@ -86,7 +86,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-    val = validation_samples(DATA_ROOT)
+    val = scored_samples(DATA_ROOT)
 
     # 2. Model: encoder and decoder.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}

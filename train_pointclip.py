@@ -20,7 +20,7 @@ from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
-from utils.inputs.dataset import SegmentationDataset, validation_samples
+from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows import folder_of
 from utils.rows.by_click import ByClick
 from utils.training.encoders import build_model, require_multiple
@@ -86,7 +86,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-    val = validation_samples(DATA_ROOT)
+    val = scored_samples(DATA_ROOT)
 
     # 2. Model; encoder and decoder start from START's.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}

@@ -17,7 +17,7 @@ from models.unet import UNet
 from utils.device import pick_device
 from utils.figures.grids import training_report
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
-from utils.inputs.dataset import SegmentationDataset, validation_samples
+from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
@@ -65,7 +65,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     # 1. Data: uint8 batches from the cache, or from the GPU's memory.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
-    val = validation_samples(DATA_ROOT)
+    val = scored_samples(DATA_ROOT)
 
     # 2. Model.
     arguments = {"classes": len(train.classes), "width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH}

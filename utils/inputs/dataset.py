@@ -14,7 +14,7 @@ from utils.classes import VOID
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for, unreadable
+from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for
 from utils.terminal import say_once
 
 
@@ -67,12 +67,16 @@ class SegmentationDataset(torch.utils.data.Dataset):
         return images.movedim(-1, -3), masks
 
 
-def validation_samples(root: str | Path) -> list[Sample]:
-    """The validation split of a training. Raises UserError if a file cannot be read or every pixel is void."""
-    samples = list_samples(root, "val")
-    for reason in unreadable(samples).values():
-        raise UserError(reason)
-    require_labelled(samples, root, "val")
+def scored_samples(root: str | Path, split: str = "val") -> list[Sample]:
+    """The pictures of a split to score. Raises UserError if a file cannot be read or every pixel is void."""
+
+    def check(sample: Sample) -> None:
+        read_sample(sample)
+
+    samples = list_samples(root, split)
+    with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:
+        list(pool.map(check, samples))  # raises the first error
+    require_labelled(samples, root, split)
     return samples
 
 

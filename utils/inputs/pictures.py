@@ -5,7 +5,6 @@ import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,21 +93,6 @@ def read_sample(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-def unreadable(samples: Sequence[Sample]) -> dict[str, str]:
-    """Samples whose picture or mask cannot be read: name -> reason."""
-
-    def reason(sample: Sample) -> str:
-        try:
-            read_sample(sample)
-            return ""
-        except UserError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:
-        reasons = zip(samples, pool.map(reason, samples), strict=True)
-        return {sample.name: why for sample, why in reasons if why}
-
-
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 (H, W, 3) -> (size, size, 3), with antialiasing; the aspect ratio is not kept."""
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
@@ -133,20 +117,6 @@ def pixels_of(path: str | Path) -> int:
 def threads_for(pictures: Sequence[Path]) -> int:
     """Threads that may read these pictures at once without exceeding PIXELS."""
     return min(WORKERS, max(1, PIXELS // max(1, *map(pixels_of, pictures))))
-
-
-def batches_of(pictures: Sequence[Path], count: int) -> Iterator[tuple[list[Path], int]]:
-    """Batches of one to `count` pictures with at most PIXELS / 3 pixels (a larger one is alone), and their pixels."""
-    batch, total = [], 0
-    for picture in pictures:
-        pixels = pixels_of(picture)
-        if batch and (len(batch) == count or total + pixels > PIXELS // 3):
-            yield batch, total
-            batch, total = [], 0
-        batch.append(picture)
-        total += pixels
-    if batch:
-        yield batch, total
 
 
 @contextmanager

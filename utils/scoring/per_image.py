@@ -15,8 +15,8 @@ def per_image_lines(
     """Lines of results/per_image.csv; confusions: int64 (N, C, C), counted: names of the C classes.
 
     confused and missed: share of the foreground pixels predicted as another foreground class (empty if there is only
-    one) and as background; false_positive: share of the background pixels predicted as foreground. class: see
-    _main_class. confusion: the matrix, row by row. about: first columns of every line.
+    one) and as background; false_positive: share of the background pixels predicted as foreground. class: the
+    animal, else the foreground class with most pixels. confusion: the matrix, row by row. about: the first columns.
     """
     lines = []
     means = mean_over_present(iou_per_class(confusions))
