@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from utils.config import require_choice, run_script
+from utils.config import require_between, require_choice, run_script
 
 import numpy as np
 from tqdm import tqdm
@@ -51,6 +51,7 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 def main(arguments: list[str]) -> int:
     require_choice("PRECISION", PRECISION, PRECISIONS)
+    require_between(globals(), 0, 1, "THRESHOLD")
     names = find_pictures(arguments)
     if POINT and TEXT:
         raise UserError("POINT and TEXT cannot be combined: give one of them")

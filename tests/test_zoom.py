@@ -99,7 +99,7 @@ def test_training_fits_the_names_and_the_checkpoint_says_what_evaluate_will_find
     data = f"--DATA_ROOT={oxford_root}"
     run_here(train_clip, data, "--ENCODER=tiny", "--ZOOM=True", *SMALL)
     content = load("runs/clip/best.safetensors")
-    assert f"score with the closer look {content['score']:.4f}" in capsys.readouterr().out
+    assert f"score with crops {content['score']:.4f}" in capsys.readouterr().out
     row = load_row("CLIP", "runs", CPU)
     assert row.zoom and row.model.name_layer.weight.abs().max() > 0
     assert not load_row("CLIP", "runs", CPU, zoom=False).zoom
