@@ -1,8 +1,9 @@
 """Error analysis: tables and figures from results/per_image.csv, which evaluate.py writes.
 
-    python -m experiments.errors --README=results/README.md      # seconds
+    python -m experiments.errors --README=README.md,results/README.md      # seconds
 
-Draws images/breeds.png (Oxford-IIIT Pet) and images/data_sets.png (all data sets of results.csv).
+Draws images/breeds.png (Oxford-IIIT Pet) and images/data_sets.png (all data sets of results.csv), and makes the
+README's table of all data sets.
 """
 
 import math
@@ -20,8 +21,9 @@ from utils.figures.looks import looks
 from utils.figures.plots import save_figure
 from utils.files import read_csv
 from utils.metrics import iou_per_class, mean_over_present
+from utils.rows import ROWS
 from utils.scoring.per_image import confusions_of
-from utils.tables import markdown_table, write_between_markers
+from utils.tables import markdown_table, row_place, write_between_markers
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
 IMAGES = "images"  # folder of the figures
@@ -37,10 +39,31 @@ def main() -> None:
     if any(line["breed"] for line in lines):
         draw_breeds(lines, Path(IMAGES) / "breeds.png")
     results = [line for line in read_csv(Path(RESULTS) / "results.csv") if line["split"] == "test"]
-    plot_data_sets([x for x in results if x["flip"] == "0"], miou_by_share(lines), Path(IMAGES) / "data_sets.png")
+    results = [line for line in results if line["flip"] == "0"]
+    tables["summary"] = summary_table(results)
+    plot_data_sets(results, miou_by_share(lines), Path(IMAGES) / "data_sets.png")
     if README:
         write_between_markers(README, tables)
     print("\n\n".join(tables.values()) + f"\nwrote {IMAGES}/data_sets.png")
+
+
+def summary_table(lines: Sequence[dict[str, str]]) -> str:
+    """One line per row: its mIoU and interval on each data set, what it costs. lines: of results.csv, of test splits.
+
+    A row that counts other classes than the data's, by click, has its mIoU in columns of their own.
+    """
+    rows, titles, clicked = {}, {"model": "model", "encoder": "encoder"}, {}
+    for line in lines:
+        by_class = any(line[key] for key in line if key.startswith("iou_"))
+        column = line["data"] if by_class else f"{line['data']}, one click"
+        (titles if by_class else clicked)[column] = f"mIoU, {column}"
+        low, high = (line[key].removeprefix("0") for key in ("miou_low", "miou_high"))
+        rows.setdefault(line["model"], dict(line))[column] = f"{line['miou']} ({low}–{high})"
+    titles |= clicked
+    titles |= {"params_m": "params (M)", "images_per_second": "pictures/s", "minutes": "minutes"}
+    missing = ({"model": row.name, "encoder": "not measured here"} for row in ROWS if row.name not in rows)
+    table = [{key: value for key, value in row.items() if value} for row in rows.values()]
+    return markdown_table(titles, sorted([*table, *missing], key=row_place([row.name for row in ROWS])), 2)
 
 
 # In Oxford-IIIT Pet's test split: seven empty masks, three with animal and background swapped.

@@ -58,7 +58,7 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     here(figures, "--CHECKPOINTS=none", "--ONLY=curves")
     assert "curves.png is skipped: none has no log.csv" in capsys.readouterr().out
     here(evaluate, "--ROWS=UNET,PointCLIP")
-    readme = markers(tmp_path / "README.md", f"errors {DATA}", f"clicks {DATA}")
+    readme = markers(tmp_path / "README.md", f"errors {DATA}", f"clicks {DATA}", "summary")
     run_here(errors, "--README=README.md")
     here(clicks, "--ROWS=disk,UNET look-up", "--PICTURES=4", "--README=README.md")
     table = readme.read_text()

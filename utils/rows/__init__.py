@@ -144,6 +144,7 @@ def load_row(
     about = (content["image_size"], content["mean"], content["std"], classes_of(content), content.get("encoder", ""))
     zoom = zoom and (row.zoom or content.get("zoom", False))
     made = row.kind(name, model, device, *about, str(path), row.scales, zoom, flip, precision)
+    made.minutes = content.get("minutes")
     if row.kind is ByClick and zoom:
         source = content.get("encoder_from")
         for other in (x.name for x in rows.values() if x.folder == source and x.kind is ByClass):

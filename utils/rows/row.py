@@ -56,6 +56,7 @@ class Row:
     zoom: bool = False  # look closer at what was found (closer_look.py by class, by_click.py)
     flip: bool = False  # average over the picture and its mirror image
     precision: str = "fp32"  # like the constant PRECISION; fp32 gives the same numbers on every machine
+    minutes: float | None = None  # of the training, if the checkpoint says it
 
     prompt: ClassVar[str] = ""  # what segment() takes beside the picture: "click", "text" or nothing
 

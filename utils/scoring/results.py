@@ -29,7 +29,8 @@ def result_line(row: Row, about: dict[str, str], confusions: torch.Tensor, secon
     line = {"model": row.name, "flip": str(int(row.flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
     line |= {**about, "images": str(len(confusions))}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
-    return line | texts | {"scales": scales_of(row)}
+    minutes = "" if row.minutes is None else f"{row.minutes:.0f}"
+    return line | texts | {"scales": scales_of(row), "minutes": minutes}
 
 
 def scales_of(row: Row) -> str:
