@@ -110,6 +110,7 @@ def fit(
             _save(run, folder, about, metrics["score"])
             report(run.log, run.ema.module, folder)
         best = checkpoint.weights_file(folder)
+        checkpoint.save({**checkpoint.load(best), "minutes": run.minutes}, best)  # of the whole training
         print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
     return best
 
