@@ -38,18 +38,13 @@ CAT, NOSE = Path(__file__).parents[1] / "images" / "examples" / "cat.jpg", (230,
 
 
 def main() -> None:
-    figures = DIAGRAMS | {
-        "data": draw_data,
-        "curves": draw_curves,
-        "cat": draw_cat,
-        "cat_corrupted": draw_corrupted_cat,
-    }
     for name in ONLY:
-        require_choice("ONLY", name, tuple(figures))
-    for name in ONLY or figures:
-        path = Path(IMAGES) / f"{name}.png"
+        require_choice("ONLY", name, tuple(FIGURES))
+    for name in ONLY or FIGURES:
+        suffix, draw = FIGURES[name]
+        path = Path(IMAGES) / f"{name}{suffix}"
         try:
-            figures[name](path)
+            draw(path)
             print(f"wrote {path}", flush=True)
         except UserError as error:
             print(f"{path} is skipped: {error}", flush=True)
@@ -155,6 +150,15 @@ def rows_that_know_cats(path: Path) -> list[Row]:
     for name, reason in missing.items():
         print(f"{path}: without {name}, {reason}", flush=True)
     return [row for row in rows if row.prompt or "cat" in row.classes.names]
+
+
+# name -> suffix of the file, function
+FIGURES = {name: (".svg", draw) for name, draw in DIAGRAMS.items()} | {
+    "data": (".png", draw_data),
+    "curves": (".png", draw_curves),
+    "cat": (".jpg", draw_cat),
+    "cat_corrupted": (".jpg", draw_corrupted_cat),
+}
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
     assert {value.dtype for value in floats} == {torch.float16}
     texts = map(str, content["constants"].values())
     assert not any(os.sep == text[:1] or ".." in text for text in texts)
-    assert any(key.startswith("encoder.") for key in content["weights"]) == (name not in ("clip/best.pt", "pointclip/best.safetensors"))
+    assert any(key.startswith("encoder.") for key in content["weights"]) == (
+        name not in ("clip/best.pt", "pointclip/best.safetensors")
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from utils.files import replacing  # noqa: E402
 plt.rcParams.update(
     {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
 )
+plt.rcParams["svg.hashsalt"] = "the same ids in every run"
 plt.rcParams.update({"legend.frameon": False, "lines.markersize": 4, "figure.constrained_layout.use": True})
 
 
@@ -30,10 +31,11 @@ def plot_curves(log: list[dict], path: Path) -> None:
     save_figure(figure, path)
 
 
-def save_figure(figure: plt.Figure, path: Path) -> None:
-    """Write a PNG."""
+def save_figure(figure: plt.Figure, path: Path, dpi: int = 260) -> None:
+    """Write a figure in the format of the path's suffix: .png, .svg (diagrams) or .jpg (photos)."""
+    options = {".jpg": {"pil_kwargs": {"quality": 85}}, ".svg": {"metadata": {"Date": None}}}.get(path.suffix, {})
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png", facecolor="white")
+        figure.savefig(temporary, dpi=dpi, format=path.suffix[1:], facecolor="white", **options)
     plt.close(figure)
 
 
@@ -96,4 +98,4 @@ def plot_examples(columns: dict[str, list], path: Path, names: Sequence[str] = (
             panels[line, column].grid(visible=False)
     for axes, name in zip(panels[:, 0], names, strict=False):
         axes.set_ylabel(name, fontsize=10)
-    save_figure(figure, path)
+    save_figure(figure, path, 130)  # photos need no more

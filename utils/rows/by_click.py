@@ -104,6 +104,7 @@ class PointPredictor:
         self._whole = (0, 0, width, height)
         self._features = {}  # window -> feature maps
         self._answers = {}  # clicks -> probabilities (H, W) and the window around the thing: undoing a click is free
+        self._encode(self._whole)
 
     @torch.inference_mode()
     def predict(self, clicks: Sequence[Click]) -> tuple[np.ndarray, float]:
@@ -188,6 +189,7 @@ class PointPredictor:
             part[rows] = resize_rows(logits[0], part.shape, rows)[0].sigmoid()
         return answer
 
+    @torch.inference_mode()
     def _encode(self, window: Window) -> list[torch.Tensor]:
         """Feature maps of a window and, with flip, of its mirror image; computed once."""
         if window not in self._features:
