@@ -51,9 +51,9 @@ def test_the_table_is_made_by_one_command_that_goes_on_where_it_was_stopped(oxfo
     run = {"cwd": copy, "env": script_environment(VIRTUAL_ENV=sys.prefix, PATH=path, PYTHONPATH=""), "text": True}
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, **run) as process:
         assert next(line for line in process.stdout if line.startswith("epoch 2/8"))
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         assert "epoch 8/8" not in process.stdout.read()
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.returncode == 128 + signal.SIGTERM
     second = subprocess.run(command, capture_output=True, check=True, **run).stdout
     assert "epoch 1/8" not in second and "epoch 2/8" not in second and "epoch 8/8" in second
     (line,) = read_csv(copy / "results" / "results.csv")
