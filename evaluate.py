@@ -45,7 +45,7 @@ CLIPSEG = HUB_ID  # hub id or folder of its weights; its prompts are in utils/ro
 BATCH_SIZE = 16  # changes no number
 PRECISION = "fp32"  # the same numbers on every machine; "bf16" or "auto" is faster where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
-CHECKPOINTS = "checkpoints"  # where the training scripts wrote
+CHECKPOINTS = "checkpoints"  # folder of all rows
 # output
 RESULTS = "results"  # folder of results.csv; lines of other rows, data and splits in it are kept
 IMAGES = "images"  # folder of results.png and confusion.png

@@ -44,7 +44,7 @@ ZOOM = True  # False: no closer look at what was found
 CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
-CHECKPOINTS = "checkpoints"  # where the training scripts wrote
+CHECKPOINTS = "checkpoints"  # folder of all rows
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 

@@ -61,8 +61,9 @@ def summary_table(lines: Sequence[dict[str, str]]) -> str:
         rows.setdefault(line["model"], dict(line))[column] = f"{line['miou']} ({low}–{high})"
     titles |= clicked
     titles |= {"params_m": "params (M)", "images_per_second": "pictures/s", "minutes": "minutes"}
-    missing = ({"model": row.name, "encoder": "not measured here"} for row in ROWS if row.name not in rows)
+    missing = [{"model": row.name, "encoder": "not measured here"} for row in ROWS if row.name not in rows]
     table = [{key: value for key, value in row.items() if value} for row in rows.values()]
+    titles = {key: title for key, title in titles.items() if any(key in row for row in (*table, *missing))}
     return markdown_table(titles, sorted([*table, *missing], key=row_place([row.name for row in ROWS])), 2)
 
 

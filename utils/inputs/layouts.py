@@ -109,7 +109,7 @@ def subset(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
 
 
 def take_split(trainval: list, split: str) -> list:
-    """train, val or trainval out of the list for both: every 10th is for validation, the others for training."""
+    """A split of the trainval list: every 10th entry is for validation, the others are for training."""
     others = [x for i, x in enumerate(trainval) if i % 10]
     return {"trainval": trainval, "val": trainval[::10], "train": others}[split]
 

@@ -26,7 +26,7 @@ from utils.rows.row import Predictions, Row, Segment, Segmentation, squash
 CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 
 # Sides are fractions of the picture's side.
-_MARGIN = 1.4  # side of a window, as a multiple of the side of the mask that it is around
+_MARGIN = 1.4  # side of a window, as a multiple of the side of the mask inside
 _THING = 0.2  # minimum side of the window around the thing
 _CHANGE = 0.5  # minimum side of the window around what a later click changes
 _WORTH = 0.7  # skip windows larger than this fraction of the region already encoded

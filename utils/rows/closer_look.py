@@ -84,7 +84,7 @@ def parts_of(found: np.ndarray) -> list[np.ndarray]:
 
 
 def resize_rows(maps: torch.Tensor, size: tuple[int, int], rows: slice) -> torch.Tensor:
-    """Some rows of what maps (C, h, w) become when they are resized to (H, W), bilinear: float32 (C, rows, W)."""
+    """Some rows of maps (C, h, w) resized to (H, W), bilinear: float32 (C, rows, W)."""
     maps, (height, width) = maps.float(), size
     if (rows.start, rows.stop) == (0, height):
         return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]

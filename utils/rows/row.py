@@ -53,7 +53,7 @@ class Row:
     encoder: str = ""  # its title; "" for a model without a pretrained encoder
     checkpoint: str = ""
     scales: tuple[float, ...] = (1.0,)  # by class: the model sees a picture at these multiples of image_size
-    zoom: bool = False  # look closer at what was found (closer_look.py by class, by_click.py)
+    zoom: bool = False  # segment each object again in a crop (closer_look.py, by_click.py)
     flip: bool = False  # average over the picture and its mirror image
     precision: str = "fp32"  # like the constant PRECISION; fp32 gives the same numbers on every machine
     minutes: float | None = None  # of the training, if the checkpoint says it
