@@ -15,7 +15,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from utils.config import require_between, require_choice, run_script
@@ -29,7 +28,7 @@ from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import contents, list_pictures, skipped
-from utils.inputs.pictures import read_image, threads_for
+from utils.inputs.pictures import read_image
 from utils.rows import best_row, find_rows, load_row, row_named
 from utils.rows.row import Row, Segmentation
 
@@ -69,25 +68,13 @@ def main(arguments: list[str]) -> int:
 
 def segment_files(row: Row, names: dict[Path, str], clicks: Sequence[Click]) -> list[str]:
     """Segment pictures and write the outputs; names: see find_pictures(). Returns the errors of those that failed."""
-
-    def segment_file(picture: Path) -> str | UserError:
-        """A line about the picture, or its error."""
+    failures = []
+    for picture, name in tqdm(names.items(), unit="img", leave=False, disable=None):
         try:
             image = read_image(picture)
-            found = model.submit(row.segment, image, clicks, TEXT).result()
-            return write(picture, image, found, clicks, names[picture])
+            tqdm.write(write(picture, image, row.segment(image, clicks, TEXT), clicks, name))
         except UserError as error:
-            return error
-
-    pictures, failures = list(names), []
-    # While one thread runs the model, the others read and write.
-    with ThreadPoolExecutor(1) as model, ThreadPoolExecutor(threads_for(pictures)) as pool:
-        results = tqdm(pool.map(segment_file, pictures), total=len(pictures), unit="img", leave=False, disable=None)
-        for picture, result in zip(pictures, results, strict=True):
-            if isinstance(result, str):
-                tqdm.write(result)
-            else:
-                failures.append(str(result) if str(picture) in str(result) else f"{picture}: {result}")
+            failures.append(str(error) if str(picture) in str(error) else f"{picture}: {error}")
     return failures
 
 
@@ -96,10 +83,8 @@ def write(picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequenc
     paths = outputs_of(name)
     save_mask(found.ids, paths["masks"], found.classes)
     tinted = overlay(image, found.ids, found.classes)
-    save_picture(
-        draw_points(tinted, [click[:2] for click in clicks], [click[2] for click in clicks]), paths["overlays"]
-    )
-    del tinted  # as large as the picture
+    tinted = draw_points(tinted, [click[:2] for click in clicks], [click[2] for click in clicks])
+    save_picture(tinted, paths["overlays"])
     if CUTOUT:
         save_picture(cutout(image, found.ids), paths["cutouts"])
     if found.heat is not None:

@@ -5,19 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import run_here
 from torch import nn
 
 import evaluate as evaluate_script
 from utils.classes import PETS, VOID, named
 from utils.files import read_csv
-from utils.inputs import pictures
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask
 from utils.metrics import scores
 from utils.rows.by_class import ByClass, look
-from utils.rows.closer_look import resize_rows
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -109,13 +106,3 @@ def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monk
         run_here(evaluate_script, f"--DATA_ROOT={oxford_root}", f"--RESULTS={tmp_path}", "--FLIP=True")
     assert [line["flip"] for line in read_csv(tmp_path / "results.csv")] == ["0", "1"]
     assert len(read_csv(tmp_path / "per_image.csv")) == 8  # those without flip
-
-
-def test_a_large_picture_in_bands_has_the_classes_that_it_has_as_a_whole(monkeypatch):
-    torch.manual_seed(0)
-    logits = F.interpolate(torch.randn(1, 4, 6, 5), (40, 40), mode="bicubic")[0]
-    whole, values = ids_of(logits, (333, 201)), F.interpolate(logits[None], (333, 201), mode="bilinear")[0]
-    monkeypatch.setattr(pictures, "BAND", 7 * 201)
-    assert whole.dtype == torch.uint8 and (ids_of(logits, (333, 201)) != whole).float().mean() < 1e-4
-    banded = torch.cat([resize_rows(logits, (333, 201), rows) for rows in pictures.bands(333, 201)], 1)
-    torch.testing.assert_close(banded, values, atol=1e-4, rtol=0)

@@ -1,43 +1,30 @@
-"""Pictures of masks, computed a band of rows at a time: what comes out is what the plain formulas say."""
+"""Pictures of masks."""
 
 import numpy as np
-import pytest
-from matplotlib import colormaps
 
 from utils.classes import PETS, VOID
 from utils.figures.overlays import cutout, heat_map, overlay
-from utils.inputs import pictures
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+MASK = np.zeros((300, 200), np.uint8)
+MASK[40:200, 20:150], MASK[100:250, 100:180], MASK[280:] = 1, 2, VOID
 
 
-@pytest.fixture(params=[1 << 20, 1000, 1], ids=["one band", "many", "a row each"])
-def example(request, monkeypatch):
-    """A picture and its mask, of noise and of shapes."""
-    monkeypatch.setattr(pictures, "BAND", request.param)
-    rng = np.random.default_rng(0)
-    image, mask = rng.integers(0, 256, (410, 330, 3), np.uint8), np.zeros((410, 330), np.uint8)
-    mask[40:200, 20:300], mask[150:410, 100:200], mask[300:330] = 1, 2, VOID
-    mask[:60] = rng.integers(0, 3, (60, 330))
-    return image, mask
+def test_an_overlay_tints_things_outlines_them_in_white_and_leaves_the_rest():
+    tinted = overlay(IMAGE, MASK, PETS)
+    assert np.array_equal(tinted[(MASK == 0) | (MASK == VOID)], IMAGE[(MASK == 0) | (MASK == VOID)])
+    assert (tinted[40, 20:150] == 255).all()
+    inside = tinted[50:90, 30:90].astype(float) - IMAGE[50:90, 30:90] / 2
+    assert (abs(inside.mean((0, 1)) - (115, 0, 0)) < 1).all()  # half of the class's colour, brightened
+    assert np.array_equal(overlay(IMAGE, MASK, PETS, 0.0)[60:90, 30:90], IMAGE[60:90, 30:90])
 
 
-def plain_overlay(image, mask, opacity):
-    tint, mixed = np.clip(PETS.palette * 1.8, 0, 255), image.copy()
-    thing, width = (mask != 0) & (mask != VOID), min(mask.shape) // 150
-    mixed[thing] = ((1 - opacity) * image[thing] + opacity * tint[mask[thing]]).round()
-    padded, edge = np.pad(mask, width, mode="edge"), np.zeros(mask.shape, bool)
-    for top, left in ((width, 2 * width), (2 * width, width), (width, 0), (0, width)):
-        edge |= padded[top : top + mask.shape[0], left : left + mask.shape[1]] != mask
-    mixed[edge & thing] = 255
-    return mixed
+def test_a_cutout_is_the_picture_where_things_are_and_transparent_elsewhere():
+    cut, thing = cutout(IMAGE, MASK), (MASK == 1) | (MASK == 2)
+    assert np.array_equal(cut[thing, :3], IMAGE[thing]) and (cut[thing, 3] == 255).all()
+    assert not cut[~thing].any()
 
 
-def test_overlay_cutout_and_heat_map_in_bands_are_those_of_the_plain_formulas(example):
-    image, mask = example
-    for opacity in (0.5, 0.0, 0.35):
-        assert np.array_equal(overlay(image, mask, PETS, opacity), plain_overlay(image, mask, opacity))
-    thing = ((mask != 0) & (mask != VOID))[..., None]
-    assert np.array_equal(cutout(image, mask), np.concatenate([image * thing, np.uint8(255) * thing], -1))
-    scores = np.random.default_rng(1).random(mask.shape, np.float32)
-    colours = colormaps["inferno"](scores)[..., :3] * 255
-    plain = (0.35 * image.mean(-1, keepdims=True) + 0.65 * colours).round().astype(np.uint8)
-    assert np.array_equal(heat_map(image, scores), plain)
+def test_a_heat_map_is_dark_where_the_score_is_low():
+    low, high = (heat_map(IMAGE, np.full(MASK.shape, score, np.float32)) for score in (0.0, 1.0))
+    assert low.dtype == np.uint8 and high.mean() > low.mean() + 100

@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 
 from utils.classes import VOID, Classes
 from utils.files import replacing
-from utils.inputs.pictures import bands
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: float = 0.5) -> np.ndarray:
@@ -17,33 +16,22 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: floa
     mixed, width = image.copy(), max(1, min(mask.shape) // 150)
     # Nearly twice the brightness: dark red would be invisible on a dark picture.
     tint = np.clip(classes.palette * 1.8, 0, 255)
-    for rows in bands(*mask.shape):  # floats of a whole photo would take half a gigabyte
-        part, ids = mixed[rows], mask[rows]
-        thing = (ids != 0) & (ids != VOID)
-        part[thing] = ((1 - opacity) * part[thing] + opacity * tint[ids[thing]]).round()
-        above = min(width, rows.start)
-        around = mask[rows.start - above : rows.stop + width]
-        part[outline(around, width)[above : above + len(part)]] = 255
+    thing = (mask != 0) & (mask != VOID)
+    mixed[thing] = ((1 - opacity) * mixed[thing] + opacity * tint[mask[thing]]).round()
+    mixed[outline(mask, width)] = 255
     return mixed
 
 
 def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Picture (H, W, 3) uint8 -> (H, W, 4): things unchanged, the rest transparent."""
     thing = ((mask != 0) & (mask != VOID))[..., None]
-    cut = np.empty((*mask.shape, 4), np.uint8)
-    np.multiply(image, thing, out=cut[..., :3])
-    cut[..., 3:] = 255 * thing.view(np.uint8)
-    return cut
+    return np.concatenate([image * thing, 255 * thing.astype(np.uint8)], -1)
 
 
 def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Picture (H, W, 3) uint8 in grey, blended with the colours of scores (H, W) in 0..1: uint8 (H, W, 3)."""
-    heat = np.empty_like(image)
-    for rows in bands(*scores.shape):
-        colours = colormaps["inferno"](scores[rows])[..., :3] * 255
-        grey = image[rows].mean(-1, keepdims=True)
-        heat[rows] = (0.35 * grey + 0.65 * colours).round()
-    return heat
+    grey, colours = image.mean(-1, keepdims=True), colormaps["inferno"](scores, bytes=True)[..., :3]
+    return (0.35 * grey + 0.65 * colours).round().astype(np.uint8)
 
 
 def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:

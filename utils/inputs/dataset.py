@@ -14,7 +14,7 @@ from utils.classes import VOID
 from utils.errors import UserError
 from utils.inputs.cache import cache_folder, cached_arrays
 from utils.inputs.layouts import Sample, list_samples
-from utils.inputs.pictures import read_mask, read_sample, resize_image, threads_for
+from utils.inputs.pictures import WORKERS, read_mask, read_sample, resize_image
 from utils.terminal import say_once
 
 
@@ -47,7 +47,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
         for start in tqdm(range(0, len(self), 256), label, leave=False, unit_scale=256, unit="img", disable=None):
             samples = self.samples[start : start + 256]
-            with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:  # Pillow frees the GIL
+            with ThreadPoolExecutor(WORKERS) as pool:  # Pillow frees the GIL
                 images, masks = zip(*pool.map(read, samples), strict=True)
             yield {"images": np.stack(images), "masks": np.stack(masks)}
 
@@ -74,7 +74,7 @@ def scored_samples(root: str | Path, split: str = "val") -> list[Sample]:
         read_sample(sample)
 
     samples = list_samples(root, split)
-    with ThreadPoolExecutor(threads_for([sample.image for sample in samples])) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(check, samples))  # raises the first error
     require_labelled(samples, root, split)
     return samples

@@ -4,7 +4,7 @@ import hashlib
 import os
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,6 @@ from utils.errors import UserError
 warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; here, because threads share the filters
 
 WORKERS = os.cpu_count() or 1
-PIXELS = 30_000_000  # limit for all pictures in memory at once: writing a prediction takes 12 bytes a pixel
-BAND = 1 << 20  # pixels per band of rows, see bands()
 # Everything that Pillow's decoders raise on damaged files.
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, RuntimeError, AssertionError, struct.error)
 _DAMAGE += (Image.DecompressionBombError,)
@@ -53,10 +51,7 @@ def read_image(path: str | Path) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode[0] in "IF":  # 16 or 32 bits: convert() would clip at 255
             image = Image.fromarray(_to_bytes(np.asarray(image)))
-        image = image if image.mode == "RGB" else image.convert("RGB")
-        rgb = np.empty((image.height, image.width, 3), np.uint8)
-        for rows in bands(image.height, image.width):  # np.array() needs three times the memory
-            rgb[rows] = image.crop((0, rows.start, image.width, rows.stop))
+        rgb = np.array(image.convert("RGB"))
     if deep and rgb.max() < 16:
         raise UserError(f"{path}: the 16 bits of its colours hold values below 4096, which look black: save it with 8")
     return rgb
@@ -96,27 +91,6 @@ def read_sample(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 (H, W, 3) -> (size, size, 3), with antialiasing; the aspect ratio is not kept."""
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
-
-def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of a picture's rows with about BAND pixels each: what is computed in bands needs little memory."""
-    rows = max(1, BAND // width)
-    for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))
-
-
-def pixels_of(path: str | Path) -> int:
-    """Width x height, from the file's header; 0 if it cannot be read."""
-    try:
-        with open_picture(path) as image:
-            return image.width * image.height
-    except UserError:
-        return 0
-
-
-def threads_for(pictures: Sequence[Path]) -> int:
-    """Threads that may read these pictures at once without exceeding PIXELS."""
-    return min(WORKERS, max(1, PIXELS // max(1, *map(pixels_of, pictures))))
 
 
 @contextmanager

@@ -1,19 +1,17 @@
 """Rows by class: every pixel gets one of the classes that the model was trained on."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from utils.device import autocast
 from utils.inputs.augment import normalise
-from utils.inputs.pictures import Sample, bands
+from utils.inputs.pictures import Sample
 from utils.metrics import validation_scores
-from utils.rows.closer_look import Maps, look_closer, resize_rows
-from utils.rows.row import Predictions, Row, Segment, Segmentation, squash
+from utils.rows.closer_look import look_closer
+from utils.rows.row import Predictions, Row, Segment, Segmentation, resized, squash
 
 
 class ByClass(Row):
@@ -44,24 +42,18 @@ class ByClass(Row):
     @torch.inference_mode()
     def segment_all(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
         """Pictures uint8 (H, W, 3) of any sizes, in one batch."""
-        answers = []
-        for logits, image in zip(self._logits(images), images, strict=True):
-            # max() gives the ids that argmax() gives, 25 times faster on a CPU
-            ids = torch.cat([logits(rows).max(0).indices.byte() for rows in bands(*image.shape[:2])])
-            answers.append(Segmentation(ids.cpu().numpy(), self.classes))
-        return answers
+        # max() gives the ids that argmax() gives, 25 times faster on a CPU
+        ids = (logits.max(0).indices.byte().cpu().numpy() for logits in self._logits(images))
+        return [Segmentation(of_picture, self.classes) for of_picture in ids]
 
     @torch.inference_mode()
     def class_map(self, image: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Picture uint8 (H, W, 3) -> probabilities (C, H, W)."""
         (logits,) = self._logits([image])
-        probabilities = torch.empty(len(self.classes), *image.shape[:2], dtype=dtype, device=self.device)
-        for rows in bands(*image.shape[:2]):
-            probabilities[:, rows] = logits(rows).softmax(0)
-        return probabilities
+        return logits.softmax(0).to(dtype)
 
-    def _logits(self, images: Sequence[np.ndarray]) -> Iterator[Maps]:
-        """The logits of every picture at its own size: resizing before argmax undoes the squashing."""
+    def _logits(self, images: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Logits (C, H, W) of every picture at its own size: resizing before argmax undoes the squashing."""
 
         def see(crops: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
             squashed = squash(crops, max(self.sizes), self.device)
@@ -72,7 +64,7 @@ class ByClass(Row):
             yield from look_closer(see, images)
         else:
             for logits, image in zip(see(images)[0], images, strict=True):
-                yield partial(resize_rows, logits, image.shape[:2])
+                yield resized(logits, image.shape[:2])
 
 
 def look(
@@ -91,7 +83,7 @@ def look(
     """
     images, found, names = normalise(images, mean, std), [], []
     for number, size in enumerate(sizes or (images.shape[-1],)):
-        view = _resized(images, (size, size))
+        view = resized(images, (size, size))
         for mirrored in (False, True) if flip else (number % 2 == 1,):
             seen = view.flip(-1) if mirrored else view
             logits, name = model.with_names(seen) if hasattr(model, "name_layer") else (model(seen), None)
@@ -101,11 +93,5 @@ def look(
     if len(found) == 1:
         return found[0], names
     largest = max((logits.shape[-2:] for logits in found), key=max)
-    mean_softmax = sum(_resized(logits.float().softmax(1), largest) for logits in found) / len(found)
+    mean_softmax = sum(resized(logits.softmax(1), largest) for logits in found) / len(found)
     return mean_softmax.clamp(min=1e-30).log(), names  # the log of 0 would become NaN when it is resized
-
-
-def _resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if maps.shape[-2:] == torch.Size(size):
-        return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

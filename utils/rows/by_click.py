@@ -15,13 +15,12 @@ from utils.device import autocast
 from utils.errors import UserError
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click, next_click, random_click, thing_mask, to_tensor
-from utils.inputs.pictures import Sample, bands, rng_of
+from utils.inputs.pictures import Sample, rng_of
 from utils.inputs.windows import Window, contains, similar_window
 from utils.metrics import scores
 from utils.rows.by_class import ByClass
 from utils.rows.class_prior import ClassPrior
-from utils.rows.closer_look import resize_rows
-from utils.rows.row import Predictions, Row, Segment, Segmentation, squash
+from utils.rows.row import Predictions, Row, Segment, Segmentation, resized, squash
 
 CLICKED = named(("background", "the thing clicked"))  # the ids of a prediction
 
@@ -120,13 +119,9 @@ class PointPredictor:
                 raise UserError(f"the click at {x},{y} has label {label}: 1 is on the thing, 0 on the rest")
         if not any(label for *_, label in clicks):
             raise UserError("at least one click must be on the thing (label 1)")
-        probability, _ = self._answer(clicks)
+        probability = self._answer(clicks)[0].float()
         mask = probability > 0.5
-        inside, union = 0, mask.sum()  # expected numbers of pixels
-        for rows in bands(height, width):
-            part = probability[rows].float()
-            inside += (part * mask[rows]).sum()
-            union = union + (part * ~mask[rows]).sum()
+        inside, union = (probability * mask).sum(), torch.where(mask, 1, probability).sum()  # expected pixels
         return mask.cpu().numpy(), float(inside / union.clamp(min=1e-6))
 
     def _answer(self, clicks: tuple[Click, ...]) -> tuple[torch.Tensor, Window]:
@@ -159,7 +154,6 @@ class PointPredictor:
         else:  # the model changes nothing under the click
             answer, changed = before, np.zeros_like(changed)
             changed[y, x] = True
-        del before, regions  # 200 MB for a photo
         if self.row.zoom:
             closer = similar_window(changed, _MARGIN, _CHANGE, _WORTH * (around[2] - around[0]) / self.size[1])
             answer = self._look(answer, clicks, closer) if closer else answer
@@ -185,8 +179,7 @@ class PointPredictor:
         with autocast(row.device, row.precision):
             logits = row.model.decode(features, given, previous).float()
         logits = (logits[:1] + logits[1:].flip(-1)) / 2 if row.flip else logits
-        for rows in bands(*part.shape):
-            part[rows] = resize_rows(logits[0], part.shape, rows)[0].sigmoid()
+        part[:] = resized(logits[0], part.shape)[0].sigmoid()
         return answer
 
     @torch.inference_mode()

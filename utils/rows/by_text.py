@@ -15,10 +15,9 @@ from utils.files import write_csv
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_samples
-from utils.inputs.pictures import Sample, bands
+from utils.inputs.pictures import Sample
 from utils.metrics import confusion_matrix, scores
-from utils.rows.closer_look import resize_rows
-from utils.rows.row import Predictions, Row, Segment, Segmentation, squash
+from utils.rows.row import Predictions, Row, Segment, Segmentation, resized, squash
 
 # Every class behind background in every template; a class's embeddings are averaged.
 TEMPLATES = ("a photo of a {}.", "a photograph of a {}.", "an image of a {}.", "{}.")
@@ -119,11 +118,8 @@ def highest_score(logits: torch.Tensor, size: tuple[int, int]) -> tuple[np.ndarr
 
     Logits are resized to (H, W), then compared; of equal scores the first prompt's counts.
     """
-    highest, ids = np.empty(size, np.float32), np.empty(size, np.uint8)
-    for rows in bands(*size):
-        values, prompts = resize_rows(logits, size, rows).max(0)
-        highest[rows], ids[rows] = values.sigmoid().cpu(), prompts.cpu() + 1
-    return highest, ids
+    highest, ids = resized(logits, size).max(0)
+    return highest.sigmoid().cpu().numpy(), (ids + 1).byte().cpu().numpy()
 
 
 def mean_score_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from utils.inputs.clicks import Click
-from utils.inputs.pictures import bands
 from utils.inputs.windows import similar_window
 from utils.rows.by_class import ByClass
 
@@ -33,9 +32,7 @@ class ClassPrior:
         under = self._class_under(x, y)
         certainty = (under.max() * len(under) - 1) / (len(under) - 1)  # 0 where all classes are equally likely
         weight = _WEIGHT * min(1.5 * certainty, 1)  # the full weight from two thirds on
-        for rows in bands(*answer.shape):
-            answer[rows].mul_(1 - weight).add_(weight * self.classes[under.argmax(), rows])
-        return answer
+        return answer.mul_(1 - weight).add_(weight * self.classes[under.argmax()])
 
     def _class_under(self, x: int, y: int) -> torch.Tensor:
         """Probabilities (C,) of the classes under a click.

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -141,3 +142,12 @@ class Row:
 def squash(images: Sequence[np.ndarray], size: int, device: torch.device) -> torch.Tensor:
     """Pictures uint8 (H, W, 3) of any sizes -> (N, 3, size, size), as in training."""
     return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).movedim(-1, 1).to(device)
+
+
+def resized(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps (C, h, w) or (N, C, h, w) at another size (H, W), bilinear, in float32."""
+    maps = maps.float()
+    if maps.shape[-2:] == torch.Size(size):
+        return maps
+    batch = maps if maps.ndim == 4 else maps[None]
+    return F.interpolate(batch, size=size, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *size)
