@@ -23,13 +23,13 @@ from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.grids import draw_examples
 from utils.figures.overlays import save_mask
-from utils.figures.plots import plot_confusions, plot_scores
+from utils.figures.plots import plot_scores
 from utils.files import read_csv
 from utils.inputs.dataset import scored_samples
 from utils.inputs.layouts import SPLITS, Sample, data_name
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
-from utils.scoring.per_image import confusions_of, per_image_lines
+from utils.scoring.per_image import per_image_lines
 from utils.scoring.results import merge_lines, result_line, result_table
 from utils.tables import write_between_markers
 
@@ -48,7 +48,7 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # folder of all rows
 # output
 RESULTS = "results"  # folder of results.csv; lines of other rows, data and splits in it are kept
-IMAGES = "images"  # folder of results.png and confusion.png
+IMAGES = "images"  # folder of results.png
 EXAMPLES = "predictions"  # folder of examples.png, some pictures with every row's masks
 SAVE_MASKS = ""  # folder: every prediction as an index PNG at the mask's own size
 README = ()  # files whose tables between markers are written anew, e.g. README.md,results/README.md
@@ -82,7 +82,7 @@ def main() -> None:
                 merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), ("model", *about_split()))
 
     # 4. Table and figures.
-    report(lines, classes.names, missing)
+    report(lines, missing)
     draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
 
 
@@ -102,31 +102,25 @@ def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Te
     return result_line(row, about_split(), confusions, seconds), confusions
 
 
-def report(lines: list[dict[str, str]], classes: Sequence[str], missing: dict[str, str]) -> None:
-    """Print the table, draw the figures, and write the table into README's files. Raises UserError without lines."""
+def report(lines: list[dict[str, str]], missing: dict[str, str]) -> None:
+    """Print the table, draw it, and write the table into README's files. Raises UserError without lines."""
     print(result_table(lines, list(missing)))
     for name, reason in missing.items():
         print(f"{name}: {reason}", flush=True)
     if not lines:
         raise UserError(f"no row in {CHECKPOINTS} could be scored")
-    results, of_pictures = Path(RESULTS) / "results.csv", Path(RESULTS) / "per_image.csv"
-    bars, matrices = Path(IMAGES) / "results.png", Path(IMAGES) / "confusion.png"
-    scored, pictures = of_this_split(results), of_this_split(of_pictures)  # earlier lines too
+    results, bars = Path(RESULTS) / "results.csv", Path(IMAGES) / "results.png"
+    scored = [line for line in read_csv(results) if about_split().items() <= line.items()]  # earlier lines too
     if README:
         unscored = [name for name in find_rows(CHECKPOINTS) if name not in {line["model"] for line in scored}]
         write_between_markers(README, {f"results {data_name(DATA_ROOT)}": result_table(scored, unscored)})
     plot_scores(scored, bars)
-    plot_confusions(confusions_of(pictures, classes), matrices)
-    print(f"wrote {results}, {of_pictures}, {bars}, {matrices}")
+    print(f"wrote {results}, {Path(RESULTS) / 'per_image.csv'}, {bars}")
 
 
 def about_split() -> dict[str, str]:
     """The columns of a CSV for data set and split."""
     return {"data": data_name(DATA_ROOT), "split": SPLIT}
-
-
-def of_this_split(path: Path) -> list[dict[str, str]]:
-    return [line for line in read_csv(path) if about_split().items() <= line.items()]
 
 
 if __name__ == "__main__":

@@ -54,3 +54,4 @@ unset OMP_NUM_THREADS
 pictures=images/synthetic
 python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures
 python -m experiments.clicks $here --RESULTS=results/synthetic --IMAGES=$pictures --PICTURES=20
+python -m experiments.errors --RESULTS=results/synthetic --IMAGES=$pictures

@@ -2,8 +2,8 @@
 
     python -m experiments.errors --README=README.md,results/README.md      # seconds
 
-Draws images/breeds.png (Oxford-IIIT Pet) and images/data_sets.png (all data sets of results.csv), and makes the
-README's table of all data sets.
+Draws images/confusion.png, images/breeds.png (Oxford-IIIT Pet) and images/data_sets.png (all data sets of results.csv),
+and makes the README's table of all data sets.
 """
 
 import math
@@ -14,6 +14,7 @@ from pathlib import Path
 from utils.config import run_script
 
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 
 from utils.errors import UserError
@@ -22,7 +23,6 @@ from utils.figures.plots import save_figure
 from utils.files import read_csv
 from utils.metrics import iou_per_class, mean_over_present
 from utils.rows import ROWS
-from utils.scoring.per_image import confusions_of
 from utils.tables import markdown_table, row_place, write_between_markers
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
@@ -41,10 +41,14 @@ def main() -> None:
     results = [line for line in read_csv(Path(RESULTS) / "results.csv") if line["split"] == "test"]
     results = [line for line in results if line["flip"] == "0"]
     tables["summary"] = summary_table(results)
+    first = next(iter(data_sets))
+    names = [key[4:] for line in results if line["data"] == first for key in line if key[:4] == "iou_" and line[key]]
+    of_first = [line for line in lines if line["data"] == first]
+    draw_confusions(of_first, list(dict.fromkeys(names)), Path(IMAGES) / "confusion.png")
     plot_data_sets(results, miou_by_share(lines), Path(IMAGES) / "data_sets.png")
     if README:
         write_between_markers(README, tables)
-    print("\n\n".join(tables.values()) + f"\nwrote {IMAGES}/data_sets.png")
+    print("\n\n".join(tables.values()) + f"\nwrote {IMAGES}/confusion.png and data_sets.png")
 
 
 def summary_table(lines: Sequence[dict[str, str]]) -> str:
@@ -81,26 +85,46 @@ def error_table(lines: Sequence[dict[str, str]]) -> str:
     """
     titles = {"model": "model", "miou": "mIoU per image", "confused": "another class", "missed": "missed"}
     titles |= {"false_positive": "false positive", "bad": "pictures below .75", "swapped": "of these, class swapped"}
-    right = [line for line in lines if line["image"] not in WRONG_MASKS]
-    totals = confusions_of(right, ()) if len(right) < len(lines) else {}
-    if totals:
+    if any(line["image"] in WRONG_MASKS for line in lines):
         titles["right"] = "mIoU without wrong masks"
     table = []
     for model in dict.fromkeys(line["model"] for line in lines):
         mine = [line for line in lines if line["model"] == model]
-        row = {"model": model}
-        for key in ("miou", "confused", "missed", "false_positive"):
-            values = np.array([float(line[key] or "nan") for line in mine])
-            if not np.isnan(values).all():
-                row[key] = f"{np.nanmean(values):.4f}" if key == "miou" else f"{np.nanmean(values):.2%}"
-        bad = [line for line in mine if float(line["miou"]) < 0.75]
-        row["bad"] = str(len(bad))
-        if any(line["confused"] for line in mine):
-            row["swapped"] = str(sum(float(line["confused"] or 0) > 0.5 for line in bad))
-        if model in totals:
-            row["right"] = f"{mean_over_present(iou_per_class(totals[model][1])):.4f}"
+        mious, counts = np.array([float(line["miou"]) for line in mine]), np.stack([matrix_of(line) for line in mine])
+        row = {"model": model, "miou": f"{np.nanmean(mious):.4f}", "bad": str((mious < 0.75).sum())}
+        shares = shares_of(counts)
+        if counts.shape[1] == 2:  # one class in the foreground, which is confused with no other
+            del shares["confused"]
+        else:
+            row["swapped"] = str(((shares["confused"] > 0.5) & (mious < 0.75)).sum())
+        row |= {key: f"{np.nanmean(values):.2%}" for key, values in shares.items()}
+        right = counts[[line["image"] not in WRONG_MASKS for line in mine]].sum(0)
+        if "right" in titles and right.any():
+            row["right"] = f"{mean_over_present(iou_per_class(torch.from_numpy(right))):.4f}"
         table.append(row)
     return markdown_table(titles, table)
+
+
+def matrix_of(line: dict[str, str]) -> np.ndarray:
+    """The confusion matrix of a line of per_image.csv, int64 (C, C)."""
+    counts = np.array(line["confusion"].split(), np.int64)
+    return counts.reshape(math.isqrt(len(counts)), -1)
+
+
+def shares_of(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Shares of wrong pixels in N pictures, each (N,), from confusion matrices (N, C, C); NaN without pixels.
+
+    confused and missed: share of the foreground predicted as another foreground class and as background;
+    false_positive: share of the background predicted as foreground.
+    """
+    things, background = counts[:, 1:].sum((1, 2)), counts[:, 0].sum(1)
+    inside = counts[:, 1:, 1:]
+    with np.errstate(invalid="ignore"):
+        return {
+            "confused": (inside.sum((1, 2)) - inside.trace(axis1=1, axis2=2)) / things,
+            "missed": counts[:, 1:, 0].sum(1) / things,
+            "false_positive": counts[:, 0, 1:].sum(1) / background,
+        }
 
 
 SHARES: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)  # bounds of five bins, by the share of a picture that animals cover
@@ -111,13 +135,12 @@ def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list
 
     lines: of per_image.csv.
     """
-    lines = [line for line in lines if line["confusion"]]
-    counts = [np.array(line["confusion"].split(), float) for line in lines]
+    counts = [matrix_of(line) for line in lines]
     most = max(map(len, counts), default=0)  # rows by click have fewer classes: their lines do not give the share
     shares = {}
     for line, matrix in zip(lines, counts, strict=True):
         if len(matrix) == most:
-            truth = matrix.reshape(math.isqrt(most), -1).sum(1)
+            truth = matrix.sum(1)
             shares[line["data"], line["image"]] = truth[1:].sum() / truth.sum()
     bins: dict[tuple[str, str], list[list[float]]] = {}
     for line in lines:
@@ -144,6 +167,30 @@ def draw_breeds(lines: Sequence[dict[str, str]], path: Path) -> None:
     axes.set_xticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds], rotation=90, fontsize=8)
     axes.set(ylabel="mIoU, mean over pictures", xlim=(-0.6, len(breeds) - 0.4))
     figure.legend(loc="outside right upper")
+    save_figure(figure, path)
+
+
+def draw_confusions(lines: Sequence[dict[str, str]], names: Sequence[str], path: Path) -> None:
+    """Confusion matrices of every row in percent of the true class. lines: of per_image.csv; names: of the classes."""
+    models = list(dict.fromkeys(line["model"] for line in lines))
+    totals = [sum(matrix_of(line) for line in lines if line["model"] == model) for model in models]
+    sides = [max(3.2, 0.45 * len(counts)) for counts in totals]
+    size, ratios = (sum(sides), max(sides)), {"width_ratios": sides}
+    figure, panels = plt.subplots(1, len(sides), figsize=size, squeeze=False, gridspec_kw=ratios)
+    for axes, model, counts in zip(panels[0], models, totals, strict=True):
+        shares, many = counts / counts.sum(1, keepdims=True).clip(min=1), len(counts) > 4
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for truth, predicted in np.ndindex(shares.shape):
+            share = shares[truth, predicted]
+            text = f"{share:.0%}" if many else f"{share:.1%}"
+            colour = "white" if share > 0.5 else "black"
+            axes.text(predicted, truth, text, ha="center", va="center", color=colour, fontsize=7 if many else 10)
+        own = names if len(counts) == len(names) else ("rest", "thing")  # by click
+        axes.set(title=model, xlabel="predicted")
+        axes.set_xticks(range(len(own)), own, rotation=90 if many else 0)
+        axes.set_yticks(range(len(own)), own)
+        axes.grid(visible=False)
+    panels[0, 0].set_ylabel("truth")
     save_figure(figure, path)
 
 

@@ -65,7 +65,7 @@ def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, c
     here(clicks, "--ROWS=disk,UNET look-up", "--PICTURES=4", "--README=README.md")
     table = readme.read_text()
     assert all(f"| {name} " in table for name in ("UNET", "PointCLIP")) and table.count("| UNET look-up | ") == 2
-    assert all(is_drawn(f"images/{name}.png") for name in ("breeds", "data_sets", "clicks"))
+    assert all(is_drawn(f"images/{name}.png") for name in ("breeds", "confusion", "data_sets", "clicks"))
     capsys.readouterr()
     here(figures)
     assert "skipped" not in capsys.readouterr().out

@@ -1,35 +1,36 @@
 """What went wrong in which picture, by hand; its table."""
 
+import numpy as np
 import torch
 
-from experiments.errors import error_table
+from experiments.errors import error_table, shares_of
 from utils.classes import PETS
 from utils.inputs.layouts import Sample
-from utils.scoring.per_image import confusions_of, per_image_lines
+from utils.scoring.per_image import per_image_lines
 
 
-def test_shares_of_a_picture_by_hand():
+def test_a_line_has_the_picture_s_matrix_and_its_class():
     cat = torch.tensor([[80, 15, 5], [10, 60, 30], [0, 0, 0]])
-    dog = torch.tensor([[50, 0, 0], [0, 0, 0], [5, 40, 5]])
     empty = torch.tensor([[50, 0, 0], [0, 0, 0], [0, 0, 0]])
     samples = [Sample("Maine_Coon_1", None, None, 1), Sample("pug_2", None, None), Sample("pug_3", None, None, 2)]
-    first, second, third = per_image_lines("UNET", PETS.names, samples, torch.stack([cat, dog, empty]), data="pets")
-    shares = {"miou": f"{(80 / 110 + 60 / 115 + 0) / 3:.4f}", "confused": "0.3000", "missed": "0.1000"}
-    shares |= {"false_positive": "0.2000", "confusion": "80 15 5 10 60 30 0 0 0"}
+    first, _, third = per_image_lines("UNET", PETS.names, samples, torch.stack([cat, cat, empty]), data="pets")
     about = {"data": "pets", "image": "Maine_Coon_1", "class": "cat", "breed": "Maine_Coon", "model": "UNET"}
-    assert first == about | shares
-    keys = ("class", "confused", "missed", "false_positive", "miou")
-    assert [second[key] for key in keys[:4]] == ["dog", "0.8000", "0.1000", "0.0000"]
-    assert [third[key] for key in keys] == ["dog", "", "", "0.0000", "1.0000"]
-    clicked = torch.tensor([[[90, 10], [5, 45]]])
-    (found,) = per_image_lines("PointCLIP", ("rest", "thing"), samples[1:2], clicked)  # names no class
-    assert [found[key] for key in keys[:4]] == ["", "", "0.1000", "0.1000"]
+    assert first == about | {"miou": f"{(80 / 110 + 60 / 115 + 0) / 3:.4f}", "confusion": "80 15 5 10 60 30 0 0 0"}
+    assert (third["class"], third["miou"]) == ("dog", "1.0000")
+    (clicked,) = per_image_lines("PointCLIP", ("rest", "thing"), samples[1:2], torch.tensor([[[90, 10], [5, 45]]]))
+    assert clicked["class"] == ""  # names no class
 
 
-def line(model: str, image: str, confusion: str, miou: str = "0.5000", **shares: str) -> dict[str, str]:
+def test_shares_of_wrong_pixels_by_hand():
+    cat, empty = [[80, 15, 5], [10, 60, 30], [0, 0, 0]], [[50, 0, 0], [0, 0, 0], [0, 0, 0]]
+    shares = shares_of(np.array([cat, empty]))
+    assert [values[0] for values in shares.values()] == [0.3, 0.1, 0.2]
+    assert np.isnan(shares["missed"][1]) and shares["false_positive"][1] == 0
+
+
+def line(model: str, image: str, confusion: str, miou: str = "0.5000") -> dict[str, str]:
     """A line of per_image.csv."""
-    shares = {"confused": "", "missed": "", "false_positive": ""} | shares
-    return {"data": "pets", "model": model, "image": image, "confusion": confusion, "miou": miou} | shares
+    return {"data": "pets", "model": model, "image": image, "confusion": confusion, "miou": miou}
 
 
 def table_of(lines: list[dict[str, str]]) -> list[list[str]]:
@@ -40,11 +41,10 @@ def table_of(lines: list[dict[str, str]]) -> list[list[str]]:
 
 
 def test_the_table_counts_bad_pictures_and_swapped_classes():
-    same = {"missed": "0.1000", "false_positive": "0.0000"}
-    mious, confused = ("0.9000", "0.3000", "0.6000", "0.6000"), ("0.0000", "0.8000", "0.1000", "")
-    lines = [line("UNET", "a", "", a, **same, confused=b) for a, b in zip(mious, confused, strict=True)]
-    lines[-1]["missed"] = ""  # a mask without an animal
-    _, unet, point = table_of([*lines, line("PointCLIP", "a", "", **same)])
+    matrices = {"90 0 0 1 9 0 0 0 0": "0.9000", "90 0 0 1 1 8 0 0 0": "0.3000", "90 0 0 1 8 1 0 0 0": "0.6000"}
+    lines = [line("UNET", "a", matrix, miou) for matrix, miou in matrices.items()]
+    lines.append(line("UNET", "a", "90 0 0 0 0 0 0 0 0", "0.6000"))  # a mask without an animal
+    _, unet, point = table_of([*lines, line("PointCLIP", "a", "90 0 1 9")])
     assert unet == ["UNET", "0.6000", "30.00%", "10.00%", "0.00%", "3", "1"]
     assert point == ["PointCLIP", "0.5000", "–", "10.00%", "0.00%", "1", "–"]
 
@@ -55,12 +55,3 @@ def test_the_table_has_the_score_without_masks_that_are_wrong():
     titles, unet, point = table_of(lines)
     assert (titles[-1], unet[-1]) == ("mIoU without wrong masks", "0.6250")  # 60 of 80 and 20 of 40 pixels
     assert point[-1] == "–"  # it saw no picture with a right mask
-
-
-def test_the_matrices_of_pictures_add_up_to_their_row_s():
-    counts = {"UNET": ("1 0 0 0 2 0 0 0 3", "0 1 0 0 0 0 4 0 0"), "PointCLIP": ("5 6 7 8",), "old": ("",)}
-    lines = [{"model": model, "confusion": text} for model, texts in counts.items() for text in texts]
-    found = confusions_of(lines, PETS.names)
-    assert list(found) == ["UNET", "PointCLIP"]
-    assert found["UNET"][0] == PETS.names and found["UNET"][1].tolist() == [[1, 1, 0], [0, 2, 0], [4, 0, 3]]
-    assert found["PointCLIP"][0] == ("rest", "thing") and found["PointCLIP"][1].tolist() == [[5, 6], [7, 8]]

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
-import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -58,28 +56,6 @@ def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
         axes.set_xticks(range(len(groups)), groups)
         axes.grid(axis="x", visible=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    save_figure(figure, path)
-
-
-def plot_confusions(confusions: dict[str, tuple[Sequence[str], torch.Tensor]], path: Path) -> None:
-    """Confusion matrices, normalised by row; confusions: row -> names of the C classes, and counts (C, C)."""
-    sides = [max(3.2, 0.45 * len(names)) for names, _ in confusions.values()]
-    size, ratios = (sum(sides), max(sides)), {"width_ratios": sides}
-    figure, panels = plt.subplots(1, len(sides), figsize=size, squeeze=False, gridspec_kw=ratios)
-    for axes, (model, (names, counts)) in zip(panels[0], confusions.items(), strict=True):
-        counts, many = counts.numpy().astype(float), len(names) > 4
-        shares = counts / counts.sum(1, keepdims=True).clip(min=1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for truth, predicted in np.ndindex(shares.shape):
-            share = shares[truth, predicted]
-            text = f"{share:.0%}" if many else f"{share:.1%}"
-            colour = "white" if share > 0.5 else "black"
-            axes.text(predicted, truth, text, ha="center", va="center", color=colour, fontsize=7 if many else 10)
-        axes.set(title=model, xlabel="predicted")
-        axes.set_xticks(range(len(names)), names, rotation=90 if many else 0)
-        axes.set_yticks(range(len(names)), names)
-        axes.grid(visible=False)
-    panels[0, 0].set_ylabel("truth")
     save_figure(figure, path)
 
 
