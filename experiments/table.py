@@ -63,8 +63,6 @@ def main() -> None:
     if CLOSER:
         own = f"--DATA_ROOT={DATA_ROOT}"
         run("experiments.robustness", own, *places, *tables, "--PICTURES=1000", "--LEVELS=0,5,9")
-        for data in filter(None, (VOC, DATA_ROOT)):
-            run("experiments.speed", f"--DATA_ROOT={data}", *places[:2], *tables)
         run("experiments.errors", *places[1:], *tables)
         run("experiments.figures", own, f"--CHECKPOINTS={CHECKPOINTS}", f"--IMAGES={IMAGES}")
 

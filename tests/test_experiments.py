@@ -9,12 +9,12 @@ from conftest import run_here
 from PIL import Image
 
 import evaluate
-from experiments import benchmark, clicks, compare, errors, figures, speed
+from experiments import benchmark, clicks, compare, errors, figures
 from experiments.diagrams import DIAGRAMS
 from experiments.figures import FIGURES
 from utils.checkpoint import load
 from utils.errors import UserError
-from utils.files import read_csv, write_csv
+from utils.files import read_csv
 
 pytestmark = pytest.mark.slow
 DATA = "Oxford-IIIT Pet"
@@ -35,23 +35,6 @@ def is_drawn(path: str | Path) -> bool:
 def markers(path, *names: str):
     path.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in names))
     return path
-
-
-def test_speed_alone_is_measured_again_for_every_line_of_the_split(here, tmp_path):
-    readme = markers(tmp_path / "README.md", f"results {DATA}")
-    with pytest.raises(UserError, match="has no line of these rows"):
-        here(speed)
-    here(evaluate, "--ROWS=UNET", "--SPLIT=val")
-    here(evaluate, "--ROWS=UNET", "--FLIP=True")
-    before = read_csv("results/results.csv")
-    write_csv([{**line, "images_per_second": "?"} for line in before], "results/results.csv")
-    here(speed, "--PICTURES=4", "--README=README.md")
-    after = read_csv("results/results.csv")
-    speeds = [line.pop("images_per_second") for line in after]
-    assert [line["split"] for line in after] == ["test", "val", "test"]
-    assert speeds[1] == "?" and all(float(speed) > 0 for speed in speeds[::2])
-    assert after == [{key: line[key] for key in line if key != "images_per_second"} for line in before]
-    assert all(f" {speed} |" in readme.read_text() for speed in speeds[::2])
 
 
 def test_errors_and_figures_are_drawn_from_what_evaluate_wrote(here, tmp_path, capsys):
