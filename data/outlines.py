@@ -12,9 +12,7 @@ FARTHEST = 1e5  # pixels; larger coordinates are damage, and pycocotools takes a
 
 
 def whole(value: object) -> int | None:
-    """A whole number, also written as 640.0 or "640"; None for anything else."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(-?\d{1,40})(?:\.0*)?\s*", value)):
-        return int(match[1])
+    """A whole number, also written as 640.0; None for anything else."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if type(value) is int else None
@@ -23,23 +21,15 @@ def whole(value: object) -> int | None:
 def parts_of(annotation: dict) -> list[np.ndarray | dict]:
     """An annotation's polygons, float64 (2N,): x, y, x, y, ...; or its run lengths {"size", "counts"}, not yet checked.
 
-    A single polygon may lack the list around it, and its points may be pairs [x, y]. Raises ValueError with a text that
-    continues "a picture with".
+    Raises ValueError with a text that continues "a picture with".
     """
     outline, box = annotation.get("segmentation") or [], annotation.get("bbox")
     if not isinstance(outline, (list, dict)):
         raise ValueError("an outline that is neither polygons nor run lengths (RLE)")
-    if isinstance(outline, dict) or not any(_is_part(value) for value in outline):
-        outline = [outline]
-    parts = [part if isinstance(part, dict) else _polygon(part) for part in outline]
+    parts = [outline] if isinstance(outline, dict) else [_polygon(points) for points in outline]
     if not any(map(len, parts)) or outline == [box]:
         raise ValueError(f"an annotation that has {'a box, but ' if box else ''}no outline")
     return parts
-
-
-def _is_part(value: object) -> bool:
-    """Whether an entry of an outline is a polygon or run lengths rather than a number or a point."""
-    return isinstance(value, dict) or (isinstance(value, list) and len(value) != 2)
 
 
 def _polygon(points: object) -> np.ndarray:
@@ -47,10 +37,8 @@ def _polygon(points: object) -> np.ndarray:
         values = np.array(points, np.float64)
     except (ValueError, TypeError, OverflowError):
         values = np.array([np.nan])
-    if values.ndim == 2 and values.shape[1] == 2:
-        values = values.ravel()
     if values.ndim != 1 or len(values) % 2 or not (np.abs(values) <= FARTHEST).all():  # NaN is not
-        raise ValueError("a polygon that is not one list of coordinates (several rings?), or is far outside")
+        raise ValueError("a polygon that is not one list of coordinates [x, y, x, y, ...], or is far outside")
     return values
 
 
