@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import shutil
 import socket
 import tempfile
@@ -144,12 +143,8 @@ def displayed_size(file: Path) -> tuple[int, int]:
 
 
 def save_pair(picture: Path, mask: np.ndarray, folder: Path, name: str) -> None:
-    """Hard-link or copy the picture file, and write its mask: uint8 (H, W) class ids."""
-    link = folder / "images" / f"{name}{picture.suffix}"
-    try:
-        os.link(picture.resolve(), link)
-    except OSError:  # on another disk, or of another owner
-        shutil.copyfile(picture, link)
+    """Copy the picture file, and write its mask: uint8 (H, W) class ids."""
+    shutil.copyfile(picture, folder / "images" / f"{name}{picture.suffix}")
     save_mask(Image.fromarray(mask), folder, name)
 
 
