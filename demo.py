@@ -122,7 +122,7 @@ def find_mask(session: Session, model: str, text: str, clicks: Sequence[Click]) 
 
 
 def show_mask(
-    session: Session, model: str, text: str, clicks: list[Click], folder: str, opacity: float = 0.5
+    session: Session, model: str, text: str, clicks: list[Click], folder: str
 ) -> tuple[np.ndarray | None, str, tuple[Path, Path] | None]:
     """What the page shows: the view, a line of text, and two files to download, mask and cut-out.
 
@@ -133,7 +133,7 @@ def show_mask(
     found, line = find_mask(session, model, text, clicks)
     if found or not clicks:
         session.clicks = clicks
-    view = draw_view(session.image, found, session.clicks if takes(model, "click") else (), opacity)
+    view = draw_view(session.image, found, session.clicks if takes(model, "click") else ())
     if not found:
         return view, line, None
     place = Path(tempfile.mkdtemp(dir=folder))  # a new URL for every mask
@@ -158,15 +158,13 @@ def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
     return x, y
 
 
-def draw_view(
-    image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = (), opacity: float = 0.5
-) -> np.ndarray:
+def draw_view(image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = ()) -> np.ndarray:
     """Picture with mask and clicks at view_size: uint8 (h, w, 3)."""
     size = view_size(image)
     view = np.array(Image.fromarray(image).resize(size))
     if found:
         ids = np.array(Image.fromarray(found.ids).resize(size, Image.Resampling.NEAREST))
-        view = overlay(view, ids, found.classes, opacity)
+        view = overlay(view, ids, found.classes)
     points = [((x + 0.5) * size[0] / image.shape[1], (y + 0.5) * size[1] / image.shape[0]) for x, y, _ in clicks]
     return draw_points(view, points, [label for *_, label in clicks])
 
@@ -200,7 +198,6 @@ def build_page(folder: str):
                     clear = gr.Button("Clear", size="md", min_width=80)
                 info = "Empty: the classes. Its weights, 600 MB, are downloaded at the first use."
                 text = gr.Textbox(label=f"Text for {by_text}", info=info, placeholder="type and press Enter")
-                opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity; 0: the outline alone")
                 with gr.Row():
                     downloads = [
                         gr.DownloadButton(label, interactive=False, min_width=140)
@@ -209,57 +206,56 @@ def build_page(folder: str):
                 side_by_side = gr.Button("All models side by side", variant="primary")
         everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", object_fit="contain", **grid, **plain)
 
-        def answer(tab: Session, name: str, typed: str, clicks: list[Click], share: float) -> dict:
-            view, line, files = show_mask(tab, name, typed, clicks, folder, share)
+        def answer(tab: Session, name: str, typed: str, clicks: list[Click]) -> dict:
+            view, line, files = show_mask(tab, name, typed, clicks, folder)
             changes = {session: tab, model: name, message: line, picture: gr.Image(view, visible=view is not None)}
             for button, path in zip(downloads, files or (None, None), strict=True):
                 changes[button] = gr.DownloadButton(value=path, interactive=path is not None)
             return changes
 
-        def pick(path: str, name: str, typed: str, share: float) -> dict:
+        def pick(path: str, name: str, typed: str) -> dict:
             try:
                 tab = Session(read_image(path), Path(path).stem)
-                changes = answer(tab, name, typed, [], share) | {everything: gr.Gallery(visible=False)}
+                changes = answer(tab, name, typed, []) | {everything: gr.Gallery(visible=False)}
             except UserError as error:
                 changes = {message: f"⚠️ {error}".replace(str(path), Path(path).name)}  # the previous picture stays
             return changes | {file: None}
 
-        def pick_example(name: str, typed: str, share: float, event: gr.SelectData) -> dict:
-            return pick(to_try[event.index], name, typed, share)
+        def pick_example(name: str, typed: str, event: gr.SelectData) -> dict:
+            return pick(to_try[event.index], name, typed)
 
-        def click(tab: Session, label: int, share: float, event: gr.SelectData) -> dict:
+        def click(tab: Session, label: int, event: gr.SelectData) -> dict:
             # There is no picture if the script was restarted while the tab was open.
             new = [] if tab.image is None else [(*pixel_under(event.index, tab.image), label)]
-            return answer(tab, by_click, "", [*tab.clicks, *new], share)
+            return answer(tab, by_click, "", [*tab.clicks, *new])
 
         downloading = gr.Progress(track_tqdm=True)
 
-        def show(tab: Session, name: str, typed: str, share: float, progress=downloading) -> dict:
-            return answer(tab, name, typed, tab.clicks, share)
+        def show(tab: Session, name: str, typed: str, progress=downloading) -> dict:
+            return answer(tab, name, typed, tab.clicks)
 
-        def compare(tab: Session, share: float) -> dict:
+        def compare(tab: Session) -> dict:
             if tab.image is None:
                 return {message: "Pick a picture first."}
             views = []
             for name in known_rows():
                 found, line = find_mask(tab, name, "", tab.clicks)
                 clicks = tab.clicks if takes(name, "click") else ()
-                views.append((draw_view(tab.image, found, clicks, share), f"{name} – {line}"))
+                views.append((draw_view(tab.image, found, clicks), f"{name} – {line}"))
             return {everything: gr.Gallery(views, visible=True)}
 
         # One event at a time: all tabs share the models.
         queue = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
         queue |= {"outputs": [session, file, picture, message, model, *downloads, everything]}
         queue |= {"show_progress_on": message, "api_visibility": "private"}
-        file.upload(pick, [file, model, text, opacity], **queue)
-        examples.select(pick_example, [model, text, opacity], **queue)
-        for control in (model.input, opacity.release):
-            control(show, [session, model, text, opacity], **queue)
-        text.submit(show, [session, gr.State(by_text), text, opacity], **queue)
-        side_by_side.click(compare, [session, opacity], **queue)
-        picture.select(click, [session, sign, opacity], **queue)
-        undo.click(lambda tab, share: answer(tab, by_click, "", tab.clicks[:-1], share), [session, opacity], **queue)
-        clear.click(lambda tab, share: answer(tab, by_click, "", [], share), [session, opacity], **queue)
+        file.upload(pick, [file, model, text], **queue)
+        examples.select(pick_example, [model, text], **queue)
+        model.input(show, [session, model, text], **queue)
+        text.submit(show, [session, gr.State(by_text), text], **queue)
+        side_by_side.click(compare, session, **queue)
+        picture.select(click, [session, sign], **queue)
+        undo.click(lambda tab: answer(tab, by_click, "", tab.clicks[:-1]), session, **queue)
+        clear.click(lambda tab: answer(tab, by_click, "", []), session, **queue)
     return page
 
 
