@@ -12,8 +12,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.config import require_positive
-
 import numpy as np
 from PIL import ExifTags, Image
 from tqdm import tqdm
@@ -25,6 +23,7 @@ from utils.inputs.pictures import open_picture
 
 PALETTE = named(range(MOST)).palette.tobytes()  # PASCAL VOC's colours
 SPLITS = {"train": "training", "val": "validation", "test": "testing"}
+TIMEOUT = 60  # seconds without data after which a download stops
 
 
 class Fault(NamedTuple):
@@ -77,15 +76,14 @@ def holds(target: Path, record: str, option: str = "OUT") -> bool:
     raise UserError(f"{target} holds {held}: remove it, or choose another folder with --{option}=...")
 
 
-def fetch(download: Callable[[Path], object], inside: str, target: Path, timeout: float, by_hand: str) -> None:
+def fetch(download: Callable[[Path], object], inside: str, target: Path, by_hand: str) -> None:
     """Download with torchvision into a folder beside target, then move its subfolder `inside` to target.
 
     Raises UserError with by_hand, the instructions for a download by hand.
     """
-    require_positive({"TIMEOUT": timeout}, "TIMEOUT")
     arriving = target.with_name(f"{target.name}.download")  # complete archives stay there for the next run
     print(f"downloading into {arriving}")
-    socket.setdefaulttimeout(timeout)
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         download(arriving)
     except (OSError, RuntimeError, HTTPException) as error:  # no network; wrong checksum; cut off

@@ -29,7 +29,6 @@ from utils.inputs.layouts import list_samples  # noqa: E402
 
 # Oxford-IIIT Pet
 DATA_ROOT = PETS_ROOT or str(Path(__file__).with_name("pets"))  # where the other scripts look for it
-TIMEOUT = 60.0  # seconds without data after which a download stops
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
 SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # the folder to write
@@ -74,7 +73,7 @@ def main() -> None:
             coco.convert(target, NAME or target.name, script_constants(main))
         elif VOC:
             target = Path(OUT) if OUT else Path(__file__).with_name(f"voc{VOC}")
-            voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES, TIMEOUT)
+            voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES)
         else:
             download(Path(DATA_ROOT).resolve())
     except OSError as error:
@@ -88,7 +87,7 @@ def download(target: Path) -> None:
         return
     source = "https://www.robots.ox.ac.uk/~vgg/data/pets/"
     by_hand = f"fetch images.tar.gz and annotations.tar.gz from\n{source} and unpack both in {target}"
-    fetch(unpack, "oxford-iiit-pet", target, TIMEOUT, by_hand)
+    fetch(unpack, "oxford-iiit-pet", target, by_hand)
     for archive in target.glob("*.tar.gz"):
         archive.unlink()
     print(f"{target}: {count_pictures(target)}")

@@ -23,7 +23,7 @@ SPLITS = {"train": "train", "test": "val"}  # the masks of VOC's own test split 
 UNKNOWN = 254  # not a value of VOC's masks
 
 
-def convert(target: Path, name: str, year: str, root: Path, categories: tuple[str, ...], timeout: float) -> None:
+def convert(target: Path, name: str, year: str, root: Path, categories: tuple[str, ...]) -> None:
     """Write VOC's train and val to target as train and test, unless they are there. Raises UserError."""
     require_choice("VOC", year, YEARS)
     kept = categories or tuple(CLASSES[1:])
@@ -32,13 +32,13 @@ def convert(target: Path, name: str, year: str, root: Path, categories: tuple[st
     if holds(target, record):
         return
     if not (root / DATASET_YEAR_DICT[year]["base_dir"]).is_dir():
-        download(root, year, timeout)
+        download(root, year)
     names = ["background", *kept]
     tasks = {split: list_pairs(root, year, voc_split) for split, voc_split in SPLITS.items()}
     write_data_set(target, record, names, tasks, partial(recode, ids=id_table(names), must_show=bool(categories)))
 
 
-def download(root: Path, year: str, timeout: float) -> None:
+def download(root: Path, year: str) -> None:
     """Fetch a year's archive, 2 GB for 2012, and unpack it. Raises UserError."""
     source = DATASET_YEAR_DICT[year]
     devkit = root / source["base_dir"]
@@ -46,7 +46,7 @@ def download(root: Path, year: str, timeout: float) -> None:
         raise UserError(f"VOC_ROOT = {root} holds {devkit.name} itself: it must be the folder around VOCdevkit")
     by_hand = f"fetch {source['url']}\nand unpack it in {root}, or in --VOC_ROOT=..., so that {devkit} is there"
     archive = partial(VOCSegmentation, year=year, image_set="train", download=True)
-    fetch(archive, source["base_dir"], devkit, timeout, by_hand)
+    fetch(archive, source["base_dir"], devkit, by_hand)
 
 
 def list_pairs(root: Path, year: str, split: str) -> list[tuple[Path, Path]]:
