@@ -1,12 +1,11 @@
-"""Score every trained row on a split: table on screen, results/results.csv, images/*.png.
+"""Score every trained row on a split: table on screen, results/*.csv, and a picture with every row's masks.
 
     python evaluate.py                                  # all rows, official test split
     python evaluate.py --SPLIT=val --ROWS=UNET          # one row, validation split
     python evaluate.py --FLIP=True                      # a second line with flip at test time
-    python evaluate.py --README=README.md,results/README.md   # also write the tables of these files anew
 
-A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md; experiments/
-analyse the CSVs.
+A row without a checkpoint is printed as "–" with the command that makes it. The protocol is in README.md;
+experiments/errors.py draws figures of the CSVs.
 """
 
 import time
@@ -23,15 +22,12 @@ from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.grids import draw_examples
 from utils.figures.overlays import save_mask
-from utils.figures.plots import plot_scores
-from utils.files import read_csv
 from utils.inputs.dataset import scored_samples
 from utils.inputs.layouts import SPLITS, Sample, data_name
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
 from utils.scoring.per_image import per_image_lines
 from utils.scoring.results import merge_lines, result_line, result_table
-from utils.tables import write_between_markers
 
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
@@ -48,10 +44,8 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # folder of all rows
 # output
 RESULTS = "results"  # folder of results.csv; lines of other rows, data and splits in it are kept
-IMAGES = "images"  # folder of results.png
 EXAMPLES = "predictions"  # folder of examples.png, some pictures with every row's masks
 SAVE_MASKS = ""  # folder: every prediction as an index PNG at the mask's own size
-README = ()  # files whose tables between markers are written anew, e.g. README.md,results/README.md
 
 
 def main() -> None:
@@ -81,9 +75,15 @@ def main() -> None:
                 of_pictures = per_image_lines(row.name, row.counted, samples, confusions, **about_split())
                 merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), ("model", *about_split()))
 
-    # 4. Table and figures.
-    report(lines, missing)
-    draw_examples(rows, samples, Path(EXAMPLES) / "examples.png")
+    # 4. Table and examples.
+    print(result_table(lines, list(missing)))
+    for name, reason in missing.items():
+        print(f"{name}: {reason}", flush=True)
+    if not lines:
+        raise UserError(f"no row in {CHECKPOINTS} could be scored")
+    examples = Path(EXAMPLES) / "examples.png"
+    draw_examples(rows, samples, examples)
+    print(f"wrote {Path(RESULTS) / 'results.csv'}, {Path(RESULTS) / 'per_image.csv'}, {examples}")
 
 
 def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Tensor]:
@@ -100,22 +100,6 @@ def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Te
     seconds = time.perf_counter() - started
     row.write_details(RESULTS, **about_split())
     return result_line(row, about_split(), confusions, seconds), confusions
-
-
-def report(lines: list[dict[str, str]], missing: dict[str, str]) -> None:
-    """Print the table, draw it, and write the table into README's files. Raises UserError without lines."""
-    print(result_table(lines, list(missing)))
-    for name, reason in missing.items():
-        print(f"{name}: {reason}", flush=True)
-    if not lines:
-        raise UserError(f"no row in {CHECKPOINTS} could be scored")
-    results, bars = Path(RESULTS) / "results.csv", Path(IMAGES) / "results.png"
-    scored = [line for line in read_csv(results) if about_split().items() <= line.items()]  # earlier lines too
-    if README:
-        unscored = [name for name in find_rows(CHECKPOINTS) if name not in {line["model"] for line in scored}]
-        write_between_markers(README, {f"results {data_name(DATA_ROOT)}": result_table(scored, unscored)})
-    plot_scores(scored, bars)
-    print(f"wrote {results}, {Path(RESULTS) / 'per_image.csv'}, {bars}")
 
 
 def about_split() -> dict[str, str]:

@@ -52,6 +52,6 @@ python train_pointclip.py $small $pointclip --EPOCHS=9
 finish Autoencoder
 unset OMP_NUM_THREADS
 pictures=images/synthetic
-python evaluate.py $here --RESULTS=results/synthetic --IMAGES=$pictures --EXAMPLES=$pictures
+python evaluate.py $here --RESULTS=results/synthetic --EXAMPLES=$pictures
 python -m experiments.clicks $here --RESULTS=results/synthetic --IMAGES=$pictures --PICTURES=20
 python -m experiments.errors --RESULTS=results/synthetic --IMAGES=$pictures

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from experiments.readme import write_between_markers
 from models.clip import CLIPCNN, CLIPDecoder, ImageEncoder
 from models.pointclip import PointCLIP
 from models.unet import UNet
@@ -33,7 +34,7 @@ from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD
 from utils.rows.by_class import ByClass
 from utils.rows.by_click import ByClick
 from utils.rows.row import Row
-from utils.tables import markdown_table, write_between_markers
+from utils.tables import markdown_table
 from utils.training.losses import segmentation_loss
 
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"

@@ -18,10 +18,11 @@ import torch
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
+from experiments.looks import looks
+from experiments.readme import write_between_markers
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.looks import looks
 from utils.figures.plots import save_figure
 from utils.inputs.clicks import Click, next_click, random_click, thing_mask
 from utils.inputs.dataset import SegmentationDataset
@@ -31,7 +32,7 @@ from utils.rows import find_rows, load_rows
 from utils.rows.by_click import CLICKED
 from utils.rows.row import Row, Segment, Segmentation
 from utils.scoring.results import merge_lines
-from utils.tables import markdown_table, write_between_markers
+from utils.tables import markdown_table
 
 DATA_ROOT = DATA  # any layout of data/README.md
 SPLIT = "test"

@@ -24,6 +24,7 @@ from utils.config import DATA, run_main, run_script
 import torch
 from matplotlib import pyplot as plt
 
+from experiments.readme import write_between_markers
 from utils.checkpoint import load
 from utils.device import pick_device
 from utils.errors import UserError
@@ -32,7 +33,7 @@ from utils.files import write_csv
 from utils.inputs.layouts import list_samples
 from utils.metrics import scores
 from utils.rows import find_rows, load_row
-from utils.tables import markdown_table, write_between_markers
+from utils.tables import markdown_table
 
 DATA_ROOT = DATA  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # of CLIP: hub id or folder

@@ -1,9 +1,9 @@
-"""Error analysis: tables and figures from results/per_image.csv, which evaluate.py writes.
+"""Tables and figures of results.csv and per_image.csv, which evaluate.py writes.
 
     python -m experiments.errors --README=README.md,results/README.md      # seconds
 
-Draws images/confusion.png, images/breeds.png (Oxford-IIIT Pet) and images/data_sets.png (all data sets of results.csv),
-and makes the README's table of all data sets.
+Writes the tables of scores and of errors into README files, and draws images/data_sets.png and, of the first data set,
+images/results.png, images/confusion.png and images/breeds.png (Oxford-IIIT Pet).
 """
 
 import math
@@ -11,44 +11,58 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from utils.config import run_script
+from utils.config import require_choice, run_script
 
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
+from experiments.looks import looks
+from experiments.readme import write_between_markers
 from utils.errors import UserError
-from utils.figures.looks import looks
 from utils.figures.plots import save_figure
 from utils.files import read_csv
+from utils.inputs.layouts import SPLITS
 from utils.metrics import iou_per_class, mean_over_present
 from utils.rows import ROWS
-from utils.tables import markdown_table, row_place, write_between_markers
+from utils.scoring.results import result_table
+from utils.tables import markdown_table, row_place
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
+SPLIT = "test"
 IMAGES = "images"  # folder of the figures
 README = ()  # files whose tables between markers are updated
 
 
 def main() -> None:
-    lines = [line for line in read_csv(Path(RESULTS) / "per_image.csv") if line["split"] == "test"]
-    if not lines:
-        raise UserError(f"{RESULTS}/per_image.csv has no line of a test split: run evaluate.py first")
-    data_sets = dict.fromkeys(line["data"] for line in lines)
-    tables = {f"errors {data}": error_table([line for line in lines if line["data"] == data]) for data in data_sets}
+    require_choice("SPLIT", SPLIT, SPLITS)
+    lines, results = (
+        [line for line in read_csv(Path(RESULTS) / name) if line["split"] == SPLIT]
+        for name in ("per_image.csv", "results.csv")
+    )
+    if not lines or not results:
+        raise UserError(f"{RESULTS} has no line of the {SPLIT} split: run evaluate.py first")
+    single = [line for line in results if line["flip"] == "0"]
+    tables, data_sets = {"summary": summary_table(single)}, list(dict.fromkeys(line["data"] for line in lines))
+    for data in data_sets:
+        scored = [line for line in results if line["data"] == data]
+        unscored = [row.name for row in ROWS if row.name not in {line["model"] for line in scored}]
+        tables[f"results {data}"] = result_table(scored, unscored)
+        tables[f"errors {data}"] = error_table([line for line in lines if line["data"] == data])
+    plot_data_sets(single, miou_by_share(lines), Path(IMAGES) / "data_sets.png")
+    results, lines = ([line for line in of_all if line["data"] == data_sets[0]] for of_all in (results, lines))
+    plot_scores(results, Path(IMAGES) / "results.png")
+    draw_confusions(lines, classes_of(results), Path(IMAGES) / "confusion.png")
     if any(line["breed"] for line in lines):
         draw_breeds(lines, Path(IMAGES) / "breeds.png")
-    results = [line for line in read_csv(Path(RESULTS) / "results.csv") if line["split"] == "test"]
-    results = [line for line in results if line["flip"] == "0"]
-    tables["summary"] = summary_table(results)
-    first = next(iter(data_sets))
-    names = [key[4:] for line in results if line["data"] == first for key in line if key[:4] == "iou_" and line[key]]
-    of_first = [line for line in lines if line["data"] == first]
-    draw_confusions(of_first, list(dict.fromkeys(names)), Path(IMAGES) / "confusion.png")
-    plot_data_sets(results, miou_by_share(lines), Path(IMAGES) / "data_sets.png")
     if README:
         write_between_markers(README, tables)
-    print("\n\n".join(tables.values()) + f"\nwrote {IMAGES}/confusion.png and data_sets.png")
+    print("\n\n".join(tables.values()) + f"\nwrote the figures in {IMAGES}")
+
+
+def classes_of(lines: Sequence[dict[str, str]]) -> list[str]:
+    """Names of the classes that lines of results.csv have an IoU of."""
+    return list(dict.fromkeys(key[4:] for line in lines for key in line if key.startswith("iou_") and line[key]))
 
 
 def summary_table(lines: Sequence[dict[str, str]]) -> str:
@@ -167,6 +181,28 @@ def draw_breeds(lines: Sequence[dict[str, str]], path: Path) -> None:
     axes.set_xticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds], rotation=90, fontsize=8)
     axes.set(ylabel="mIoU, mean over pictures", xlim=(-0.6, len(breeds) - 0.4))
     figure.legend(loc="outside right upper")
+    save_figure(figure, path)
+
+
+def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
+    """IoU and Dice per class and their means: a group of bars per class, a bar per line of results.csv."""
+    classes = classes_of(lines)
+    groups = [*classes, "mean"]
+    figure, panels = plt.subplots(2, 1, figsize=(max(10, 1.2 * len(groups)), 5.6), sharex=True)
+    width, styles = 0.9 / len(lines), looks(line["model"] for line in lines)
+    for axes, metric in zip(panels, ("iou", "dice"), strict=True):
+        for i, line in enumerate(lines):
+            values = [float(line[f"{metric}_{name}"] or 0) for name in classes] + [float(line[f"m{metric}"])]
+            places = [g + (i - (len(lines) - 1) / 2) * width for g in range(len(groups))]
+            flip = line["flip"] == "1"
+            style = {"color": styles[line["model"]].colour, "hatch": "//" if flip else None, "zorder": 2}
+            bars = axes.bar(places, values, width * 0.92, label=line["model"] + ", flip" * flip, **style)
+            labels = [f"{value:.2f}".removeprefix("0") if value else "" for value in values]
+            axes.bar_label(bars, labels, fontsize=7, padding=1)
+        axes.set(ylabel={"iou": "IoU", "dice": "Dice"}[metric], ylim=(0, 1.05))
+        axes.set_xticks(range(len(groups)), groups)
+        axes.grid(axis="x", visible=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     save_figure(figure, path)
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from experiments.diagrams import DIAGRAMS
+from experiments.looks import class_colours, looks
 from experiments.robustness import PERTURBATIONS
 from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import draw_prediction
-from utils.figures.looks import class_colours, looks
 from utils.figures.plots import plot_examples, save_figure
 from utils.files import read_csv
 from utils.inputs.dataset import SegmentationDataset

@@ -18,9 +18,10 @@ import numpy as np
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
+from experiments.looks import looks
+from experiments.readme import write_between_markers
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.looks import looks
 from utils.figures.plots import save_figure
 from utils.files import read_csv, write_csv
 from utils.inputs.layouts import Sample, data_name, list_samples, subset
@@ -28,7 +29,7 @@ from utils.inputs.pictures import read_sample, rng_of
 from utils.metrics import scores
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
-from utils.tables import markdown_table, row_place, write_between_markers
+from utils.tables import markdown_table, row_place
 
 DATA_ROOT = DATA  # any layout of data/README.md
 ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that have a checkpoint

@@ -55,15 +55,15 @@ def main() -> None:
         train(name)
     places = [f"--CHECKPOINTS={CHECKPOINTS}", f"--RESULTS={RESULTS}", f"--IMAGES={IMAGES}"]
     tables = [f"--README={','.join(README)}"] if README else []
-    for data in filter(None, (VOC, DATA_ROOT)):  # the figures in IMAGES show the last one
-        run("evaluate.py", f"--DATA_ROOT={data}", *places, *tables, f"--ROWS={','.join(ROWS)}")
+    for data in filter(None, (VOC, DATA_ROOT)):  # clicks.png shows the last one
+        run("evaluate.py", f"--DATA_ROOT={data}", *places[:2], f"--ROWS={','.join(ROWS)}")
         if CLOSER:
             few = "--PICTURES=200" if data == DATA_ROOT else "--PICTURES=0"
             run("experiments.clicks", f"--DATA_ROOT={data}", *places, *tables, few)
+    run("experiments.errors", *places[1:], *tables)
     if CLOSER:
         own = f"--DATA_ROOT={DATA_ROOT}"
         run("experiments.robustness", own, *places, *tables, "--PICTURES=1000", "--LEVELS=0,5,9")
-        run("experiments.errors", *places[1:], *tables)
         run("experiments.figures", own, f"--CHECKPOINTS={CHECKPOINTS}", f"--IMAGES={IMAGES}")
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from experiments.readme import write_between_markers
 from utils.errors import UserError
 from utils.files import read_csv, replacing, write_csv, write_text
 from utils.scoring.results import result_table
-from utils.tables import write_between_markers
 
 
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path):

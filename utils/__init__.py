@@ -32,10 +32,9 @@ scoring/          answers -> numbers
     per_image     the errors in every picture: per_image.csv
 
 figures/          numbers -> pictures that the scripts draw
-    plots         figures drawn from numbers, grids of pictures
+    plots         curves of a training, grids of pictures
     grids         pictures and every row's predictions, the progress of a training
     overlays      one picture with its mask, its clicks; index PNGs
-    looks         colours and markers of rows and classes
 
 On top, for everything else:
     metrics       confusion matrix, IoU, Dice, the interval
@@ -45,6 +44,6 @@ On top, for everything else:
     checkpoint    files of weights
     device        the device, and the precision it multiplies in
     files         files written whole or not at all; CSV
-    tables        Markdown tables, and their place in a README
+    tables        Markdown tables
     errors        the one exception that is shown without a traceback
 """

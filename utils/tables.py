@@ -1,10 +1,6 @@
-"""Markdown tables, aligned for the terminal, and writing them into a README."""
+"""Markdown tables, aligned for the terminal."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from utils.errors import UserError
-from utils.files import write_text
 
 
 def row_place(order: Sequence[str]) -> Callable[[dict[str, str]], tuple[int, str]]:
@@ -26,23 +22,3 @@ def markdown_table(titles: dict[str, str], lines: list[dict[str, str]], text_col
         return cell.ljust(widths[number]) if number < text_columns else cell.rjust(widths[number])
 
     return "\n".join(f"| {' | '.join(align(i, cell) for i, cell in enumerate(row))} |" for row in cells)
-
-
-def write_between_markers(files: Sequence[str | Path], texts: dict[str, str]) -> None:
-    """Replace the text between `<!-- marker -->` and `<!-- /marker -->` in Markdown files; texts: marker -> new text.
-
-    Raises UserError if no file has any of the markers.
-    """
-    found = 0
-    for file in files:
-        content = before = Path(file).read_text(encoding="utf-8") if Path(file).is_file() else ""
-        for marker, text in texts.items():
-            start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
-            if start in content and end in content:
-                content = f"{content.partition(start)[0]}{start}\n{text}\n{end}{content.partition(end)[2]}"
-                found += 1
-        if content != before:
-            write_text(content, file)
-    if not found:
-        wanted = " or ".join(f"<!-- {marker} --> and <!-- /{marker} -->" for marker in texts)
-        raise UserError(f"README = {', '.join(map(str, files))}: no lines {wanted}")

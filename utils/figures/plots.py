@@ -1,4 +1,4 @@
-"""Figures drawn from numbers, and grids of pictures."""
+"""Curves of a training, and grids of pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,6 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-from utils.figures.looks import looks  # noqa: E402
 from utils.files import replacing  # noqa: E402
 
 plt.rcParams.update(
@@ -35,28 +34,6 @@ def save_figure(figure: plt.Figure, path: Path, dpi: int = 260) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi, format=path.suffix[1:], facecolor="white", **options)
     plt.close(figure)
-
-
-def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
-    """IoU and Dice per class and their means: a group of bars per class, a bar per line of results.csv."""
-    classes = list(dict.fromkeys(key[4:] for line in lines for key in line if key.startswith("iou_") and line[key]))
-    groups = [*classes, "mean"]
-    figure, panels = plt.subplots(2, 1, figsize=(max(10, 1.2 * len(groups)), 5.6), sharex=True)
-    width, styles = 0.9 / len(lines), looks(line["model"] for line in lines)
-    for axes, metric in zip(panels, ("iou", "dice"), strict=True):
-        for i, line in enumerate(lines):
-            values = [float(line[f"{metric}_{name}"] or 0) for name in classes] + [float(line[f"m{metric}"])]
-            places = [g + (i - (len(lines) - 1) / 2) * width for g in range(len(groups))]
-            flip = line["flip"] == "1"
-            style = {"color": styles[line["model"]].colour, "hatch": "//" if flip else None, "zorder": 2}
-            bars = axes.bar(places, values, width * 0.92, label=line["model"] + ", flip" * flip, **style)
-            labels = [f"{value:.2f}".removeprefix("0") if value else "" for value in values]
-            axes.bar_label(bars, labels, fontsize=7, padding=1)
-        axes.set(ylabel={"iou": "IoU", "dice": "Dice"}[metric], ylim=(0, 1.05))
-        axes.set_xticks(range(len(groups)), groups)
-        axes.grid(axis="x", visible=False)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    save_figure(figure, path)
 
 
 def plot_examples(columns: dict[str, list], path: Path, names: Sequence[str] = ()) -> None:
