@@ -51,7 +51,6 @@ WARMUP = 0.1  # share of the steps
 EMA_DECAY = 0.998  # of the averaged weights, which are saved; lower in the first steps
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
-COMPILE = False  # torch.compile: a minute's wait, then faster steps on a GPU
 # run
 PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
@@ -73,8 +72,6 @@ def main() -> None:
     model = UNet(**arguments)
     if START:
         load_start(model, find_start(START, CHECKPOINTS, "unet"), train.classes)
-    if COMPILE:
-        model.compile()
 
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):

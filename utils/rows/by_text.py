@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from utils.classes import named
 from utils.device import autocast
@@ -109,7 +108,7 @@ class ByText(Row):
             logits = self.model(images, conditionals)
             if self.flip:
                 mirrored = self.model(images.flip(-1), conditionals).flip(-1)
-                logits = mean_score_logits(logits, mirrored)
+                logits = ((logits.sigmoid() + mirrored.sigmoid()) / 2).logit(eps=1e-6)
         return logits
 
 
@@ -120,9 +119,3 @@ def highest_score(logits: torch.Tensor, size: tuple[int, int]) -> tuple[np.ndarr
     """
     highest, ids = resized(logits, size).max(0)
     return highest.sigmoid().cpu().numpy(), (ids + 1).byte().cpu().numpy()
-
-
-def mean_score_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """The logit of (sigmoid(first) + sigmoid(second)) / 2, exact also where the sigmoids round to 0 or 1."""
-    positive, negative = (torch.logaddexp(F.logsigmoid(s * first), F.logsigmoid(s * second)) for s in (1, -1))
-    return positive - negative
