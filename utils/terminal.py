@@ -1,45 +1,24 @@
 """Output that cannot fail (a console without some letters, a closed pipe), and signals that end a script."""
 
 import io
-import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 from contextlib import suppress
 from functools import cache
 from types import FrameType
 
-AGAIN = 10.0  # seconds in which a second signal is ignored, so that it does not interrupt the cleanup
 say_once = cache(print)  # for a line that several parts of a script print
 
 
 def stop_on_signals() -> None:
-    """Let SIGTERM, SIGHUP and Ctrl-C raise KeyboardInterrupt(the signal's number), and end worker processes.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt(the signal's number), as Ctrl-C does.
 
     A signal that is ignored stays ignored (nohup); one with a handler keeps it.
     """
-    own_process, last = os.getpid(), -AGAIN
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        if os.getpid() != own_process:  # a forked worker
-            os._exit(128 + number)
-        if time.monotonic() - last < AGAIN:
-            return
-        last = time.monotonic()
-        sys.unraisablehook = lost
-        for child in multiprocessing.active_children():
-            child.terminate()
         raise KeyboardInterrupt(number)
-
-    def lost(event) -> None:
-        """Python drops what is raised in a finaliser: if it was the signal, send it again; print nothing."""
-        nonlocal last
-        if isinstance(event.exc_value, KeyboardInterrupt) and event.exc_value.args:
-            last = -AGAIN
-            threading.Timer(0.1, os.kill, (own_process, event.exc_value.args[0])).start()
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
