@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, Dataset
 from tqdm import tqdm
 
 from utils import checkpoint
@@ -135,15 +135,15 @@ def _train_epoch(
     """One epoch. Returns the mean loss."""
     seed, epochs, precision = settings.seed, settings.epochs, autocast(device, settings.precision)
     torch.manual_seed(_mix(seed, run.epoch))
-    loader = _batches(dataset, settings.batch_size, _mix(seed, run.epoch), device)
+    batches = _batches(len(dataset), settings.batch_size, _mix(seed, run.epoch))
     title = f"epoch {run.epoch + 1}/{epochs}"
-    bar = tqdm(loader, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=None)
+    bar = tqdm(batches, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=None)
     run.model.train()
     losses, started = torch.zeros((), device=device), time.perf_counter()
-    for step, batch in enumerate(bar):
+    for step, indices in enumerate(bar):
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step))
-        progress = (run.epoch + step / len(loader)) / epochs
-        batch = tuple(x.to(device, non_blocking=True) for x in batch)
+        progress = (run.epoch + step / len(batches)) / epochs
+        batch = tuple(x.to(device) for x in dataset[indices])
         with one_value_explained():
             with precision:
                 loss = compute_loss(run.model, batch, generator, progress)
@@ -154,15 +154,15 @@ def _train_epoch(
         run.schedule.step()
         run.ema.update_parameters(run.model)
         losses += loss.detach()
-        if step % 20 == 0 or step + 1 == len(loader):  # reading a number waits for the device
+        if step % 20 == 0 or step + 1 == len(batches):  # reading a number waits for the device
             mean = losses.item() / (step + 1)
             bar.set_postfix(loss=f"{mean:.4f}")
             _require_finite("loss", mean, run.epoch + 1, settings)
         if step == 20 and not run.log:
-            minutes = (time.perf_counter() - started) / 21 * len(loader) * (epochs - run.epoch) / 60
+            minutes = (time.perf_counter() - started) / 21 * len(batches) * (epochs - run.epoch) / 60
             tqdm.write(f"about {minutes:.0f} minutes of training at this speed, validation not counted")
             sys.stdout.flush()
-    return losses.item() / len(loader)
+    return losses.item() / len(batches)
 
 
 def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> None:
@@ -183,12 +183,10 @@ def one_value_explained() -> Iterator[None]:
         raise UserError(f"batch norm got a single value per channel at the coarsest level: {change}") from error
 
 
-def _batches(dataset: Dataset, batch_size: int, seed: int, device: torch.device) -> DataLoader:
-    """Shuffled batches; an incomplete last one is dropped."""
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
-    whole = BatchSampler(order, min(batch_size, len(order)), drop_last=True)
-    beside = device.type == "cuda" and dataset[[0]][0].device.type == "cpu"  # reading runs beside the training step
-    return DataLoader(dataset, batch_size=None, sampler=list(whole), num_workers=2 if beside else 0, pin_memory=beside)
+def _batches(count: int, batch_size: int, seed: int) -> list[list[int]]:
+    """Shuffled indices; an incomplete last batch is dropped."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return list(BatchSampler(order, min(batch_size, count), drop_last=True))
 
 
 def _mix(*numbers: int) -> int:
