@@ -1,7 +1,6 @@
 """Train an autoencoder in two stages: reconstruct pictures without masks, then segment.
 
     python train_autoencoder.py                        # both stages
-    python train_autoencoder.py --STAGE=1              # pretraining alone; --STAGE=2 is the other stage
     python train_autoencoder.py --FINETUNE=scratch     # the same network and total budget without stage 1
     python train_autoencoder.py --FINETUNE=frozen      # the encoder is not trained in stage 2
     python train_autoencoder.py --FINETUNE=frozen --MASK_RATIO=0   # the classic one
@@ -12,7 +11,6 @@ files in checkpoints/autoencoder/pretraining/. README.md says which number to ex
 experiments/table.py about how many minutes it takes.
 """
 
-from collections import defaultdict
 from pathlib import Path
 
 from utils.config import DATA, require_between, require_choice, run_script, script_constants
@@ -23,14 +21,13 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import Subset
 
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
-from utils.checkpoint import digest, load, weights_file
+from utils.checkpoint import digest, load
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
-from utils.inputs.layouts import Sample
 from utils.rows.by_class import ByClass
 from utils.training.fit import Settings, fit, one_value_explained
 from utils.training.losses import segmentation_loss
@@ -38,7 +35,6 @@ from utils.training.reconstruction import complete, hide, random_patches, recons
 from utils.training.start import find_start, load_start
 
 # stages
-STAGE = 0  # 1 pretraining, 2 segmentation, 0 both
 START = ""  # weights of an autoencoder to go on from, also with other classes, in place of stage 1: a file or folder
 FINETUNE = "full"  # "frozen": the encoder is not trained; "scratch": no stage 1, its epochs added to stage 2
 # data
@@ -84,21 +80,17 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     Settings.of(constants)  # checks them
-    require_choice("STAGE", STAGE, (0, 1, 2))
     require_choice("FINETUNE", FINETUNE, ("full", "frozen", "scratch"))
     require_between(constants, 0, 0.95, "MASK_RATIO")
     require_between(constants, 0, 100, "LABELS_PERCENT")
     if SMALL_SIZE % PATCH:
         raise UserError(f"SMALL_SIZE = {SMALL_SIZE}: must be a multiple of PATCH = {PATCH}")
-    if FINETUNE == "scratch" and STAGE == 1:
-        raise UserError('STAGE = 1: there is no stage 1 with FINETUNE = "scratch"')
     device = pick_device(DEVICE)
     folder = Path(CHECKPOINTS) / "autoencoder"
     network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS, "stem_stride": STEM_STRIDE}
-    if STAGE != 2 and FINETUNE != "scratch" and not START:
+    if FINETUNE != "scratch" and not START:
         pretrain(folder, network, constants, device)
-    if STAGE != 1:
-        finetune(folder, network, constants, device)
+    finetune(folder, network, constants, device)
 
 
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
@@ -156,7 +148,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 1. Data: with fewer masks an epoch repeats them, so that budgets stay comparable.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = scored_samples(DATA_ROOT)
-    labelled = choose_labelled(train.samples, LABELS_PERCENT, SEED)
+    labelled = choose_labelled(len(train), LABELS_PERCENT, SEED)
     labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
 
     # 2. Model, from stage 1, from START or from scratch.
@@ -164,10 +156,8 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
     scratch = FINETUNE == "scratch"
-    pretrained = weights_file(folder / "pretraining")
-    if not (scratch or START or pretrained.exists()):
-        raise UserError(f"{pretrained} is missing; `python train_autoencoder.py --STAGE=1` makes it")
-    start = find_start("" if scratch else START or str(pretrained), CHECKPOINTS, "autoencoder", "autoencoder stage 1")
+    source = "" if scratch else START or str(folder / "pretraining")
+    start = find_start(source, CHECKPOINTS, "autoencoder", "autoencoder stage 1")
     if start:
         load_start(model, start, train.classes)
     settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
@@ -186,7 +176,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
 
     about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE}
     about["pretrained"] = digest(start["weights"]) if start else ""
-    if RESUME and STAGE == 0 and start:  # if stage 1 was interrupted, stage 2 begins anew
+    if RESUME and start:  # if stage 1 was interrupted, stage 2 begins anew
         last = folder / "last.pt"
         settings.resume = last.exists() and load(last).get("pretrained") == about["pretrained"]
     fit(
@@ -203,14 +193,9 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     )
 
 
-def choose_labelled(samples: list[Sample], percent: int, seed: int) -> list[int]:
-    """Indices of a random `percent` of the pictures: the same share of every breed, at least one of each."""
-    breeds = defaultdict(list)
-    for index, sample in enumerate(samples):
-        breeds[sample.breed].append(index)
-    rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(indices)[: max(1, round(len(indices) * percent / 100))] for indices in breeds.values()]
-    return sorted(np.concatenate(chosen).tolist())
+def choose_labelled(count: int, percent: int, seed: int) -> list[int]:
+    """Indices of a random `percent` of `count` pictures, at least one."""
+    return np.random.default_rng(seed).permutation(count)[: max(1, round(count * percent / 100))].tolist()
 
 
 def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
@@ -229,4 +214,4 @@ def draw_reconstructions(rebuilt: torch.Tensor, images: torch.Tensor, hidden: to
 
 
 if __name__ == "__main__":
-    run_script(main, reads=("DATA_ROOT",))  # CHECKPOINTS is written
+    run_script(main)

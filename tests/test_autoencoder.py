@@ -15,7 +15,6 @@ from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from utils.inputs.dataset import SegmentationDataset
-from utils.inputs.layouts import Sample
 from utils.training.reconstruction import hide, reconstruction_loss
 
 CPU = torch.device("cpu")
@@ -57,14 +56,11 @@ def test_the_loss_is_of_the_hidden_patches_structure_alone():
 # ------------------------------------------------------------------------------------------------ stage 2
 
 
-def test_labels_are_taken_from_every_breed_alike_and_follow_from_the_seed():
-    breeds = ("pug", "Birman", "beagle", "Bombay")
-    samples = [Sample(f"{breed}_{i}", None, None, 1) for i in range(40) for breed in breeds[:3]]
-    samples += [Sample("Bombay_1", None, None, 1)]
-    chosen = choose_labelled(samples, 10, seed=0)
-    assert [sum(samples[i].breed == breed for i in chosen) for breed in breeds] == [4, 4, 4, 1]
-    assert chosen == choose_labelled(samples, 10, seed=0) != choose_labelled(samples, 10, seed=1)
-    assert choose_labelled(samples, 100, seed=0) == list(range(121))
+def test_labels_are_a_share_that_follows_from_the_seed():
+    chosen = choose_labelled(121, 10, seed=0)
+    assert len(set(chosen)) == 12 and set(chosen) < set(range(121))
+    assert chosen == choose_labelled(121, 10, seed=0) != choose_labelled(121, 10, seed=1)
+    assert sorted(choose_labelled(121, 100, seed=0)) == list(range(121)) and len(choose_labelled(9, 1, seed=0)) == 1
 
 
 def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
@@ -96,28 +92,27 @@ def same_weights(left, right) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
-def test_stages_one_by_one_and_after_an_interruption_give_what_both_at_once_give(train):
+def test_stages_one_by_one_and_after_an_interruption_give_what_both_at_once_give(train, tmp_path):
     both = train("both")
     pictures = {file.name: Image.open(file) for file in (both / "pretraining").glob("*.png")}
     assert pictures.keys() == {"curves.png", "progress.png"} and pictures["progress.png"].size > (300, 300)
-    train("single", "--STAGE=1")
-    assert same_weights(both, train("single", "--STAGE=2"))
-    train("stopped", "--STAGE=1")
-    assert same_weights(both, train("stopped", "--RESUME=True"))
-    train("stopped", "--SEED=1", "--STAGE=1")  # pretrained anew: what stage 2 had made of the old file is no start
-    stopped = train("stopped", "--SEED=1", "--RESUME=True")
-    assert same_weights(train("other", "--SEED=1"), stopped) and not same_weights(both, stopped)
+    assert same_weights(both, train("single", f"--START={both / 'pretraining'}"))
+    other = train("other", "--SEED=1")
+    shutil.copytree(both.parent, tmp_path / "stopped")
+    shutil.rmtree(tmp_path / "stopped" / "autoencoder" / "pretraining")
+    shutil.copytree(other / "pretraining", tmp_path / "stopped" / "autoencoder" / "pretraining")
+    # pretrained anew: what stage 2 had made of the old file is no start
+    assert same_weights(other, train("stopped", "--SEED=1", "--RESUME=True")) and not same_weights(both, other)
 
 
 def test_the_variants_differ_as_they_say(train, tmp_path):
     full, scratch = train("full"), train("scratch", "--FINETUNE=scratch")
     assert not (scratch / "pretraining").exists()
     assert len(read_csv(scratch / "log.csv")) == 4  # stage 1's epochs are added: the same budget
-    for name in ("frozen", "few"):
-        shutil.copytree(full.parent, tmp_path / name)
-    frozen = train("frozen", "--STAGE=2", "--FINETUNE=frozen")
-    few = train("few", "--STAGE=2", "--LABELS_PERCENT=10")
-    classic = train("classic", "--STAGE=1", "--MASK_RATIO=0")
+    pretrained = f"--START={full / 'pretraining'}"
+    frozen = train("frozen", pretrained, "--FINETUNE=frozen")
+    few = train("few", pretrained, "--LABELS_PERCENT=10")
+    classic = train("classic", "--MASK_RATIO=0")
     assert not same_weights(full / "pretraining", classic / "pretraining")
     start = checkpoint.load(full / "pretraining" / "best.safetensors")["weights"]
     end = {folder: checkpoint.load(folder / "best.safetensors")["weights"] for folder in (full, frozen, few)}
@@ -132,28 +127,25 @@ def test_the_variants_differ_as_they_say(train, tmp_path):
             assert (end[folder][name] - start[name]).float().norm() < 0.5 * start[name].float().norm()
 
 
-def test_stage_2_without_stage_1_s_file_or_on_that_of_another_network_is_refused(train):
-    with pytest.raises(UserError, match="best.safetensors is missing; `python train_autoencoder.py --STAGE=1`"):
-        train("run", "--STAGE=2")
-    train("run", "--STAGE=1")
+def test_a_start_of_another_network_is_refused(train):
+    folder = train("run")
     with pytest.raises(UserError, match=r"best.safetensors holds another architecture"):
-        train("run", "--STAGE=2", "--DEPTH=4")
+        train("run", f"--START={folder}", "--DEPTH=4")
 
 
 def test_stage_1_does_not_look_at_the_masks(train, oxford_copy):
-    before = train("before", "--STAGE=1", f"--DATA_ROOT={oxford_copy}")
+    before = train("before", f"--DATA_ROOT={oxford_copy}")
     for file in (oxford_copy / "annotations" / "trimaps").glob("*.png"):
         size = Image.open(file).size
         Image.new("L", size, 2).save(file)
-    after = train("after", "--STAGE=1", f"--DATA_ROOT={oxford_copy}")
+    after = train("after", f"--DATA_ROOT={oxford_copy}")
     assert same_weights(before / "pretraining", after / "pretraining")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--STAGE=3"], "STAGE = 3: must be one of"),
-        (["--FINETUNE=scratch", "--STAGE=1"], "there is no stage 1"),
+        (["--FINETUNE=half"], "FINETUNE = 'half': must be one of"),
         (["--SMALL_SIZE=30"], "SMALL_SIZE = 30: must be a multiple of PATCH = 8"),
         (["--LABELS_PERCENT=0"], "LABELS_PERCENT = 0"),
     ],
