@@ -124,4 +124,4 @@ def synthesise(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, reads=())
+    run_script(main)

@@ -181,4 +181,4 @@ def plot_labels(lines: list[dict[str, str]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, "clip, autoencoder or seeds", reads=("DATA_ROOT",))
+    run_script(main, "clip, autoencoder or seeds")

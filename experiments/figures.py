@@ -162,4 +162,4 @@ FIGURES = {name: (".svg", draw) for name, draw in DIAGRAMS.items()} | {
 
 
 if __name__ == "__main__":
-    run_script(main, reads=("DATA_ROOT",))
+    run_script(main)

@@ -116,4 +116,4 @@ def run(script: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, reads=("DATA_ROOT", "CHECKPOINTS"))
+    run_script(main)

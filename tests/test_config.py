@@ -92,23 +92,6 @@ def test_an_empty_pets_root_is_none(monkeypatch, value, expected):
     assert runpy.run_path(config.__file__)["DATA"] == expected
 
 
-def test_default_folders_that_are_not_here_are_taken_from_beside_the_scripts(monkeypatch, tmp_path, capsys):
-    def find(*arguments: str) -> tuple[str, ...]:
-        namespace = {"CHECKPOINTS": "checkpoints", "DATA_ROOT": "data/nowhere", "OUT": "predictions"}
-        config.find_defaults(namespace, ("DATA_ROOT", "CHECKPOINTS"), arguments)
-        return tuple(namespace.values())
-
-    as_they_are = ("checkpoints", "data/nowhere", "predictions")
-    monkeypatch.chdir(REPOSITORY)
-    assert find() == as_they_are
-    monkeypatch.chdir(tmp_path)
-    assert find() == (str(REPOSITORY / "checkpoints"), *as_they_are[1:])
-    assert f"there is no checkpoints in {tmp_path}" in capsys.readouterr().err
-    assert find("--CHECKPOINTS=checkpoints") == as_they_are  # as the user says
-    (tmp_path / "checkpoints").mkdir()
-    assert find() == as_they_are
-
-
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [

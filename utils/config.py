@@ -24,21 +24,18 @@ PETS_ROOT = os.path.expanduser(os.environ.get("PETS_ROOT", ""))
 DATA = PETS_ROOT or "data/pets"  # the scripts' default for DATA_ROOT
 
 
-def run_script(
-    main: Callable[..., int | None], positional: str = "", reads: Sequence[str] = ("DATA_ROOT", "CHECKPOINTS")
-) -> None:
+def run_script(main: Callable[..., int | None], positional: str = "") -> None:
     """Override the constants of main's module from sys.argv, call main, and exit with its status.
 
-    positional: what --help calls the arguments that are no constants; main gets them as a list. reads: constants whose
-    default folder is also looked for beside the scripts. A UserError ends the script with its message alone and exit
-    status 1; Ctrl-C, SIGTERM and SIGHUP end it with "stopped" and 128 + the signal's number.
+    positional: what --help calls the arguments that are no constants; main gets them as a list. A UserError ends the
+    script with its message alone and exit status 1; Ctrl-C, SIGTERM and SIGHUP end it with "stopped" and 128 + the
+    signal's number.
     """
     module = sys.modules[main.__module__]
     forgive_output()
     stop_on_signals()
     try:
         arguments = override(vars(module), inspect.getsource(module), sys.argv[1:], positional)
-        find_defaults(vars(module), reads, sys.argv[1:])
         sys.exit(main(arguments) if positional else main())
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -49,17 +46,6 @@ def run_script(
     except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
-
-
-def find_defaults(namespace: dict, names: Sequence[str], arguments: Sequence[str]) -> None:
-    """Where the current folder lacks a default folder, take the one beside the scripts and say so on stderr."""
-    given = [argument.partition("=")[0].removeprefix("--") for argument in arguments]
-    for name in names:
-        folder = namespace.get(name)
-        beside = REPOSITORY / (folder or "")
-        if folder and name not in given and not Path(folder).exists() and beside.exists():
-            namespace[name] = str(beside)
-            print(f"{name} = {beside}: there is no {folder} in {Path.cwd()}", file=sys.stderr)
 
 
 def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
