@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.config import DATA, require_choice, require_positive, run_script
+from utils.config import DATA, require_choice, run_script
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from utils.inputs.dataset import scored_samples
 from utils.inputs.layouts import SPLITS, Sample, data_name
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
-from utils.scoring.per_image import per_image_lines
-from utils.scoring.results import merge_lines, result_line, result_table
+from utils.scoring.results import merge_lines, per_image_lines, result_line, result_table
 
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
@@ -38,7 +37,6 @@ FLIP = False  # a second line per row: averaged over the picture and its mirror 
 ZOOM = True  # False: no closer look at what was found
 CLIPSEG = HUB_ID  # hub id or folder of its weights; its prompts are in utils/rows/by_text.py
 # run
-BATCH_SIZE = 16  # changes no number
 PRECISION = "fp32"  # the same numbers on every machine; "bf16" or "auto" is faster where the hardware multiplies it
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints"  # folder of all rows
@@ -51,7 +49,6 @@ SAVE_MASKS = ""  # folder: every prediction as an index PNG at the mask's own si
 def main() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
     require_choice("PRECISION", PRECISION, PRECISIONS)
-    require_positive(globals(), "BATCH_SIZE")
     known = find_rows(CHECKPOINTS)
     for name in ROWS:
         require_choice("ROWS", name, tuple(known))
@@ -94,9 +91,9 @@ def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Te
         if folder:
             save_mask(ids, folder / part / f"{samples[index].name}.png", row.classes)
 
-    row.prepare(DATA_ROOT, BATCH_SIZE)
+    row.prepare(DATA_ROOT)
     started = time.perf_counter()
-    confusions = row.score(samples, on_prediction, BATCH_SIZE)
+    confusions = row.score(samples, on_prediction)
     seconds = time.perf_counter() - started
     row.write_details(RESULTS, **about_split())
     return result_line(row, about_split(), confusions, seconds), confusions

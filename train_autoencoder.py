@@ -7,8 +7,7 @@
     python train_autoencoder.py --LABELS_PERCENT=10    # stage 1 on all pictures, stage 2 on a tenth of the masks
 
 Stage 2 writes checkpoints/autoencoder/{best.safetensors, last.pt, log.csv, curves.png, progress.png}, stage 1 the same
-files in checkpoints/autoencoder/pretraining/. README.md says which number to expect,
-experiments/table.py about how many minutes it takes.
+files in checkpoints/autoencoder/pretraining/.
 """
 
 from pathlib import Path

@@ -3,8 +3,7 @@
     python train_unet.py                      # DATA_ROOT, the official training split
     python train_unet.py --RESUME=True        # go on after an interruption
 
-Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progress.png}. README.md says which
-number to expect, experiments/table.py about how many minutes it takes; `python evaluate.py` measures it.
+Writes checkpoints/unet/{best.safetensors, last.pt, log.csv, curves.png, progress.png}; `python evaluate.py` scores it.
 """
 
 from pathlib import Path

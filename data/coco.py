@@ -6,16 +6,14 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 from urllib.parse import unquote
 
-from utils.config import require_between, require_choice
+from utils.config import require_choice
 
 import numpy as np
 from pycocotools import mask as masks
-from scipy.ndimage import maximum_filter
 
 from data.folder_layout import Fault, describe, displayed_size, holds, report, require_known, save_pair, write_data_set
 from data.outlines import parts_of, to_rle, whole
@@ -43,13 +41,12 @@ def convert(target: Path, name: str, constants: dict) -> None:
         raise UserError(f"COCO names {len(files)} files: one; or train,test; or train,val,test")
     if len(folders) not in (1, len(files)):
         raise UserError(f"PICTURES names {len(folders)} folders: one, or as many as COCO has files ({len(files)})")
-    require_between(constants, 0, 100, "VOID")
     require_choice("CROWDS", constants["CROWDS"], ("auto", "objects", "void"))
     contents = [Path(file).read_bytes() for file in files]
     folders = [Path(folder).resolve() for folder in folders]
     sums = [hashlib.sha256(content).hexdigest() for content in contents]
     about = {"COCO": [Path(file).name for file in files], "SHA256": sums, "PICTURES": list(map(str, folders))}
-    others = ("CATEGORIES", "VOID", "CROWDS", "SPLIT", "SEED") if len(files) == 1 else ("CATEGORIES", "VOID", "CROWDS")
+    others = ("CATEGORIES", "CROWDS", "SPLIT", "SEED") if len(files) == 1 else ("CATEGORIES", "CROWDS")
     record = describe(name, **about, **{key: constants[key] for key in others})
     if holds(target, record):
         return
@@ -69,7 +66,7 @@ def convert(target: Path, name: str, constants: dict) -> None:
         print(f"{number:,} crowd{'s' * (number > 1)} taken as {kind} (with --CROWDS={other} as {other})")
     if "all" in tasks:
         tasks = divide(tasks["all"], constants["SPLIT"], constants["SEED"])
-    write_data_set(target, record, names, tasks, partial(draw, void=constants["VOID"]), faults)
+    write_data_set(target, record, names, tasks, draw, faults)
 
 
 # -------------------------------------------------------------------------------------------- the JSON
@@ -261,7 +258,7 @@ def divide(pictures: list[Picture], shares: tuple[float, ...], seed: int) -> dic
 # --------------------------------------------------------------------------------------------- drawing
 
 
-def draw(folder: Path, picture: Picture, void: int) -> tuple[bool, list[Fault]]:
+def draw(folder: Path, picture: Picture) -> tuple[bool, list[Fault]]:
     """A Job of write_data_set: write a picture and its mask."""
     try:
         height, width = displayed_size(picture.file)
@@ -280,22 +277,14 @@ def draw(folder: Path, picture: Picture, void: int) -> tuple[bool, list[Fault]]:
             objects.append((label, rle))
         else:
             faults.append(Fault("annotation", "without a pixel in the picture", where))
-    mask = paint(objects, height, width, void)
+    mask = paint(objects, height, width)
     save_pair(picture.file, mask, folder, picture.name)
     return True, faults
 
 
-def paint(objects: list[tuple[int, dict]], height: int, width: int, void: int) -> np.ndarray:
-    """Mask uint8 (H, W) of objects (class id, RLE of pycocotools); smaller objects cover larger ones.
-
-    void: width in pixels of a border of VOID around every object (square neighbourhood); it covers larger objects too.
-    """
+def paint(objects: list[tuple[int, dict]], height: int, width: int) -> np.ndarray:
+    """Mask uint8 (H, W) of objects (class id, RLE of pycocotools); smaller objects cover larger ones."""
     mask = np.zeros((height, width), np.uint8)
     for label, rle in sorted(objects, key=lambda entry: -int(masks.area(entry[1]))):
-        x, y, wide, high = masks.toBbox(rle).astype(int)
-        window = slice(max(y - void, 0), y + high + void), slice(max(x - void, 0), x + wide + void)
-        inside, around = masks.decode(rle)[window] > 0, mask[window]
-        if void:
-            around[maximum_filter(inside, 2 * void + 1, mode="constant")] = VOID
-        around[inside] = label
+        mask[masks.decode(rle) > 0] = label
     return mask

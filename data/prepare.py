@@ -17,12 +17,12 @@ from pathlib import Path
 # Python finds only modules in the script's own folder: add the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.config import PETS_ROOT, require_positive, run_script, script_constants  # noqa: E402
+from utils.config import PETS_ROOT, require_between, require_positive, run_script, script_constants  # noqa: E402
 
 from torchvision.datasets import OxfordIIITPet  # noqa: E402
 
 from data import voc  # noqa: E402
-from data.drawing.dataset import ANIMALS, write_cats_and_dogs, write_drawings  # noqa: E402
+from data.drawing.dataset import ANIMALS, write_drawings  # noqa: E402
 from data.folder_layout import describe, fetch, holds, occupied, require_known  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
@@ -32,7 +32,7 @@ DATA_ROOT = PETS_ROOT or str(Path(__file__).with_name("pets"))  # where the othe
 # synthetic data
 SYNTHETIC = False  # True: draw pictures instead of downloading any
 SYNTHETIC_ROOT = str(Path(__file__).with_name("synthetic"))  # the folder to write
-CLASSES = ()  # any of cat,dog,rabbit,bird, in the order of their ids; empty: cats and dogs in the Oxford layout
+CLASSES = ("cat", "dog")  # any of cat,dog,rabbit,bird, in the order of their ids
 TRAIN_PICTURES = 240  # for training and validation
 TEST_PICTURES = 60
 SIDES = (128, 160)  # shortest and longest side of a picture, in pixels
@@ -41,7 +41,6 @@ SEED = 0  # for drawing and for SPLIT
 COCO = ()  # JSON files: one, divided by SPLIT; two: train,test; three: train,val,test
 PICTURES = ()  # the folder that the JSON's file names are relative to; or one per JSON
 SPLIT = (0.8, 0.1, 0.1)  # shares of train, val and test
-VOID = 0  # width in pixels of a border around every object that loss and metric ignore
 CROWDS = "auto"  # what iscrowd marks: "objects" or "void"; "auto": void if they look like COCO's, not CVAT's
 # PASCAL VOC
 VOC = ""  # the year, 2007 to 2012
@@ -55,10 +54,9 @@ NAME = ""  # the data set's name in tables of results; empty: VOC and the year, 
 def main() -> None:
     if sum(map(bool, (SYNTHETIC, COCO, VOC))) > 1:
         raise UserError("SYNTHETIC, COCO and VOC exclude each other: choose one")
-    if CLASSES and not SYNTHETIC:
+    if CLASSES != ("cat", "dog") and not SYNTHETIC:
         raise UserError("CLASSES needs --SYNTHETIC=True (for COCO and VOC, CATEGORIES chooses classes)")
-    if SEED < 0:
-        raise UserError(f"SEED = {SEED}: must not be negative")
+    require_between(globals(), 0, 2**32, "SEED")
     try:
         if SYNTHETIC:
             synthesise(Path(SYNTHETIC_ROOT).resolve())
@@ -112,15 +110,10 @@ def synthesise(target: Path) -> None:
     require_positive(about, "TRAIN_PICTURES", "TEST_PICTURES")
     if len(SIDES) != 2 or not 64 <= SIDES[0] <= SIDES[1]:
         raise UserError(f"SIDES = {SIDES}: must be two numbers, at least 64, the smaller one first")
-    if CLASSES:
-        require_known("CLASSES", CLASSES, tuple(ANIMALS), "the animals that can be drawn")
+    require_known("CLASSES", CLASSES, tuple(ANIMALS), "the animals that can be drawn")
     record, counts = describe("synthetic", CLASSES=CLASSES, **about), (TRAIN_PICTURES, TEST_PICTURES)
-    if holds(target, record, "SYNTHETIC_ROOT"):
-        return
-    if CLASSES:
+    if not holds(target, record, "SYNTHETIC_ROOT"):
         write_drawings(target, record, CLASSES, *counts, SIDES, SEED)
-    else:
-        write_cats_and_dogs(target, record, *counts, SIDES, SEED)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speed and memory of training steps, prediction and clicks on this machine.
+"""Speed and memory of prediction and clicks on this machine.
 
     python -m experiments.benchmark
 
@@ -21,21 +21,19 @@ from utils.config import run_script
 import numpy as np
 import torch
 from torch import nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from experiments.readme import write_between_markers
-from models.clip import CLIPCNN, CLIPDecoder, ImageEncoder
+from models.clip import CLIPCNN
 from models.pointclip import PointCLIP
 from models.unet import UNet
 from utils.classes import PETS
-from utils.device import autocast, in_force, pick_device
+from utils.device import in_force, pick_device
 from utils.files import write_csv
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD
 from utils.rows.by_class import ByClass
 from utils.rows.by_click import ByClick
 from utils.rows.row import Row
 from utils.tables import markdown_table
-from utils.training.losses import segmentation_loss
 
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 RESULTS = "results"  # folder of benchmark.csv
@@ -89,28 +87,11 @@ def median_seconds(function: Callable[[], object], device: torch.device, repeats
     return statistics.median(times[1:])
 
 
-def training_step(make: Callable[[], nn.Module], side: int, device: torch.device) -> Callable[[], None]:
-    """Forward and backward pass on 16 pictures, as in the training scripts."""
-    model = make().to(device, memory_format=torch.channels_last)
-    images = torch.randn(16, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    masks = torch.randint(0, 3, (16, side, side), device=device)
-
-    def step() -> None:
-        with autocast(device, "auto"):
-            loss = segmentation_loss(model(images), masks)
-        loss.backward()
-        model.zero_grad()
-
-    return step
-
-
 def on_tiny(make: type[CLIPCNN] | type[PointCLIP]) -> nn.Module:
     """The model with an encoder of DeiT-Tiny's size and random weights."""
-    model = make("tiny", freeze_encoder=False)
     sizes = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 12, "num_attention_heads": 3}
-    model.encoder = ImageEncoder(CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=224, patch_size=16)))
-    model.decoder = CLIPDecoder(model.encoder.channels, (16, 48, 96, 192), 0.1)
-    return model
+    vit = {"model_type": "clip_vision_model", "image_size": 224, "patch_size": 16, **sizes}
+    return make("", encoder_config={"vit": vit, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}, freeze_encoder=False)
 
 
 def row_of(kind: type[Row], model: nn.Module, side: int, device: torch.device) -> Row:
@@ -143,8 +124,6 @@ def click(device: torch.device) -> Callable:
 
 # name -> (device -> timed function), pictures per call; 0: report ms per call
 BENCHMARKS: dict[str, tuple[Callable[[torch.device], Callable], int]] = {
-    "U-Net training, 16 of 128 px": (partial(training_step, UNet, 128), 16),
-    "CLIP fine-tuning, 16 of 256 px": (partial(training_step, partial(on_tiny, CLIPCNN), 256), 16),
     "U-Net, 160 px, photos of 500 x 375": (partial(photos, ByClass, UNet, 160, 16, 500), 16),
     "U-Net, 160 px, photos of 4000 x 3000": (partial(photos, ByClass, UNet, 160, 2, 4000), 2),
     "CLIP, 256 px, photos of 500 x 375": (partial(photos, ByClass, partial(on_tiny, CLIPCNN), 256, 16, 500), 16),

@@ -28,6 +28,7 @@ from utils.inputs.clicks import Click, next_click, random_click, thing_mask
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import SPLITS, Sample, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample, rng_of
+from utils.metrics import confusion_matrix, iou_per_class
 from utils.rows import find_rows, load_rows
 from utils.rows.by_click import CLICKED
 from utils.rows.row import Row, Segment, Segmentation
@@ -120,8 +121,7 @@ def click_curves(opener: Opener, samples: Sequence[Sample], central: bool, label
 
 def binary_iou(truth: np.ndarray, predicted: np.ndarray) -> float:
     """IoU of the thing; truth (H, W) with 1, 0, VOID, predicted bool (H, W)."""
-    thing, known = truth == 1, truth != VOID
-    return float((thing & predicted).sum() / ((thing | predicted) & known).sum())
+    return float(iou_per_class(confusion_matrix(torch.from_numpy(truth), torch.from_numpy(predicted), 2))[1])
 
 
 def number_of_clicks(ious: torch.Tensor, threshold: float) -> float:

@@ -6,7 +6,6 @@
 A figure whose input is missing (data, training logs) is skipped with a message.
 """
 
-from collections import Counter
 from pathlib import Path
 
 from utils.config import DATA, require_choice, run_script
@@ -51,16 +50,14 @@ def main() -> None:
 
 
 def draw_data(path: Path) -> None:
-    """Pictures per class and breed, share of the pixels per class, and a map of where each class lies."""
+    """Pictures per class, share of the pixels per class, and a map of where each class lies."""
     train = SegmentationDataset(DATA_ROOT, "trainval", 128)
     masks, classes = np.array(train.arrays["masks"]), train.classes
     colours = class_colours(classes)
     main_class = np.array([s.species or _main_class(mask) for s, mask in zip(train.samples, masks, strict=True)])
-    breeds = Counter(sample.breed for sample in train.samples if sample.breed)
     shown = classes.things[:6]  # more would be too small
-    rows = [["pictures", "pixels", *shown], *([["breeds"] * (2 + len(shown))] if breeds else [])]
-    figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2 * len(rows)))
-    panels = figure.subplot_mosaic(rows, height_ratios=(1, 0.9)[: len(rows)])
+    figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2))
+    panels = figure.subplot_mosaic([["pictures", "pixels", *shown]])
 
     counts = {name: int((main_class == index).sum()) for index, name in enumerate(classes.names) if index}
     bars = panels["pictures"].bar(list(counts), list(counts.values()), color=[colours[name] for name in counts])
@@ -81,15 +78,6 @@ def draw_data(path: Path) -> None:
         panels[name].set(title=f"where a {name} is", xticks=[], yticks=[])
         panels[name].grid(visible=False)
     figure.colorbar(drawn, ax=panels[shown[-1]], label="share of the pictures")
-
-    if breeds:
-        kinds = {s.breed: classes.names[kind] for s, kind in zip(train.samples, main_class, strict=True)}
-        heights = [breeds[breed] for breed in breeds]
-        panels["breeds"].bar(range(len(breeds)), heights, color=[colours[kinds[breed]] for breed in breeds])
-        titles = [breed.replace("_", " ") for breed in breeds]
-        panels["breeds"].set_xticks(range(len(titles)), titles, rotation=90, fontsize=7)
-        panels["breeds"].set(title="pictures per breed", xlim=(-0.6, len(titles) - 0.4))
-        panels["breeds"].grid(axis="x", visible=False)
     save_figure(figure, path)
 
 
@@ -109,9 +97,7 @@ def draw_curves(path: Path) -> None:
         log, before = logs[name], read_csv(folders[name] / "pretraining" / "log.csv")
         seconds = np.cumsum([float(line["seconds"]) for line in [*before, *log]])
         minutes = seconds[len(before) :] / 60
-        values = [float(line["score"]) for line in log]
-        marker = look.marker if len(log) < 20 else None
-        axes.plot(minutes, values, color=look.colour, label=name, marker=marker)
+        axes.plot(minutes, [float(line["score"]) for line in log], color=look.colour, label=name)
     axes.set(xscale="log", xlabel="minutes of training", ylabel="validation mIoU", ylim=(None, 1))
     axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
     axes.minorticks_off()

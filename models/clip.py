@@ -14,6 +14,10 @@ from models.blocks import Decoder, Encoder, ResidualBlock, SelfAttention
 from models.hub import check_complete, load_pretrained
 
 HALF = (0.5, 0.5, 0.5)
+# The encoder "tiny": a small one of CLIP's kind with random weights, to be trained with the decoder.
+_SMALL = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 3}
+_VIT = {"model_type": "clip_vision_model", "image_size": 128, "patch_size": 16, **_SMALL}
+TINY = {"vit": _VIT, "mean": HALF, "std": HALF}
 
 
 class ImageEncoder(nn.Module):
@@ -57,21 +61,6 @@ class ImageEncoder(nn.Module):
         vit = {key: value for key, value in self.vit.config.to_dict().items() if key not in ("id2label", "label2id")}
         return {"vit": vit, "mean": self.mean, "std": self.std}
 
-    @classmethod
-    def tiny(cls, layers: Sequence[int] = ()) -> "ImageEncoder":
-        """A small CLIP encoder with random weights, to be trained with the decoder."""
-        from transformers import CLIPVisionConfig, CLIPVisionModel
-
-        config = CLIPVisionConfig(
-            hidden_size=96,
-            intermediate_size=192,
-            num_hidden_layers=3,
-            num_attention_heads=3,
-            image_size=128,
-            patch_size=16,
-        )
-        return cls(CLIPVisionModel(config), layers)
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.encode(images)[0]
 
@@ -98,10 +87,8 @@ def load_encoder(name: str, layers: Sequence[int], frozen: bool, config: dict | 
 
     config: what config() returned; the weights come later, with the model's, and nothing is downloaded.
     """
-    if config:
-        encoder = ImageEncoder.from_config(config, layers)
-    else:
-        encoder = ImageEncoder.tiny(layers) if name == "tiny" else ImageEncoder.from_pretrained(name, layers)
+    config = TINY if name == "tiny" else config
+    encoder = ImageEncoder.from_config(config, layers) if config else ImageEncoder.from_pretrained(name, layers)
     return encoder.requires_grad_(not frozen)
 
 
@@ -149,7 +136,7 @@ class CLIPDecoder(nn.Module):
 class CLIPCNN(nn.Module):
     """images (N, 3, H, W), normalised with the encoder's mean and std -> logits (N, classes, H / 2, W / 2).
 
-    encoder: hub id or folder, or "tiny" (ImageEncoder.tiny). widths: channels at 1/2, 1/4, 1/8 and at the tokens.
+    encoder: hub id or folder, or "tiny" (see TINY). widths: channels at 1/2, 1/4, 1/8 and at the tokens.
     encoder_config: see load_encoder(). name_parts: a linear layer on the embedding classifies object crops
     (utils/training/naming.py fits it).
     """

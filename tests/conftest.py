@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from utils import config, device
+from experiments.compare import run_main
+from utils import device
 
 REPOSITORY = Path(__file__).parent.parent
 if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anything imports the hub's library
@@ -106,7 +107,7 @@ def readme_code(title: str) -> list[str]:
 
 def run_here(script: ModuleType, *arguments: object) -> int | None:
     """Run a script in this process, which saves the start of another; returns its exit status."""
-    return config.run_main(script.main, list(map(str, arguments)), positional="any")
+    return run_main(script.main, list(map(str, arguments)), positional="any")
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ import train_clip
 import train_pointclip
 import train_unet
 from data import prepare
+from data.folder_layout import write_classes
 from experiments import clicks, errors, figures, robustness
 from utils import checkpoint
-from utils.classes import PETS, VOID, named, read_classes, require_same, voc_colour, write_classes
+from utils.classes import PETS, VOID, named, read_classes, require_same, voc_colour
 from utils.errors import UserError
 from utils.files import read_csv
 from utils.inputs.layouts import Sample, data_name, list_samples

@@ -49,22 +49,17 @@ def test_run_lengths_in_both_spellings_are_the_mask():
             assert np.array_equal(pixels({"size": [height, width], "counts": counts}, height, width), mask)
 
 
-def paint(void: int, *objects: tuple[int, list], height: int, width: int) -> list[str]:
+def paint(*objects: tuple[int, list], height: int, width: int) -> list[str]:
     rles = [(label, outlines.to_rle([np.array(polygon)], height, width)) for label, polygon in objects]
-    mask = coco.paint(rles, height, width, void)
-    return ["".join({0: ".", 255: "V"}.get(value, str(value)) for value in line) for line in mask.tolist()]
+    mask = coco.paint(rles, height, width)
+    return ["".join("." if value == 0 else str(value) for value in line) for line in mask.tolist()]
 
 
 def test_parts_that_overlap_are_one_object_and_a_smaller_object_lies_on_top():
     assert pixels([square(2, 2, 10), square(6, 6, 10)]).sum() == 100 + 100 - 36
     objects, expected = [(1, square(1, 1, 2)), (2, square(0, 0, 4))], ["2222..", "2112..", "2112..", "2222..", "......"]
     for order in (objects, objects[::-1]):
-        assert paint(0, *order, height=5, width=6) == expected
-
-
-def test_border_of_void_goes_around_objects_but_not_over_smaller_ones():
-    expected = ["VVVVVVVV.", "V1VVVVVV.", "VVVV22VV.", "VVVV22VV.", ".VV222VV.", ".VVVVVVV.", ".VVVVVVV."]
-    assert paint(2, (1, square(1, 1, 1)), (2, square(3, 2, 3)), height=7, width=9) == expected
+        assert paint(*order, height=5, width=6) == expected
 
 
 # ---------------------------------------------------------------------------------------- the data set
@@ -262,7 +257,7 @@ def test_second_run_does_nothing_and_other_data_are_refused_untouched(tmp_path, 
     target = convert(tmp_path, data)
     assert "nothing to do" in capsys.readouterr().out and snapshot(target) == before
     with pytest.raises(UserError, match="other files or constants.*--OUT"):
-        convert(tmp_path, data, "--VOID=1")
+        convert(tmp_path, data, "--CROWDS=void")
     data["annotations"].pop()
     with pytest.raises(UserError, match="other files or constants.*--OUT"):
         convert(tmp_path, data)
@@ -413,7 +408,7 @@ def test_jsons_of_other_categories_are_refused(tmp_path, data):
 
 
 def test_the_road_goes_on_with_training_scoring_and_predicting(tmp_path, data, train_and_use):
-    target = convert(tmp_path, data, "--CATEGORIES=dog,cat", "--SPLIT=0.5,0.25,0.25", "--VOID=1")
+    target = convert(tmp_path, data, "--CATEGORIES=dog,cat", "--SPLIT=0.5,0.25,0.25")
     line, text = train_and_use(target)
     assert line["data"] == "mine" and line["split"] == "test"
     assert [key for key in line if key[:4] == "iou_"] == ["iou_background", "iou_dog", "iou_cat"]

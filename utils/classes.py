@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 
 from utils.errors import UserError
-from utils.files import read_text, write_text
+from utils.files import read_text
 
 VOID = 255  # id of boundary pixels and padding, which the loss and the metric ignore
 VOID_COLOUR = (255, 255, 255)
@@ -102,7 +102,7 @@ def parse_classes(text: str, path: str | Path) -> Classes:
         lines = [number[2] for number in numbers]
     names, colours = [], []
     for index, line in enumerate(lines):
-        name, colour = _name_and_colour(line)
+        name, colour = name_and_colour(line)
         colour = colour or voc_colour(index)
         if not name or max(colour) > 255:
             raise UserError(
@@ -116,7 +116,7 @@ def parse_classes(text: str, path: str | Path) -> Classes:
     return named(names, colours)
 
 
-def _name_and_colour(line: str) -> tuple[str, Colour | None]:
+def name_and_colour(line: str) -> tuple[str, Colour | None]:
     """The parts of a line; the name is empty if the line has another form."""
     if line.count(":") == 3:  # CVAT's
         line = " ".join(line.split(":")[:2]).strip()
@@ -125,16 +125,6 @@ def _name_and_colour(line: str) -> tuple[str, Colour | None]:
     if _NO_NAME.search(name) or (not match and _UNCLEAR.search(name)):
         name = ""
     return name, tuple(map(int, match.groups()[1:])) if match else None
-
-
-def write_classes(names: Sequence[str], root: str | Path) -> None:
-    """Write root/classes.txt with the colours of PASCAL VOC. UserError for names that cannot be read back."""
-    path, names = Path(root) / "classes.txt", [normalize("NFC", name).strip() for name in names]
-    text = "".join(f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names))
-    odd = [name for name in names if _name_and_colour(f"{name} 1,1,1")[0] != name]
-    if odd or parse_classes(text, path).names != tuple(names):
-        raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(odd or names)}")
-    write_text(text, path)
 
 
 def require_same(model: Classes, data: Classes, checkpoint: str | Path, root: str | Path) -> None:

@@ -71,12 +71,6 @@ def scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in result.items()}
 
 
-def validation_scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
-    """The mIoU ("score") and the IoU of every class but id 0, from int64 (N, C, C)."""
-    result = scores(confusions, names)
-    return {"score": result["miou"], **{name: result[f"iou_{name}"] for name in names[1:]}}
-
-
 def miou_interval(confusions: torch.Tensor) -> tuple[float, float]:
     """95 % bootstrap interval of the mIoU over pictures, low and high (Efron, Annals of Statistics 1979).
 

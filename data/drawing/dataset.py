@@ -1,51 +1,22 @@
-"""Write a data set of drawn pictures: cats and dogs in the Oxford layout, or any of ANIMALS in the folder layout.
+"""Write a data set of drawn pictures, any of ANIMALS, in the folder layout.
 
 A picture depends only on the seed and its number.
 """
 
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from data.drawing.animals import ANIMALS, PATTERNS, POSES, Rng, paint_coat
 from data.drawing.scenes import draw_scene
-from data.folder_layout import Fault, move_into_place, save_mask, write_data_set
+from data.folder_layout import Fault, save_mask, write_data_set
 from utils.classes import VOID
-from utils.files import write_text
 
-BREEDS = [(animal, pattern, species) for pattern in PATTERNS for species, animal in ((1, "cat"), (2, "dog"))]
 OVERSAMPLING = 2  # pictures are drawn larger by this factor, for smooth edges
 Subject = tuple[str, str, int]  # one of ANIMALS, one of PATTERNS, class id in the mask
-
-
-def write_cats_and_dogs(target: Path, record: str, train: int, test: int, sides: tuple[int, int], seed: int) -> None:
-    """Draw cats and dogs. record: the content of data.json; train, test: numbers of pictures."""
-    lists = {"trainval": [], "test": []}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
-        whole = Path(folder) / "whole"
-        (whole / "images").mkdir(parents=True)
-        (whole / "annotations" / "trimaps").mkdir(parents=True)
-        for number in tqdm(range(train + test), desc="drawing", unit="img", leave=False, disable=None):
-            breed = number % len(BREEDS)
-            animal, pattern, species = BREEDS[breed]
-            name = f"{'Cat' if animal == 'cat' else animal}_{pattern}_{number // len(BREEDS) + 1}"  # as in Pet
-            image, mask = draw_picture(np.random.default_rng((seed, number)), BREEDS[breed], BREEDS[breed], sides)
-            image.save(whole / "images" / f"{name}.jpg", quality=92)
-            trimap = mask.point(lambda value: {0: 2, VOID: 3}.get(value, 1))  # 1 pet, 2 background, 3 outline
-            trimap.save(whole / "annotations" / "trimaps" / f"{name}.png")
-            split = "trainval" if number < train else "test"
-            lists[split].append(f"{name} {breed + 1} {species} {breed // 2 + 1}\n")
-        for split, lines in lists.items():  # sorted: every 10th line, for validation, covers all breeds
-            (whole / "annotations" / f"{split}.txt").write_text("".join(sorted(lines)))
-        write_text(record, whole / "data.json")
-        move_into_place(whole, target)
-    print(f"{target}: {train} pictures for training and validation, {test} for testing")
 
 
 def write_drawings(

@@ -14,9 +14,6 @@ from utils.inputs.layouts import Sample
 from utils.inputs.pictures import read_sample
 from utils.rows.row import Row
 
-# (log, a line per validation; averaged model; the run's folder)
-Report = Callable[[list[dict], nn.Module, Path], None]
-
 
 def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, count: int = 4) -> None:
     """Pictures spread over the split, their masks, and every row's prediction."""
@@ -31,7 +28,9 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
     plot_examples(columns, path)
 
 
-def training_report(row_of: Callable[[nn.Module], Row], samples: Sequence[Sample]) -> Report:
+def training_report(
+    row_of: Callable[[nn.Module], Row], samples: Sequence[Sample]
+) -> Callable[[list[dict], nn.Module, Path], None]:
     """A function for fit() to call after each validation: draws curves.png and progress.png."""
 
     def report(log: list[dict], model: nn.Module, folder: Path) -> None:

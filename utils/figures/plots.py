@@ -13,8 +13,8 @@ from utils.files import replacing  # noqa: E402
 plt.rcParams.update(
     {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
 )
+plt.rcParams |= {"legend.frameon": False, "lines.markersize": 4, "figure.constrained_layout.use": True}
 plt.rcParams["svg.hashsalt"] = "the same ids in every run"
-plt.rcParams.update({"legend.frameon": False, "lines.markersize": 4, "figure.constrained_layout.use": True})
 
 
 def plot_curves(log: list[dict], path: Path) -> None:

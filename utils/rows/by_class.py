@@ -9,7 +9,7 @@ from torch import nn
 from utils.device import autocast
 from utils.inputs.augment import normalise
 from utils.inputs.pictures import Sample
-from utils.metrics import validation_scores
+from utils.metrics import scores
 from utils.rows.closer_look import look_closer
 from utils.rows.row import Predictions, Row, Segment, Segmentation, resized, squash
 
@@ -33,7 +33,8 @@ class ByClass(Row):
 
     def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """mIoU ("score", by which a training chooses its weights) and the IoU of every class but background."""
-        return validation_scores(self.score(samples), self.counted)
+        found = scores(self.score(samples), self.counted)
+        return {"score": found["miou"], **{name: found[f"iou_{name}"] for name in self.counted[1:]}}
 
     def _open(self, image: np.ndarray) -> Segment:
         (found,) = self.segment_all([image])

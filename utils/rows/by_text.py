@@ -44,9 +44,9 @@ class ByText(Row):
         """The filled-in templates of every class behind background."""
         return [[template.format(name) for template in TEMPLATES] for name in self.classes.things]
 
-    def prepare(self, root: str, batch_size: int = 16) -> None:
+    def prepare(self, root: str) -> None:
         """Choose the threshold with the best mIoU on the validation split."""
-        self.score(list_samples(root, "val"), batch_size=batch_size, thresholds=CANDIDATES)
+        self.score(list_samples(root, "val"), thresholds=CANDIDATES)
         self.threshold = max(CANDIDATES, key=lambda threshold: self._scores(threshold)["miou"])
 
     def score(self, *about: object, thresholds: Sequence[float] = REPORTED, **options: object) -> torch.Tensor:

@@ -70,7 +70,7 @@ class Row:
     def params_m(self) -> float:
         return sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
 
-    def prepare(self, root: str, batch_size: int = 16) -> None:
+    def prepare(self, root: str) -> None:
         """Tune on the validation split of root before score(); nothing to tune for most rows."""
 
     def score(

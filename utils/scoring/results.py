@@ -1,4 +1,4 @@
-"""results/results.csv: a line per row, flip, data set and split, and the table that shows it."""
+"""results.csv, a line per row, flip, data set and split; per_image.csv, a line per picture; the table on screen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from utils.files import read_csv, write_csv
-from utils.metrics import miou_interval, scores
+from utils.inputs.layouts import Sample
+from utils.metrics import iou_per_class, mean_over_present, miou_interval, scores
 from utils.rows.row import Row
 from utils.tables import markdown_table, row_place
 
@@ -55,6 +56,29 @@ def merge_lines(
     return merged
 
 
+def per_image_lines(
+    model: str, counted: Sequence[str], samples: Sequence[Sample], confusions: torch.Tensor, **about: str
+) -> list[dict[str, str]]:
+    """Lines of results/per_image.csv; confusions: int64 (N, C, C), counted: names of the C classes.
+
+    class: the animal, else the foreground class with most pixels. confusion: the matrix, row by row. about: the first
+    columns.
+    """
+    lines = []
+    for sample, counts, miou in zip(samples, confusions, mean_over_present(iou_per_class(confusions)), strict=True):
+        line = {**about, "image": sample.name, "class": _main_class(counted, sample, counts), "breed": sample.breed}
+        matrix = " ".join(map(str, counts.flatten().tolist()))
+        lines.append(line | {"model": model, "miou": f"{miou:.4f}", "confusion": matrix})
+    return lines
+
+
+def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) -> str:
+    """The animal of an Oxford picture, else the foreground class with most pixels; "" for a row by click."""
+    if sample.species:
+        return sample.classes.names[sample.species]
+    return counted[1 + int(counts[1:].sum(1).argmax())] if counted == sample.classes.names else ""
+
+
 def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str:
     """Lines of results.csv as the table on screen and in README; a line of dashes for each model in `without`.
 
@@ -65,13 +89,9 @@ def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str
     titles |= {"interval": "95 %", "mdice": "mDice"}
     titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in list(classes)[1:]}
     titles |= {"params_m": "params (M)", "images_per_second": "img/s"}
-    shown = [line | {"views": _views_of(line), "interval": _interval_of(line)} for line in lines]
+    views = [line["scales"] + " flip" * (line["flip"] == "1") for line in lines]  # "1 1.4 flip": scales, zoom, flip
+    shown = [line | {"views": of, "interval": _interval_of(line)} for line, of in zip(lines, views, strict=True)]
     return markdown_table(titles, [*shown, *({"model": name} for name in without)], 3)
-
-
-def _views_of(line: dict[str, str]) -> str:
-    """ "1 1.4 flip": the scales, zoom, flip."""
-    return f"{line['scales']} flip" if line["flip"] == "1" else line["scales"]
 
 
 def _interval_of(line: dict[str, str]) -> str:

@@ -25,20 +25,19 @@ def find_start(start: str, checkpoints: str, *models: str) -> dict:
     return content | {"file": file}
 
 
-def load_start(model: nn.Module, start: dict, classes: Classes, frozen: bool = False) -> bool:
+def load_start(model: nn.Module, start: dict, classes: Classes, frozen: bool = False) -> None:
     """Copy what find_start() returned into a model: weights of its family, or all but the last layer of a related one.
 
     Of the last layer, the weights of classes with the same name are copied; other classes start from random weights. A
     frozen encoder is not loaded: the checkpoint will not hold it. The layer that names parts is fitted anew.
-    Returns whether the weights are of a related model. Raises UserError if they do not fit.
+    Raises UserError if they do not fit.
     """
     own, names = model.state_dict(), classes_of(start).names
     left_out = ("name_layer.", "encoder.") if frozen else ("name_layer.",)
     weights = {key: value for key, value in start["weights"].items() if not key.startswith(left_out)}
     line = f"start: {start['file']}"
     by_class = "head.weight" in own
-    related = by_class != ("classes" in start["arguments"])
-    if related:
+    if by_class != ("classes" in start["arguments"]):  # of a related model
         weights = own | {key: value for key, value in weights.items() if not key.startswith("head.")}
         line += "; the last layer is new"
     elif by_class and names != classes.names:
@@ -52,4 +51,3 @@ def load_start(model: nn.Module, start: dict, classes: Classes, frozen: bool = F
         line += f"; its last layer: kept {', '.join(kept) or 'nothing'}; new {', '.join(new) or 'nothing'}"
     load_state(model, weights, start["file"], ignore="encoder.")
     print(line, flush=True)
-    return related
