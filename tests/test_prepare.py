@@ -99,7 +99,7 @@ def test_other_constants_are_refused_untouched(tmp_path):
 )
 def test_senseless_constant_is_named(tmp_path, option, message):
     with pytest.raises(UserError, match=message):
-        draw(tmp_path / "synthetic", "--CLASSES=cat,dog", option)
+        draw(tmp_path / "synthetic", "--CLASSES=dog,cat", option)
     assert not list(tmp_path.iterdir())
 
 
