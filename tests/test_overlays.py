@@ -19,10 +19,19 @@ def test_an_overlay_tints_things_outlines_them_in_white_and_leaves_the_rest():
     assert np.array_equal(overlay(IMAGE, MASK, PETS, 0.0)[60:90, 30:90], IMAGE[60:90, 30:90])
 
 
-def test_a_cutout_is_the_picture_where_things_are_and_transparent_elsewhere():
-    cut, thing = cutout(IMAGE, MASK), (MASK == 1) | (MASK == 2)
-    assert np.array_equal(cut[thing, :3], IMAGE[thing]) and (cut[thing, 3] == 255).all()
-    assert not cut[~thing].any()
+def test_a_cutout_is_the_picture_inside_of_things_and_transparent_away_from_them():
+    cut, inside, away = cutout(IMAGE, MASK), np.zeros(MASK.shape, bool), MASK == 0
+    inside[60:180, 40:90] = inside[120:230, 120:160] = True
+    away[20:270] = False
+    assert np.array_equal(cut[inside, :3], IMAGE[inside]) and (cut[inside, 3] >= 254).all()
+    assert not cut[away].any()
+
+
+def test_the_outline_of_a_cutout_follows_the_picture():
+    """The mask misses the thing's edge by a pixel; the picture shows where it is."""
+    image, mask = np.full((200, 200, 3), 40, np.uint8), np.zeros((200, 200), np.uint8)
+    image[:, 100:], mask[:, 101:] = 200, 1
+    assert (cutout(image, mask)[:, :, 3] > 127)[:, 100:].all() and not (cutout(image, mask)[:, :99, 3] > 127).any()
 
 
 def test_a_heat_map_is_dark_where_the_score_is_low():

@@ -33,9 +33,8 @@ class ByText(Row):
     """
 
     threshold: float = 0.3  # of a score, 0 to 1, until prepare() chooses one
-    swept: dict[float, torch.Tensor] = field(
-        default_factory=dict, repr=False
-    )  # threshold -> sum of the last confusions
+    # threshold -> sum of the last confusion matrices
+    swept: dict[float, torch.Tensor] = field(default_factory=dict, repr=False)
 
     prompt: ClassVar[str] = "text"
 
@@ -50,10 +49,8 @@ class ByText(Row):
         self.threshold = max(CANDIDATES, key=lambda threshold: self._scores(threshold)["miou"])
 
     def score(self, *about: object, thresholds: Sequence[float] = REPORTED, **options: object) -> torch.Tensor:
-        count = len(self.classes)
-        self.swept = {
-            threshold: torch.zeros(count, count, dtype=torch.int64) for threshold in (self.threshold, *thresholds)
-        }
+        zeros = torch.zeros(2 * [len(self.classes)], dtype=torch.int64)
+        self.swept = {threshold: zeros.clone() for threshold in (self.threshold, *thresholds)}
         return super().score(*about, **options)
 
     def _predict(
@@ -62,10 +59,9 @@ class ByText(Row):
         logits = self._logits(squash(images, self.image_size, self.device), self.prompts)
         for mask, of_picture in zip(masks, logits, strict=True):
             highest, ids = highest_score(of_picture, mask.shape)
+            truth = torch.from_numpy(mask)
             for threshold, total in self.swept.items():
-                total += confusion_matrix(
-                    torch.from_numpy(mask), torch.from_numpy(ids * (highest > threshold)), len(total)
-                )
+                total += confusion_matrix(truth, torch.from_numpy(ids * (highest > threshold)), len(total))
             yield [(mask, ids * (highest > self.threshold), "")]
 
     def _scores(self, threshold: float) -> dict[str, float]:

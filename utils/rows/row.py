@@ -88,10 +88,8 @@ class Row:
         """
         count = len(self.counted)
         confusions = torch.zeros(len(samples), count, count, dtype=torch.int64)
-        with (
-            ThreadPoolExecutor(WORKERS) as pool,
-            tqdm(samples, self.name, unit="img", leave=False, disable=None) as bar,
-        ):
+        bar = tqdm(samples, self.name, unit="img", leave=False, disable=None)
+        with ThreadPoolExecutor(WORKERS) as pool, bar:
             for start in range(0, len(samples), batch_size):
                 batch = samples[start : start + batch_size]
                 images, masks = zip(*pool.map(read, batch), strict=True)
