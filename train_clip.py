@@ -20,6 +20,7 @@ import torch
 from models.clip import CLIPCNN
 from utils.checkpoint import halve, save
 from utils.device import pick_device
+from utils.errors import UserError
 from utils.figures.grids import training_report
 from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
@@ -87,6 +88,8 @@ def main() -> None:
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = scored_samples(DATA_ROOT)
+    if ZOOM and not train.classes.first:
+        raise UserError(f"ZOOM = True: looks closer at what is not background, but id 0 is {train.classes.names[0]}")
 
     # 2. Model: encoder and decoder.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}

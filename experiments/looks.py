@@ -31,4 +31,4 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
 def class_colours(classes: Classes) -> dict[str, tuple[float, float, float] | str]:
     """Name of a class -> colour of its bars: its own, a little brighter; background grey."""
     own = (tuple(min(channel * 1.3, 255) / 255 for channel in colour) for colour in classes.colours)
-    return dict(zip(classes.names, own, strict=True)) | {classes.names[0]: "#555555"}
+    return dict(zip(classes.names, own, strict=True)) | dict.fromkeys(classes.names[: classes.first], "#555555")

@@ -189,3 +189,35 @@ def test_the_whole_road_with_other_classes(oxford_root, tmp_path, monkeypatch, c
         run_here(evaluate, f"--DATA_ROOT={oxford_root}", "--ROWS=UNET")
     printed = capsys.readouterr().out
     assert str(named(names)) in printed and str(PETS) in printed
+
+
+@pytest.mark.slow
+def test_six_classes_without_background_are_classes_like_any_other(oxford_root, tmp_path, monkeypatch, capsys):
+    """As in CamVid: id 0 is counted, shown and drawn, a table has a line per class, an epoch names the lowest."""
+    monkeypatch.chdir(tmp_path)
+    root, names = tmp_path / "street", ("sky", "road", "car", "tree", "pole", "sign")
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for number in range(8):
+            mask = rng.integers(0, 6, (4, 5), np.uint8).repeat(12, 0).repeat(12, 1)
+            Image.fromarray(mask).save(root / split / "masks" / f"{number}.png")
+            Image.fromarray(np.stack([mask * 40] * 3, -1)).save(root / split / "images" / f"{number}.png")
+    (root / "classes.txt").write_text("\n".join(names))
+    run_here(train_unet, f"--DATA_ROOT={root}", *UNET)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 1/"))
+    assert sum(f"  {name} " in line for name in names) == 1  # the lowest
+    run_here(evaluate, f"--DATA_ROOT={root}")
+    table = capsys.readouterr().out
+    assert all(f"| {name} " in table for name in names) and "IoU sky" not in table
+    run_here(errors)
+    run_here(predict, root / "test" / "images" / "0.png", "--PRECISION=fp32")
+    ids = np.array(Image.open("predictions/masks/0.png"))
+    tinted, plain = (
+        np.array(Image.open(path).convert("RGB"))
+        for path in ("predictions/overlays/0.png", root / "test" / "images" / "0.png")
+    )
+    assert (tinted != plain).any(-1)[ids > 0].mean() > 0.9 and "nothing found" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="ZOOM = True: .*id 0 is sky"):
+        run_here(train_clip, f"--DATA_ROOT={root}", *CLIP, "--ZOOM=True")

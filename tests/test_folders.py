@@ -126,7 +126,7 @@ def test_a_class_without_a_pixel_in_training_is_named(foxes, capsys):
 
 def test_a_first_class_of_another_name_is_announced(foxes, capsys):
     list_samples(foxes(names="hare\nfox\n"), "train")
-    assert "id 0 is hare, not background" in capsys.readouterr().out
+    assert "id 0 is hare: there is no background" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------- ids of any depth

@@ -34,9 +34,14 @@ class Classes:
         return ", ".join(self.names)
 
     @property
+    def first(self) -> int:
+        """Id of the first class that is no background: 1, or 0 in a data set without background."""
+        return int(is_background(self.names[0]))
+
+    @property
     def things(self) -> tuple[str, ...]:
-        """The names of ids 1, 2, ..."""
-        return self.names[1:]
+        """The names of all classes but background."""
+        return self.names[self.first :]
 
     @cached_property
     def palette(self) -> np.ndarray:
@@ -49,6 +54,10 @@ class Classes:
     def colourise(self, mask: np.ndarray) -> np.ndarray:
         """Index mask (H, W) uint8 -> colour mask (H, W, 3) uint8."""
         return self.palette[mask]
+
+
+def is_background(name: str) -> bool:
+    return name.strip("_ ").lower() in BACKGROUND
 
 
 def named(names: Sequence[str], colours: Sequence[Sequence[int]] = ()) -> Classes:

@@ -17,7 +17,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: floa
     mixed, width = image.copy(), 1 + 2 * max(1, min(mask.shape) // 150)
     # Nearly twice the brightness: dark red would be invisible on a dark picture.
     tint = np.clip(classes.palette * 1.8, 0, 255)
-    thing = (mask != 0) & (mask != VOID)
+    thing = (mask >= classes.first) & (mask != VOID)
     mixed[thing] = ((1 - opacity) * mixed[thing] + opacity * tint[mask[thing]]).round()
     mixed[thing & (ndimage.maximum_filter(mask, width) != ndimage.minimum_filter(mask, width))] = 255
     return mixed

@@ -14,7 +14,7 @@ from unicodedata import normalize
 import numpy as np
 from PIL import Image
 
-from utils.classes import BACKGROUND, PETS, VOID, Classes, classes_file, read_classes
+from utils.classes import PETS, VOID, Classes, classes_file, read_classes
 from utils.errors import UserError
 from utils.files import read_text
 from utils.inputs.pictures import WORKERS, Sample, mask_values
@@ -49,8 +49,8 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
                 there = f"found in {file.parent}: {contents(file.parent)}"
                 raise UserError(f"{file} is missing: it belongs to the {split} split of {root}; {there}")
     classes = samples[0].classes
-    if classes.names[0].strip("_ ").lower() not in BACKGROUND:
-        say_once(f"{classes_file(root)}: id 0 is {classes.names[0]}, not background")
+    if not classes.first:
+        say_once(f"{classes_file(root)}: id 0 is {classes.names[0]}: there is no background")
     if read is _oxford:
         return samples
     white = _meaning_of_white(root, classes)

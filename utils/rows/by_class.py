@@ -34,7 +34,7 @@ class ByClass(Row):
     def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """mIoU ("score", by which a training chooses its weights) and the IoU of every class but background."""
         found = scores(self.score(samples), self.counted)
-        return {"score": found["miou"], **{name: found[f"iou_{name}"] for name in self.counted[1:]}}
+        return {"score": found["miou"], **{name: found[f"iou_{name}"] for name in self.classes.things}}
 
     def _open(self, image: np.ndarray) -> Segment:
         (found,) = self.segment_all([image])

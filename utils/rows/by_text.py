@@ -61,8 +61,8 @@ class ByText(Row):
             highest, ids = highest_score(of_picture, mask.shape)
             truth = torch.from_numpy(mask)
             for threshold, total in self.swept.items():
-                total += confusion_matrix(truth, torch.from_numpy(ids * (highest > threshold)), len(total))
-            yield [(mask, ids * (highest > self.threshold), "")]
+                total += confusion_matrix(truth, torch.from_numpy(self._ids(highest, ids, threshold)), len(total))
+            yield [(mask, self._ids(highest, ids, self.threshold), "")]
 
     def _scores(self, threshold: float) -> dict[str, float]:
         return scores(self.swept[threshold][None], self.counted)
@@ -85,12 +85,15 @@ class ByText(Row):
             text = text.strip()
             logits = self._logits(small, [[text]] if text else self.prompts)[0]
             highest, ids = highest_score(logits, image.shape[:2])
-            ids *= highest > self.threshold
             if text:
-                return Segmentation(ids, named((self.classes.names[0], text)), heat=highest)
-            return Segmentation(ids, self.classes)
+                return Segmentation(ids * (highest > self.threshold), named(("background", text)), heat=highest)
+            return Segmentation(self._ids(highest, ids, self.threshold), self.classes)
 
         return segment
+
+    def _ids(self, highest: np.ndarray, ids: np.ndarray, threshold: float) -> np.ndarray:
+        """Class ids of highest_score(); background, if there is one, where no score exceeds the threshold."""
+        return ids * (highest > threshold) if self.classes.first else ids - 1
 
     @torch.inference_mode()
     def _logits(self, images: torch.Tensor, prompts: Sequence[Sequence[str]]) -> torch.Tensor:

@@ -29,7 +29,8 @@ class Segmentation:
 
     def describe(self) -> str:
         """ "cat 31.4%, dog 0.3%": the share of the picture that each class covers, from 0.1% on, without background."""
-        shares = {name: float((self.ids == index).mean()) for index, name in enumerate(self.classes.things, 1)}
+        names = enumerate(self.classes.things, self.classes.first)
+        shares = {name: float((self.ids == index).mean()) for index, name in names}
         words = [f"{name} {share:.1%}" for name, share in shares.items() if share > 0.001]
         text = ", ".join(words) or "nothing found"
         return text if self.expected_iou is None else f"{text}; expected IoU {self.expected_iou:.2f}"

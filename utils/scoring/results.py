@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from utils.classes import is_background
 from utils.files import read_csv, write_csv
 from utils.inputs.layouts import Sample
 from utils.metrics import iou_per_class, mean_over_present, miou_interval, scores
@@ -76,22 +77,33 @@ def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) ->
     """The animal of an Oxford picture, else the foreground class with most pixels; "" for a row by click."""
     if sample.species:
         return sample.classes.names[sample.species]
-    return counted[1 + int(counts[1:].sum(1).argmax())] if counted == sample.classes.names else ""
+    first = sample.classes.first
+    return counted[first + int(counts[first:].sum(1).argmax())] if counted == sample.classes.names else ""
 
 
 def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str:
     """Lines of results.csv as the table on screen and in README; a line of dashes for each model in `without`.
 
-    Of the numbers per class it has the IoU only, without background.
+    Of the numbers per class it has the IoU only, without background; those of more than four classes are a second
+    table, with a line per class.
     """
-    classes = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
+    keys = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
+    classes = {key: key.removeprefix("iou_") for key in keys if not is_background(key.removeprefix("iou_"))}
     titles = {"model": "model", "views": "views", "encoder": "encoder", "images": "images", "miou": "mIoU"}
     titles |= {"interval": "95 %", "mdice": "mDice"}
-    titles |= {key: f"IoU {key.removeprefix('iou_')}" for key in list(classes)[1:]}
+    titles |= {key: f"IoU {name}" for key, name in classes.items() if len(classes) <= 4}
     titles |= {"params_m": "params (M)", "images_per_second": "img/s"}
     views = [line["scales"] + " flip" * (line["flip"] == "1") for line in lines]  # "1 1.4 flip": scales, zoom, flip
     shown = [line | {"views": of, "interval": _interval_of(line)} for line, of in zip(lines, views, strict=True)]
-    return markdown_table(titles, [*shown, *({"model": name} for name in without)], 3)
+    table = markdown_table(titles, [*shown, *({"model": name} for name in without)], 3)
+    if len(classes) <= 4:
+        return table
+    columns = {"class": "IoU"} | {str(number): line["model"] for number, line in enumerate(lines)}
+    per_class = [
+        {"class": name} | {str(number): line.get(key) or "–" for number, line in enumerate(lines)}
+        for key, name in classes.items()
+    ]
+    return f"{table}\n\n{markdown_table(columns, per_class)}"
 
 
 def _interval_of(line: dict[str, str]) -> str:

@@ -280,7 +280,12 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
     }
     write_csv(run.log, folder / "log.csv")
     checkpoint.save({**about, **everything}, folder / "last.pt")  # last: a run resumes from it
-    numbers = (f"{key} {value:.4g}" for key, value in run.log[-1].items() if key != "epoch")
+    line = {key: value for key, value in run.log[-1].items() if key != "epoch"}
+    of_classes = {key: line[key] for key in line if key in about["classes"] and math.isfinite(line[key])}
+    if len(of_classes) > 4:  # log.csv has them all
+        lowest = min(of_classes, key=of_classes.get)
+        line = {key: line[key] for key in line if key not in about["classes"] or key == lowest}
+    numbers = (f"{key} {value:.4g}" for key, value in line.items())
     print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
 
 
