@@ -1,0 +1,94 @@
+"""Find a thing of any kind in a box by its colours: GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from utils.errors import UserError
+from utils.inputs.clicks import Click
+
+COARSE, FINE = 250, 500  # longer side in pixels: where the colours are learned, where the outline is found
+_MARGIN = 0.3  # of the box's longer side: how much around it says what the background looks like
+_DAB = 0.015  # radius of a dab, as a fraction of the longer side of what is seen
+_SPECK = 0.03  # regions smaller than this fraction of the largest one are dropped, unless a dab is in them
+
+
+def find_in_box(image: np.ndarray, corners: Sequence[tuple[int, int]], dabs: Sequence[Click] = ()) -> np.ndarray:
+    """Mask of the thing in a box: bool (H, W).
+
+    image: uint8 (H, W, 3); corners: two opposite ones, (x, y) in pixels; dabs: clicks on the thing (label 1) or beside
+    it (0); one on the thing may lie outside of the box. Large pictures are cut down to FINE pixels; the outline is then
+    moved to the edges of the full picture (fast guided filter, He and Sun 2015). Raises UserError for an empty box.
+    """
+    import cv2  # in requirements-demo.txt
+
+    height, width = image.shape[:2]
+    points = np.array([*corners, *((x, y) for x, y, label in dabs if label)])
+    (left, top), (right, bottom) = points.min(0), points.max(0) + 1  # the box, with the dabs on the thing
+    if min(right - left, bottom - top) < 3:
+        raise UserError("the box is empty: click on two opposite corners of it")
+    margin = max(4, int(_MARGIN * max(right - left, bottom - top)))
+    x0, y0 = max(0, left - margin), max(0, top - margin)
+    seen = image[y0 : bottom + margin, x0 : right + margin]  # without a copy
+    inside = np.full(seen.shape[:2], cv2.GC_BGD, np.uint8)
+    inside[top - y0 : bottom - y0, left - x0 : right - x0] = cv2.GC_PR_FGD
+    inside[[0, -1]] = inside[:, [0, -1]] = cv2.GC_BGD  # a thing that fills the picture: something must be background
+
+    cv2.setRNGSeed(0)
+    colours, found = [np.zeros((1, 65)), np.zeros((1, 65))], None
+    for side in (COARSE, FINE):
+        scale = min(1.0, side / max(seen.shape[:2]))
+        size = [max(3, round(length * scale)) for length in seen.shape[1::-1]]
+        small = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
+        labels = cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)
+        if found is not None:  # only a band around the outline is open
+            found = cv2.resize(found, size, interpolation=cv2.INTER_NEAREST)
+            band = cv2.dilate(found, np.ones((9, 9))) != cv2.erode(found, np.ones((9, 9)))
+            labels[~band] = found[~band]
+            labels[band & (labels != cv2.GC_BGD)] = cv2.GC_PR_FGD
+            labels[band & (labels == cv2.GC_PR_FGD) & (found == 0)] = cv2.GC_PR_BGD
+        for x, y, label in dabs:
+            place = [int((value + 0.5) * scale) for value in (x - x0, y - y0)]
+            cv2.circle(labels, place, max(2, round(_DAB * max(size))), int(label), -1)  # GC_FGD is 1, GC_BGD is 0
+        mode = cv2.GC_INIT_WITH_MASK if found is None else cv2.GC_EVAL
+        if (labels & 1).any():
+            cv2.grabCut(small, labels, None, *colours, 4 if found is None else 1, mode)
+        found = labels & 1
+    found = _without_specks(found, labels == cv2.GC_FGD if dabs else np.zeros(found.shape, bool))
+    mask = np.zeros((height, width), bool)
+    mask[y0 : bottom + margin, x0 : right + margin] = _to_edges(found, small, seen) if scale < 1 else found > 0
+    return mask
+
+
+def _without_specks(found: np.ndarray, dabbed: np.ndarray) -> np.ndarray:
+    """Drop the small regions of a mask (H, W) and fill its small holes; dabbed: bool (H, W), regions to keep."""
+    regions, count = ndimage.label(found)
+    if not count:
+        return found
+    sizes = np.bincount(regions.ravel())
+    sizes[0] = 0
+    kept = sizes >= _SPECK * sizes.max()
+    kept[np.unique(regions[dabbed])] = True
+    kept[0] = False
+    return kept[regions].astype(np.uint8)
+
+
+def _to_edges(found: np.ndarray, small: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A mask (h, w) of the small picture, uint8 (h, w, 3), at the size of the full one: bool (H, W).
+
+    In a window around every pixel the mask is taken as a linear function of the picture's brightness; the function is
+    fitted in the small picture and applied in the full one.
+    """
+    import cv2
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.blur(values, (5, 5))
+
+    guide, mask = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / np.float32(255), found.astype(np.float32)
+    brightness, level = mean(guide), mean(mask)
+    slope = (mean(guide * mask) - brightness * level) / (mean(guide * guide) - brightness * brightness + 1e-3)
+    offset = level - slope * brightness
+    slope, offset = (cv2.resize(mean(values), image.shape[1::-1]) for values in (slope, offset))
+    slope *= cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / np.float32(255)
+    return slope + offset > 0.5
