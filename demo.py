@@ -8,11 +8,7 @@ All models can be chosen; for one without a checkpoint the page shows the comman
 machine: the page is served to this machine only, loads nothing from the network, and uploads are deleted at the end.
 """
 
-import atexit
-import os
-import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,11 +17,11 @@ from pathlib import Path
 from utils.config import require_between, run_script
 
 import numpy as np
-from PIL import Image
 
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.overlays import cutout, draw_points, overlay, save_mask, save_picture
+from utils.figures.overlays import cutout, save_mask, save_picture
+from utils.figures.page import PLAIN, QUEUE, draw_view, pixel_under, serve
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import list_pictures
 from utils.inputs.pictures import read_image
@@ -37,38 +33,15 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 HOST = "127.0.0.1"  # "0.0.0.0" opens the page to the network
 PORT = 7860
 MAX_PIXELS = 50_000_000  # larger pictures are rejected before decoding
-VIEW_SIZE = 1024  # longer side in pixels of what the browser shows; downloads have the picture's size
 
 
 def main() -> None:
     require_between(globals(), 1, 65535, "PORT")
     pick_device(DEVICE)  # fail here, not on the page
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow rejects pictures with more than twice this
-    os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp()  # read when gradio is imported
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise UserError(f"the page needs Gradio ({error}): pip install -r requirements-demo.txt") from error
-    page = build_page(folder)
-    options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
-    options |= {"max_file_size": "100mb", "run_history": False, "footer_links": [], "css": CSS}
-    options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
-    options |= {"state_session_capacity": 16}  # tabs; each keeps a picture
-    try:
-        page.launch(server_name=HOST, server_port=PORT, **options)
-    except OSError as error:
-        raise UserError(f"{HOST}:{PORT} is taken or cannot be used; try --PORT={PORT % 65535 + 1}") from error
-    print(f"open {page.local_url} in a browser; Ctrl+C stops it", flush=True)
-    try:
-        while True:
-            time.sleep(1)
-    finally:
-        page.close(verbose=False)
+    serve(build_page, HOST, PORT, MAX_PIXELS, css=CSS)
 
 
 CSS: str = """
-#picture button { cursor: crosshair } #picture img { max-height: 65vh }
 .grid-wrap { min-height: 0 !important; max-height: none !important; padding: 0 !important }
 .grid-wrap button { aspect-ratio: 3 / 2; height: auto }
 """
@@ -144,33 +117,6 @@ def show_mask(
     return view, line, files
 
 
-def view_size(image: np.ndarray) -> tuple[int, int]:
-    """(width, height) at which a picture (H, W, 3) is sent to the browser; small ones are enlarged."""
-    height, width = image.shape[:2]
-    scale = VIEW_SIZE / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def pixel_under(index: Sequence[float], image: np.ndarray) -> tuple[int, int]:
-    """Pixel (x, y) of the view -> pixel (x, y) of the picture."""
-    sizes = zip(index, view_size(image), image.shape[1::-1], strict=True)
-    x, y = (min(int((place + 0.5) * own / shown), own - 1) for place, shown, own in sizes)
-    return x, y
-
-
-def draw_view(
-    image: np.ndarray, found: Segmentation | None, clicks: Sequence[Click] = (), opacity: float = 0.5
-) -> np.ndarray:
-    """Picture with mask and clicks at view_size: uint8 (h, w, 3)."""
-    size = view_size(image)
-    view = np.array(Image.fromarray(image).resize(size))
-    if found:
-        ids = np.array(Image.fromarray(found.ids).resize(size, Image.Resampling.NEAREST))
-        view = overlay(view, ids, found.classes, opacity)
-    points = [((x + 0.5) * size[0] / image.shape[1], (y + 0.5) * size[1] / image.shape[0]) for x, y, _ in clicks]
-    return draw_points(view, points, [label for *_, label in clicks])
-
-
 # ------------------------------------------------------------------------------------------------ page
 
 
@@ -180,7 +126,6 @@ def build_page(folder: str):
 
     # A click or a text switches to the first row with that prompt.
     by_click, by_text = (next(name for name in known_rows() if takes(name, prompt)) for prompt in ("click", "text"))
-    plain = {"interactive": False, "show_label": False, "buttons": []}
     to_try = list_pictures(Path(__file__).parent / "images" / "examples")
     grid = {"columns": 3, "height": "auto", "allow_preview": False}
     with gr.Blocks(title="Segment a pet", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
@@ -189,8 +134,8 @@ def build_page(folder: str):
         with gr.Row():
             with gr.Column(scale=3):
                 file = gr.File(label="Picture", show_label=False, file_types=["image"], height=130, elem_id="file")
-                examples = gr.Gallery(to_try, elem_id="examples", **grid, **plain)
-                picture = gr.Image(visible=False, elem_id="picture", format="jpeg", **plain)
+                examples = gr.Gallery(to_try, elem_id="examples", **grid, **PLAIN)
+                picture = gr.Image(visible=False, elem_id="picture", format="jpeg", **PLAIN)
                 message = gr.Markdown("Pick a picture to start.", elem_id="message")
             with gr.Column(scale=2, min_width=300):
                 model = gr.Radio(list(known_rows()), value=best_row(CHECKPOINTS), label="Model")
@@ -207,7 +152,7 @@ def build_page(folder: str):
                         for label in ("Download the mask", "Download the cut-out")
                     ]
                 side_by_side = gr.Button("All models side by side", variant="primary")
-        everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", object_fit="contain", **grid, **plain)
+        everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", object_fit="contain", **grid, **PLAIN)
 
         def answer(tab: Session, name: str, typed: str, clicks: list[Click], share: float) -> dict:
             view, line, files = show_mask(tab, name, typed, clicks, folder, share)
@@ -247,10 +192,8 @@ def build_page(folder: str):
                 views.append((draw_view(tab.image, found, clicks, share), f"{name} – {line}"))
             return {everything: gr.Gallery(views, visible=True)}
 
-        # One event at a time: all tabs share the models.
-        queue = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
-        queue |= {"outputs": [session, file, picture, message, model, *downloads, everything]}
-        queue |= {"show_progress_on": message, "api_visibility": "private"}
+        outputs = [session, file, picture, message, model, *downloads, everything]
+        queue = QUEUE | {"outputs": outputs, "show_progress_on": message}
         file.upload(pick, [file, model, text, opacity], **queue)
         examples.select(pick_example, [model, text, opacity], **queue)
         for control in (model.input, opacity.release):

@@ -3,7 +3,7 @@
 OUT/{train,val}/images/NAME.jpg   the pictures, hard-linked or copied; the first and then every 10th saved one is in val
 OUT/{train,val}/masks/NAME.png    class ids, 255 is void
 OUT/{train,val}/old_masks/        masks as they were before they were changed: NAME_1.png, NAME_2.png, ...
-OUT/things/NAME.png               the number of the thing at every pixel, 16 bits; tells touching things of a class apart
+OUT/things/NAME.png               the number of the thing at every pixel: touching things of a class stay two
 OUT/classes.txt, OUT/label.json   the classes; the picture where label.py goes on, and the skipped ones
 """
 
@@ -12,16 +12,17 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from utils.classes import VOID, classes_file, read_classes, write_classes
+from utils.classes import VOID, Classes, classes_file, read_classes, write_classes
 from utils.errors import UserError
 from utils.figures.overlays import save_mask, save_picture
 from utils.files import read_text, replacing, write_text
@@ -42,6 +43,7 @@ class Canvas:
     ids: np.ndarray  # uint8 (H, W): class ids, VOID
     things: np.ndarray  # uint16 (H, W): number of the thing, from 1; 0 on background and void
     history: list[tuple[Window, np.ndarray, np.ndarray]] = field(default_factory=list)  # what add() replaced
+    new: bool = True  # nothing was saved of the picture when it was opened
     written: bytes = b""  # the mask file as this canvas saved it
 
     @property
@@ -110,13 +112,14 @@ class Labels:
         at = [index for index, file in enumerate(self.pictures) if file.name == state.get("at")]
         self.start = at[0] if at else 0  # index of the picture to go on with
         self._described = {}  # name -> the JSON of the picture, and of its annotations
+        self._numbers = {}  # name -> the picture's id in the JSON
         if self.coco:
             for name in sorted(self.saved):
                 self._describe(name)
             self._write_coco()
 
     def _find_classes(self, names: Sequence[str]) -> None:
-        file = classes_file(self.out)
+        file, names = classes_file(self.out), [normalize("NFC", name) for name in names]
         if not file:
             if not names:
                 raise UserError(f"{self.out} has no classes.txt yet: name the classes, --CLASSES=cat,dog,rabbit")
@@ -153,7 +156,7 @@ class Labels:
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
             ids = self._read_ids(self._mask(file.stem), image.shape[:2])
             things = self._read_things(file.stem, ids)
-        return Canvas(file, image, ids, things)
+        return Canvas(file, image, ids, things, new=file.stem not in self.saved)
 
     def save(self, canvas: Canvas) -> None:
         """Write mask, numbers of the things and picture; a mask that this canvas has not written is kept beside it.
@@ -162,6 +165,8 @@ class Labels:
         """
         name = canvas.name
         split = self.saved.get(name) or ("train" if len(self.saved) % VAL_EVERY else "val")
+        for other in ("train", "val"):  # a mask whose picture is missing
+            split = other if (self.out / other / "masks" / f"{name}.png").exists() else split
         mask, picture = self.out / split / "masks" / f"{name}.png", self.out / split / "images" / canvas.file.name
         try:
             if mask.exists() and mask.read_bytes() != canvas.written:
@@ -179,7 +184,9 @@ class Labels:
             self._write_coco()
 
     def withdraw(self, canvas: Canvas) -> None:
-        """Take a picture out of the data set again; its mask is kept in old_masks."""
+        """Take a picture out of the data set again, if it is in it; its mask is kept in old_masks."""
+        if canvas.name not in self.saved:
+            return
         mask, picture = self._mask(canvas.name), self._picture(canvas.name)
         self._keep(mask)
         picture.unlink()  # a link or a copy
@@ -222,7 +229,7 @@ class Labels:
         picture = self._picture(name)
         ids = canvas.ids if canvas else read_mask(Sample(name, picture, self._mask(name), classes=self.classes))
         things = canvas.things if canvas else self._read_things(name, ids)
-        number = json.loads(self._described[name][0])["id"] if name in self._described else len(self._described) + 1
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)
         height, width = ids.shape
         image = {"id": number, "file_name": picture.relative_to(self.out).as_posix(), "width": width, "height": height}
         entries = [
@@ -280,7 +287,16 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     return [0, *lengths] if flat[0] else lengths
 
 
-def link(source: Path, target: Path, copy: Callable = shutil.copyfile) -> None:
+def translate(ids: np.ndarray, source: Classes, target: Classes) -> np.ndarray:
+    """Class ids (H, W) of one list of classes as those of another, by name; classes that it lacks: background."""
+    table = np.zeros(256, np.uint8)
+    table[VOID] = VOID
+    for index, name in enumerate(source.names):
+        table[index] = target.names.index(name) if name in target.names else 0
+    return table[ids]
+
+
+def link(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where that is not possible; nothing if target is there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
@@ -289,4 +305,4 @@ def link(source: Path, target: Path, copy: Callable = shutil.copyfile) -> None:
         os.link(source.resolve(), target)
     except OSError:  # on another disk, or of another owner
         with replacing(target) as temporary:
-            copy(source, temporary)
+            shutil.copyfile(source, temporary)

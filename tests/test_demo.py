@@ -15,6 +15,7 @@ from PIL import Image
 import demo
 from utils.classes import PETS
 from utils.errors import UserError
+from utils.figures import page
 from utils.inputs.pictures import read_image
 from utils.rows.by_class import ByClass
 from utils.rows.by_click import ByClick
@@ -126,11 +127,11 @@ def test_clicks_add_up_and_undoing_one_restores_the_mask_before_it(session, tmp_
 @pytest.mark.parametrize("size", [(300, 200), (37, 53), (3000, 9), (1, 1)])
 def test_a_click_on_the_view_finds_its_pixel_in_pictures_of_any_size(size):
     image = np.zeros((size[1], size[0], 3), np.uint8)
-    width, height = demo.view_size(image)
-    assert max(width, height) == demo.VIEW_SIZE and demo.draw_view(image, None).shape == (height, width, 3)
+    width, height = page.view_size(image)
+    assert max(width, height) == page.VIEW_SIZE and page.draw_view(image, None).shape == (height, width, 3)
     for share in (0, 0.3, 1):
         shown = (int(share * (width - 1)), int(share * (height - 1)))
-        for found, place, own, view in zip(demo.pixel_under(shown, image), shown, size, (width, height), strict=True):
+        for found, place, own, view in zip(page.pixel_under(shown, image), shown, size, (width, height), strict=True):
             assert 0 <= found < own and abs((found + 0.5) / own - (place + 0.5) / view) <= max(0.5 / own, 0.5 / view)
 
 

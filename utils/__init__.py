@@ -36,6 +36,7 @@ figures/          numbers -> pictures that the scripts draw
     grids         pictures and every row's predictions, the progress of a training
     overlays      one picture with its mask, its clicks; index PNGs
     looks         colours and markers of rows and classes
+    page          what demo.py and label.py share: the picture with its mask and clicks, serving
 
 On top, for everything else:
     metrics       confusion matrix, IoU, Dice, the interval
