@@ -139,7 +139,7 @@ def build_page(labels: Labels):
         "transforms": (),
         "layers": False,
         "format": "png",
-        "height": "65vh",
+        "height": "min(65vh, 110vw)",
         "buttons": [],
         "show_label": False,
     }

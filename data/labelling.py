@@ -44,6 +44,7 @@ class Canvas:
     things: np.ndarray  # uint16 (H, W): number of the thing, from 1; 0 on background and void
     history: list[tuple[Window, np.ndarray, np.ndarray]] = field(default_factory=list)  # what add() replaced
     new: bool = True  # nothing was saved of the picture when it was opened
+    unsaved: bool = False
     written: bytes = b""  # the mask file as this canvas saved it
 
     @property
@@ -59,7 +60,7 @@ class Canvas:
         places = ndimage.find_objects(mask.astype(np.uint8))
         if not places:
             return
-        window = places[0]
+        window, self.unsaved = places[0], True
         self.history.append((window, self.ids[window].copy(), self.things[window].copy()))
         number = 0
         if isinstance(ids, int) and ids not in (0, VOID):
@@ -75,7 +76,7 @@ class Canvas:
         if not self.history:
             return False
         window, ids, things = self.history.pop()
-        self.ids[window], self.things[window] = ids, things
+        self.ids[window], self.things[window], self.unsaved = ids, things, True
         return True
 
 
@@ -88,10 +89,11 @@ class Labels:
         self.pictures = list_pictures(Path(folder)) if Path(folder).is_dir() else []
         if not self.pictures:
             raise UserError(f"no pictures in {folder}, which holds {contents(Path(folder))}")
-        by_stem = {}
+        owners = {}
         for file in self.pictures:
-            if (other := by_stem.setdefault(file.stem.casefold(), file)) != file:
-                raise UserError(f"{other} and {file} would have the same mask {file.stem}.png: rename one of them")
+            for name in (file.stem, file.name):  # the loader takes a.png and a.jpg.png as the mask of a.jpg
+                if (other := owners.setdefault(name.casefold(), file)) != file:
+                    raise UserError(f"{other} and {file} would have the same mask: rename one of them")
         for other in ("images", "masks", "annotations", "TrainVal", "valid", "validation"):
             if (self.out / other).exists():
                 raise UserError(
@@ -106,11 +108,7 @@ class Labels:
             masks, images = (self.out / split / kind for kind in ("masks", "images"))
             own = {file.stem for file in list_pictures(images)} if images.is_dir() else ()
             self.saved |= {file.stem: split for file in list_pictures(masks) if file.stem in own} if own else {}
-        record = self.out / "label.json"
-        state = json.loads(read_text(record, "label.py's place")) if record.exists() else {}
-        self.skipped = set(state.get("skipped", ())) - self.saved.keys()
-        at = [index for index, file in enumerate(self.pictures) if file.name == state.get("at")]
-        self.start = at[0] if at else 0  # index of the picture to go on with
+        self.start, self.skipped = self._find_place()  # index of the picture to go on with; names
         self._described = {}  # name -> the JSON of the picture, and of its annotations
         self._numbers = {}  # name -> the picture's id in the JSON
         if self.coco:
@@ -131,6 +129,15 @@ class Labels:
                 f"CLASSES = {','.join(names)}, but {file} lists {self.classes}: leave CLASSES out, or add a class as a "
                 "last line to that file"
             )
+
+    def _find_place(self) -> tuple[int, set[str]]:
+        record = self.out / "label.json"
+        try:
+            state = json.loads(read_text(record, "label.py's place")) if record.exists() else {"at": "", "skipped": []}
+            at, skipped = state["at"], set(state["skipped"]) - self.saved.keys()
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{record} is damaged ({error!r}): remove it; the masks stay") from error
+        return next((index for index, file in enumerate(self.pictures) if file.name == at), 0), skipped
 
     def progress(self) -> str:
         """ "saved 12 of 40, skipped 3" """
@@ -165,15 +172,16 @@ class Labels:
         """
         name = canvas.name
         split = self.saved.get(name) or ("train" if len(self.saved) % VAL_EVERY else "val")
-        for other in ("train", "val"):  # a mask whose picture is missing
-            split = other if (self.out / other / "masks" / f"{name}.png").exists() else split
+        for other in ("train", "val"):  # where its mask or its picture is alone
+            alone = (self.out / other / "masks" / f"{name}.png", self.out / other / "images" / canvas.file.name)
+            split = other if any(file.exists() for file in alone) else split
         mask, picture = self.out / split / "masks" / f"{name}.png", self.out / split / "images" / canvas.file.name
         try:
             if mask.exists() and mask.read_bytes() != canvas.written:
                 self._keep(mask)
             save_picture(Image.fromarray(canvas.things), self.out / "things" / f"{name}.png")
             save_mask(canvas.ids, mask, self.classes)
-            canvas.written = mask.read_bytes()
+            canvas.written, canvas.unsaved = mask.read_bytes(), False
             link(canvas.file, picture)
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}; {name} is not saved") from error
@@ -192,6 +200,7 @@ class Labels:
         picture.unlink()  # a link or a copy
         mask.unlink()
         del self.saved[canvas.name]
+        canvas.unsaved = False
         if self.coco:
             self._described.pop(canvas.name, None)
             self._write_coco()

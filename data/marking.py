@@ -39,8 +39,9 @@ class Session:
 
     def go(self, labels: Labels, index: int) -> str:
         """Open a picture of the folder."""
-        last = len(labels.pictures) - 1
-        if index > last:
+        if self.canvas and self.canvas.unsaved:  # the last time it could not be written
+            labels.save(self.canvas)
+        if index >= len(labels.pictures):
             return f"That was the last picture: {labels.progress()}. To train: see the top of label.py."
         self.index, self.canvas, self.segment = max(0, index), None, None
         self.forget()
@@ -77,7 +78,7 @@ class Session:
 
     def add(self, labels: Labels, index: int, painted: np.ndarray | None) -> str:
         """Take what was found, and what was painted: bool (H, W) or None; save."""
-        if self.mask is None and painted is None:
+        if self.mask is None and painted is None and not self.canvas.unsaved:
             return "There is nothing to add yet."
         if self.mask is not None:
             self.canvas.add(self.mask, self.ids)
