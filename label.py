@@ -96,18 +96,21 @@ def way_for(labels: Labels, index: int) -> str:
     return "click" if labels.classes.names[index] in known else "box"
 
 
-def suggest(labels: Labels, canvas: Canvas) -> np.ndarray:
-    """Class ids (H, W) from MASKS/NAME.png, or if there is none from a row's prediction. Raises UserError."""
+def suggest(labels: Labels, canvas: Canvas) -> tuple[np.ndarray, str]:
+    """Class ids (H, W) from MASKS/NAME.png, or if there is none a row's prediction; and which. Raises UserError."""
+
+    def row() -> Row:
+        return load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS))
+
     file = Path(MASKS) / f"{canvas.name}.png"
-    row_name = row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS)
     if not (MASKS and file.exists()):
-        found = load(row_name).segment(canvas.image)
-        return translate(found.ids, found.classes, labels.classes)
-    classes = read_classes(MASKS) if classes_file(MASKS) else load(row_name).classes
+        found = row().segment(canvas.image)
+        return translate(found.ids, found.classes, labels.classes), row().name
+    classes = read_classes(MASKS) if classes_file(MASKS) else row().classes
     ids = read_mask(Sample(canvas.name, file, file, classes=classes))
     if ids.shape != canvas.ids.shape:
         raise UserError(f"{file} has another size than the picture")
-    return translate(ids, classes, labels.classes)
+    return translate(ids, classes, labels.classes), str(file)
 
 
 # ------------------------------------------------------------------------------------------------ page
@@ -214,7 +217,7 @@ def build_page(labels: Labels):
             return answer(tab, index, how, lambda: tab.undo(labels, index, tab.painted(strokes)))
 
         def make_suggestion(tab: Session, index: int, how: str) -> dict:
-            return answer(tab, index, how, lambda: tab.suggest(suggest(labels, tab.canvas)))
+            return answer(tab, index, how, lambda: tab.suggest(*suggest(labels, tab.canvas)))
 
         queue = QUEUE | {"outputs": [session, message, progress, way, picture, editor], "show_progress_on": message}
         state = [session, chosen, way]

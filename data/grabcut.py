@@ -10,7 +10,8 @@ from utils.inputs.clicks import Click
 
 COARSE, FINE = 250, 500  # longer side in pixels: where the colours are learned, where the outline is found
 _MARGIN = 0.3  # of the box's longer side: how much around it says what the background looks like
-_DAB = 0.015  # radius of a dab, as a fraction of the longer side of what is seen
+# A dab covers a small disk, and around it what has its colour; radii are fractions of the longer side of what is seen.
+_DISK, _REACH, _TOLERANCE = 0.015, 0.2, 10
 _SPECK = 0.03  # regions smaller than this fraction of the largest one are dropped, unless a dab is in them
 
 
@@ -48,17 +49,37 @@ def find_in_box(image: np.ndarray, corners: Sequence[tuple[int, int]], dabs: Seq
             labels[~band] = found[~band]
             labels[band & (labels != cv2.GC_BGD)] = cv2.GC_PR_FGD
             labels[band & (labels == cv2.GC_PR_FGD) & (found == 0)] = cv2.GC_PR_BGD
+        smooth = cv2.GaussianBlur(small, (5, 5), 0)
         for x, y, label in dabs:
             place = [int((value + 0.5) * scale) for value in (x - x0, y - y0)]
-            cv2.circle(labels, place, max(2, round(_DAB * max(size))), int(label), -1)  # GC_FGD is 1, GC_BGD is 0
+            if not all(0 <= value < most for value, most in zip(place, size, strict=True)):
+                continue  # beside the thing, and far from it
+            labels[_dab(smooth, place)] = cv2.GC_FGD if label else cv2.GC_BGD
         mode = cv2.GC_INIT_WITH_MASK if found is None else cv2.GC_EVAL
         if (labels & 1).any():
             cv2.grabCut(small, labels, None, *colours, 4 if found is None else 1, mode)
         found = labels & 1
     found = _without_specks(found, labels == cv2.GC_FGD if dabs else np.zeros(found.shape, bool))
     mask = np.zeros((height, width), bool)
-    mask[y0 : bottom + margin, x0 : right + margin] = _to_edges(found, small, seen) if scale < 1 else found > 0
+    mask[y0 : bottom + margin, x0 : right + margin] = (
+        found > 0 if found.shape == seen.shape[:2] else _to_edges(found, small, seen)
+    )
     return mask
+
+
+def _dab(image: np.ndarray, place: list[int]) -> np.ndarray:
+    """The pixels of a picture, uint8 (h, w, 3), that a dab at x, y is about: bool (h, w)."""
+    import cv2
+
+    height, width = image.shape[:2]
+    walls = np.ones((height + 2, width + 2), np.uint8)  # of floodFill: a pixel larger on every side
+    cv2.circle(walls[1:-1, 1:-1], place, round(_REACH * max(image.shape)), 0, -1)
+    tolerance = (_TOLERANCE,) * 3
+    how = 4 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY | 2 << 8  # four neighbours; 2 is what it writes
+    cv2.floodFill(image, walls, place, 0, tolerance, tolerance, how)
+    dab = np.ascontiguousarray(walls[1:-1, 1:-1])
+    cv2.circle(dab, place, max(2, round(_DISK * max(image.shape))), 2, -1)
+    return dab == 2
 
 
 def _without_specks(found: np.ndarray, dabbed: np.ndarray) -> np.ndarray:

@@ -109,10 +109,13 @@ class Session:
             labels.save(self.canvas)
         return "Undone."
 
-    def suggest(self, ids: np.ndarray) -> str:
-        """Show class ids (H, W) where the picture has no label yet."""
+    def suggest(self, ids: np.ndarray, source: str) -> str:
+        """Show class ids (H, W) where the picture has no label yet. source: where they come from."""
         self.clicks, self.ids, self.mask = [], ids, (ids != 0) & (self.canvas.ids == 0)
-        return "A suggestion: take it with Add, then correct it." if self.mask.any() else "Nothing new was found."
+        if not self.mask.any():
+            self.forget()
+            return f"Nothing new: {source}."
+        return f"Suggested by {source}: take it with Add, then correct it."
 
     def painted(self, strokes: dict | None) -> np.ndarray | None:
         """What gr.ImageEditor returns, as a mask of the picture: bool (H, W); None without a stroke."""
