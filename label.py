@@ -30,7 +30,6 @@ from pathlib import Path
 from utils.config import require_between, run_script
 
 import numpy as np
-from PIL import Image
 
 from data.labelling import Canvas, Labels, translate
 from data.marking import WAYS, Session
@@ -62,7 +61,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{' and '.join(missing)} cannot be imported: pip install -r requirements-demo.txt")
     if len(arguments) != 1 or not OUT:
         raise UserError("name one folder of pictures and the data set's: python label.py photos/ --OUT=data/mine")
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    if MASKS and not Path(MASKS).is_dir():
+        raise UserError(f"MASKS = {MASKS}: there is no such folder")
     labels = Labels(arguments[0], OUT, CLASSES, COCO)
     print(f"{OUT}: {labels.progress()}; classes {', '.join(labels.classes.things)}")
     serve(lambda folder: build_page(labels), HOST, PORT, MAX_PIXELS, js=KEYS)
@@ -117,7 +117,7 @@ def suggest(labels: Labels, canvas: Canvas) -> tuple[np.ndarray, str]:
 
 # The keyboard: a digit or v chooses the class of that label; the others press buttons. Not while somebody types.
 KEYS: str = """() => window.addEventListener("keydown", event => {
-    if (event.ctrlKey || event.metaKey || event.altKey || /text|search/.test(event.target.type || "")) return
+    if (event.ctrlKey || event.metaKey || event.altKey || /text|search|number/.test(event.target.type || "")) return
     const button = {Enter: "add", u: "undo", s: "suggest", ArrowRight: "next", ArrowLeft: "previous"}[event.key]
     const choice = [...document.querySelectorAll("#classes label")].find(
         label => label.innerText.trim().split(" ")[0] == event.key)
@@ -163,7 +163,7 @@ def build_page(labels: Labels):
             with gr.Column(scale=2, min_width=300):
                 progress = gr.Markdown(elem_id="progress")
                 chosen = gr.Radio(choices, value=1, label="Class", elem_id="classes")
-                way = gr.Radio([(f"by {way}", way) for way in WAYS], value=way_for(labels, 1), label="Find it")
+                way = gr.Radio([(f"by {key}", key) for key in WAYS], value=way_for(labels, 1), label="Find it")
                 sign = gr.Radio([("on the thing (+)", 1), ("beside it (−)", 0)], value=1, label="A click is")
                 gr.Markdown(
                     "Keys: **1**–**9** class, **0** background, **v** void, **Enter** Add, **u** Undo, **s** Suggest, "
@@ -179,7 +179,7 @@ def build_page(labels: Labels):
             except (UserError, OSError) as error:
                 line = f"⚠️ {error}"
             file, tab.way = labels.pictures[tab.index], how
-            split = f"in {labels.saved[file.stem]}" if file.stem in labels.saved else "not saved"
+            split = f"in {labels.split_of(file.stem)}" if file.stem in labels.saved else "not saved"
             where = f"**{labels.progress()}**. Picture {tab.index + 1}: {file.name}, {split}"
             view, brushing = tab.view(labels) if tab.canvas else None, how == "brush" and tab.canvas
             layers = {"background": view, "layers": [], "composite": None} if brushing else None
@@ -208,6 +208,8 @@ def build_page(labels: Labels):
             return lambda tab, index, how: answer(tab, index, how, lambda: work(tab), needs_picture=False)
 
         def change(tab: Session, index: int, how: str) -> dict:
+            if how == tab.way == "brush":
+                return {way: how}  # the strokes stay
             return answer(tab, index, how, lambda: tab.change(index, how))
 
         def add(tab: Session, index: int, how: str, strokes: dict | None) -> dict:

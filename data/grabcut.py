@@ -56,7 +56,7 @@ def find_in_box(image: np.ndarray, corners: Sequence[tuple[int, int]], dabs: Seq
                 continue  # beside the thing, and far from it
             labels[_dab(smooth, place)] = cv2.GC_FGD if label else cv2.GC_BGD
         mode = cv2.GC_INIT_WITH_MASK if found is None else cv2.GC_EVAL
-        if (labels & 1).any():
+        if 0 < (labels & 1).sum() < labels.size:  # both kinds of pixels are needed
             cv2.grabCut(small, labels, None, *colours, 4 if found is None else 1, mode)
         found = labels & 1
     found = _without_specks(found, labels == cv2.GC_FGD if dabs else np.zeros(found.shape, bool))

@@ -26,7 +26,7 @@ from utils.classes import VOID, Classes, classes_file, read_classes, write_class
 from utils.errors import UserError
 from utils.figures.overlays import save_mask, save_picture
 from utils.files import read_text, replacing, write_text
-from utils.inputs.layouts import contents, is_picture, list_pictures
+from utils.inputs.layouts import contents, list_pictures
 from utils.inputs.pictures import Sample, open_picture, read_image, read_mask
 
 VAL_EVERY = 10  # the first and then every 10th saved picture is for validation
@@ -103,11 +103,12 @@ class Labels:
         self._find_classes(names)
         if self.coco and self.coco.exists() and MADE_BY not in read_text(self.coco, "a COCO JSON")[:100]:
             raise UserError(f"{self.coco} was not made by {MADE_BY}: choose another file with --COCO=...")
-        self.saved = {}  # name -> split
-        for split in ("train", "val"):
-            masks, images = (self.out / split / kind for kind in ("masks", "images"))
-            own = {file.stem for file in list_pictures(images)} if images.is_dir() else ()
-            self.saved |= {file.stem: split for file in list_pictures(masks) if file.stem in own} if own else {}
+        self.saved = {}  # name -> the picture in OUT
+        for images in (self.out / split / "images" for split in ("train", "val")):
+            masks = images.with_name("masks")
+            for picture in list_pictures(images) if images.is_dir() else ():
+                if (masks / f"{picture.stem}.png").exists():
+                    self.saved[picture.stem] = picture
         self.start, self.skipped = self._find_place()  # index of the picture to go on with; names
         self._described = {}  # name -> the JSON of the picture, and of its annotations
         self._numbers = {}  # name -> the picture's id in the JSON
@@ -158,7 +159,7 @@ class Labels:
         image = read_image(file)
         ids, things = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.uint16)
         if file.stem in self.saved:
-            own = self._picture(file.stem)
+            own = self.saved[file.stem]
             if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
             ids = self._read_ids(self._mask(file.stem), image.shape[:2])
@@ -171,21 +172,22 @@ class Labels:
         Every file is written whole or not at all. Raises UserError.
         """
         name = canvas.name
-        split = self.saved.get(name) or ("train" if len(self.saved) % VAL_EVERY else "val")
-        for other in ("train", "val"):  # where its mask or its picture is alone
-            alone = (self.out / other / "masks" / f"{name}.png", self.out / other / "images" / canvas.file.name)
-            split = other if any(file.exists() for file in alone) else split
+        split = "train" if len(self.saved) % VAL_EVERY else "val"
+        for other in ("train", "val"):  # where its mask or its picture is
+            own = (self.out / other / "masks" / f"{name}.png", self.out / other / "images" / canvas.file.name)
+            split = other if any(file.exists() for file in own) else split
         mask, picture = self.out / split / "masks" / f"{name}.png", self.out / split / "images" / canvas.file.name
         try:
             if mask.exists() and mask.read_bytes() != canvas.written:
                 self._keep(mask)
             save_picture(Image.fromarray(canvas.things), self.out / "things" / f"{name}.png")
             save_mask(canvas.ids, mask, self.classes)
-            canvas.written, canvas.unsaved = mask.read_bytes(), False
+            canvas.written = mask.read_bytes()
             link(canvas.file, picture)
+            canvas.unsaved = False
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}; {name} is not saved") from error
-        self.saved[name] = split
+        self.saved[name] = picture
         self.skipped.discard(name)
         if self.coco:
             self._describe(name, canvas)
@@ -195,9 +197,10 @@ class Labels:
         """Take a picture out of the data set again, if it is in it; its mask is kept in old_masks."""
         if canvas.name not in self.saved:
             return
-        mask, picture = self._mask(canvas.name), self._picture(canvas.name)
+        mask, picture = self._mask(canvas.name), self.saved[canvas.name]
         self._keep(mask)
-        picture.unlink()  # a link or a copy
+        if picture.resolve() != canvas.file.resolve():  # the folder of pictures may be OUT's own
+            picture.unlink()  # a link or a copy
         mask.unlink()
         del self.saved[canvas.name]
         canvas.unsaved = False
@@ -205,12 +208,12 @@ class Labels:
             self._described.pop(canvas.name, None)
             self._write_coco()
 
-    def _mask(self, name: str) -> Path:
-        return self.out / self.saved[name] / "masks" / f"{name}.png"
+    def split_of(self, name: str) -> str:
+        """The split, "train" or "val", of a saved picture."""
+        return self.saved[name].parents[1].name
 
-    def _picture(self, name: str) -> Path:
-        folder = self.out / self.saved[name] / "images"
-        return next(file for file in folder.iterdir() if file.stem == name and is_picture(file))
+    def _mask(self, name: str) -> Path:
+        return self.saved[name].parents[1] / "masks" / f"{name}.png"
 
     def _keep(self, mask: Path) -> None:
         """Link or copy a mask to the first free name in old_masks."""
@@ -235,7 +238,7 @@ class Labels:
 
     def _describe(self, name: str, canvas: Canvas | None = None) -> None:
         """Keep the COCO entries of a picture as JSON, for the next _write_coco()."""
-        picture = self._picture(name)
+        picture = self.saved[name]
         ids = canvas.ids if canvas else read_mask(Sample(name, picture, self._mask(name), classes=self.classes))
         things = canvas.things if canvas else self._read_things(name, ids)
         number = self._numbers.setdefault(name, len(self._numbers) + 1)

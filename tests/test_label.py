@@ -167,6 +167,20 @@ def test_undoing_the_first_thing_takes_the_picture_out_again(opened, tmp_path):
     assert tab.index == 1 and labels.progress() == "saved 1 of 12" and not labels.load(0).ids.any()
 
 
+def test_a_folder_of_the_data_set_itself_is_corrected_in_place(opened, tmp_path):
+    label_one(opened(), 0)
+    label_one(opened(), 1)
+    images = tmp_path / "mine" / "train" / "images"
+    Image.new("RGB", (40, 30)).save(images / "alone.png")
+    labels = Labels(images, tmp_path / "mine")
+    assert labels.progress() == "saved 1 of 2"
+    canvas = label_one(labels, 1)
+    canvas.undo()
+    assert labels.split_of("alone") == "train"
+    labels.withdraw(canvas)
+    assert (images / "alone.png").exists() and labels.progress() == "saved 1 of 2"
+
+
 def test_bad_folders_and_constants_are_refused_by_name(opened, photos, tmp_path):
     def refused(text, **options):
         with pytest.raises(UserError, match=text):
