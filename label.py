@@ -209,7 +209,7 @@ def build_page(labels: Labels):
 
         def change(tab: Session, index: int, how: str) -> dict:
             if how == tab.way == "brush":
-                return {way: how}  # the strokes stay
+                return {way: how, message: WAYS[how]}  # the strokes stay
             return answer(tab, index, how, lambda: tab.change(index, how))
 
         def add(tab: Session, index: int, how: str, strokes: dict | None) -> dict:

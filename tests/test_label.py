@@ -464,9 +464,12 @@ def test_three_pictures_are_labelled_in_the_browser_and_a_row_is_trained_on_them
     wait("skipped 1", "#progress")
     page.keyboard.press("ArrowLeft")
     wait("picture 3", "#progress")
-    for key, height in (("1", 0.4), ("v", 0.6)):
-        page.keyboard.press(key)
-        page.get_by_label("by brush").check()
+    page.keyboard.press("1")
+    page.wait_for_selector("input[value=click]:checked", state="attached")  # the way that fits a cat
+    page.get_by_label("by brush").check()
+    for key, height in (("", 0.4), ("v", 0.6)):
+        if key:
+            page.keyboard.press(key)
         wait("Paint, then")
         page.wait_for_timeout(3000)  # the editor draws its picture
         box = page.locator("#editor canvas").first.bounding_box()
