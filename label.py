@@ -154,11 +154,14 @@ def build_page(labels: Labels):
                 editor = gr.ImageEditor(visible=False, elem_id="editor", brush=brush, eraser=gr.Eraser(20), **tools)
                 message = gr.Markdown(elem_id="message")
                 buttons = {}
-                for names in (("Add", "Undo", "Suggest"), ("Previous", "Next"), ("Skip", "Nothing in it")):
+                for width, names in (
+                    (80, ("Add", "Undo", "Suggest")),
+                    (120, ("Previous", "Next", "Skip", "Nothing in it")),
+                ):
                     with gr.Row():
                         for name in names:
                             kind = "primary" if name == "Add" else "secondary"
-                            about = {"variant": kind, "size": "md", "min_width": 80, "elem_id": name.lower()}
+                            about = {"variant": kind, "size": "md", "min_width": width, "elem_id": name.lower()}
                             buttons[name] = gr.Button(name, **about)
             with gr.Column(scale=2, min_width=300):
                 progress = gr.Markdown(elem_id="progress")
