@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -37,38 +37,21 @@ DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 HOST = "127.0.0.1"  # "0.0.0.0" opens the page to the network
 PORT = 7860
 MAX_PIXELS = 50_000_000  # larger pictures are rejected before decoding
-VIEW_SIZE = 1024  # longer side in pixels of what the browser shows; downloads have the picture's size
+VIEW_SIZE = 1024  # longer side in pixels of what the browser shows; files have the picture's size
 
 
 def main() -> None:
     require_between(globals(), 1, 65535, "PORT")
     pick_device(DEVICE)  # fail here, not on the page
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow rejects pictures with more than twice this
-    os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp()  # read when gradio is imported
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    try:
-        import gradio as gr
-    except ImportError as error:
-        raise UserError(f"the page needs Gradio ({error}): pip install -r requirements-demo.txt") from error
-    page = build_page(folder)
-    options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
-    options |= {"max_file_size": "100mb", "run_history": False, "footer_links": [], "css": CSS}
-    options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
-    options |= {"state_session_capacity": 16}  # tabs; each keeps a picture
-    try:
-        page.launch(server_name=HOST, server_port=PORT, **options)
-    except OSError as error:
-        raise UserError(f"{HOST}:{PORT} is taken or cannot be used; try --PORT={PORT % 65535 + 1}") from error
-    print(f"open {page.local_url} in a browser; Ctrl+C stops it", flush=True)
-    try:
-        while True:
-            time.sleep(1)
-    finally:
-        page.close(verbose=False)
+    serve(build_page, HOST, PORT, MAX_PIXELS, css=CSS)
 
 
+PLAIN: dict = {"interactive": False, "show_label": False, "buttons": []}  # a picture without the browser's tools
+# One event at a time: all tabs share the models.
+QUEUE: dict = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
+QUEUE |= {"api_visibility": "private"}
+PICTURE_CSS: str = "#picture button { cursor: crosshair } #picture img { max-height: 65vh }"
 CSS: str = """
-#picture button { cursor: crosshair } #picture img { max-height: 65vh }
 .grid-wrap { min-height: 0 !important; max-height: none !important; padding: 0 !important }
 .grid-wrap button { aspect-ratio: 3 / 2; height: auto }
 """
@@ -178,7 +161,6 @@ def build_page(folder: str):
 
     # A click or a text switches to the first row with that prompt.
     by_click, by_text = (next(name for name in known_rows() if takes(name, prompt)) for prompt in ("click", "text"))
-    plain = {"interactive": False, "show_label": False, "buttons": []}
     to_try = list_pictures(Path(__file__).parent / "images" / "examples")
     grid = {"columns": 3, "height": "auto", "allow_preview": False}
     with gr.Blocks(title="Segment a pet", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
@@ -187,8 +169,8 @@ def build_page(folder: str):
         with gr.Row():
             with gr.Column(scale=3):
                 file = gr.File(label="Picture", show_label=False, file_types=["image"], height=130, elem_id="file")
-                examples = gr.Gallery(to_try, elem_id="examples", **grid, **plain)
-                picture = gr.Image(visible=False, elem_id="picture", format="jpeg", **plain)
+                examples = gr.Gallery(to_try, elem_id="examples", **grid, **PLAIN)
+                picture = gr.Image(visible=False, elem_id="picture", format="jpeg", **PLAIN)
                 message = gr.Markdown("Pick a picture to start.", elem_id="message")
             with gr.Column(scale=2, min_width=300):
                 model = gr.Radio(list(known_rows()), value=best_row(CHECKPOINTS), label="Model")
@@ -204,7 +186,7 @@ def build_page(folder: str):
                         for label in ("Download the mask", "Download the cut-out")
                     ]
                 side_by_side = gr.Button("All models side by side", variant="primary")
-        everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", object_fit="contain", **grid, **plain)
+        everything = gr.Gallery(visible=False, elem_id="all", format="jpeg", object_fit="contain", **grid, **PLAIN)
 
         def answer(tab: Session, name: str, typed: str, clicks: list[Click]) -> dict:
             view, line, files = show_mask(tab, name, typed, clicks, folder)
@@ -244,10 +226,8 @@ def build_page(folder: str):
                 views.append((draw_view(tab.image, found, clicks), f"{name} – {line}"))
             return {everything: gr.Gallery(views, visible=True)}
 
-        # One event at a time: all tabs share the models.
-        queue = {"concurrency_id": "models", "concurrency_limit": 1, "trigger_mode": "multiple"}
-        queue |= {"outputs": [session, file, picture, message, model, *downloads, everything]}
-        queue |= {"show_progress_on": message, "api_visibility": "private"}
+        outputs = [session, file, picture, message, model, *downloads, everything]
+        queue = QUEUE | {"outputs": outputs, "show_progress_on": message}
         file.upload(pick, [file, model, text], **queue)
         examples.select(pick_example, [model, text], **queue)
         model.input(show, [session, model, text], **queue)
@@ -257,6 +237,41 @@ def build_page(folder: str):
         undo.click(lambda tab: answer(tab, by_click, "", tab.clicks[:-1]), session, **queue)
         clear.click(lambda tab: answer(tab, by_click, "", []), session, **queue)
     return page
+
+
+def serve(build: Callable[[str], object], host: str, port: int, max_pixels: int, css: str = "", js: str = "") -> None:
+    """Serve the page, a gradio.Blocks, until the script is stopped. Raises UserError.
+
+    build: gets a folder for the page's files, which is deleted at the end; max_pixels: larger pictures are rejected.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels // 2  # Pillow rejects pictures with more than twice this
+    os.environ["GRADIO_TEMP_DIR"] = folder = tempfile.mkdtemp()  # read when gradio is imported
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        import gradio as gr
+    except ImportError as error:
+        raise UserError(f"the page needs Gradio ({error}): pip install -r requirements-demo.txt") from error
+    page = build(folder)
+    options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
+    options |= {
+        "max_file_size": "100mb",
+        "run_history": False,
+        "footer_links": [],
+        "css": PICTURE_CSS + css,
+        "js": js or None,
+    }
+    options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
+    options |= {"state_session_capacity": 16}  # tabs; each keeps a picture
+    try:
+        page.launch(server_name=host, server_port=port, **options)
+    except OSError as error:
+        raise UserError(f"{host}:{port} is taken or cannot be used; try --PORT={port % 65535 + 1}") from error
+    print(f"open {page.local_url} in a browser; Ctrl+C stops it", flush=True)
+    try:
+        while True:
+            time.sleep(1)
+    finally:
+        page.close(verbose=False)
 
 
 if __name__ == "__main__":

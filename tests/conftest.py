@@ -152,3 +152,16 @@ def train_and_use(tmp_path, monkeypatch, capsys) -> Callable[[Path], tuple[dict[
         return read_csv("results/results.csv")[0], capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, for the pages."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("the browser tests need chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

@@ -1,6 +1,5 @@
 """demo.py: what clicks, texts and bad files do; without a browser, and in a headless one."""
 
-import shutil
 import socket
 import threading
 import time
@@ -157,18 +156,6 @@ def url(settings):
             return address
         time.sleep(0.2)
     pytest.fail("demo.py serves no page")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("the browser tests need chromium: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

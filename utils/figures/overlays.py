@@ -14,13 +14,21 @@ from utils.files import replacing
 
 def overlay(image: np.ndarray, mask: np.ndarray, classes: Classes, opacity: float = 0.5) -> np.ndarray:
     """Picture (H, W, 3) uint8 with its mask (H, W): things tinted in their colour, with a white outline."""
-    mixed, width = image.copy(), 1 + 2 * max(1, min(mask.shape) // 150)
+    mixed, width = image.copy(), max(1, min(mask.shape) // 150)
     # Nearly twice the brightness: dark red would be invisible on a dark picture.
     tint = np.clip(classes.palette * 1.8, 0, 255)
-    thing = (mask >= classes.first) & (mask != VOID)
-    mixed[thing] = ((1 - opacity) * mixed[thing] + opacity * tint[mask[thing]]).round()
-    mixed[thing & (ndimage.maximum_filter(mask, width) != ndimage.minimum_filter(mask, width))] = 255
+    tables = ((1 - opacity) * np.arange(256)[:, None] + opacity * tint[:, None]).round().astype(np.uint8)
+    tables[[*range(classes.first), VOID]] = np.arange(256)[:, None]  # (id, value, channel) -> value
+    ids = mask.astype(np.uint16) * 256
+    for channel in range(3):  # looked up: five times as fast as numbers with a fraction
+        mixed[..., channel] = tables[..., channel].ravel().take(ids + mixed[..., channel])
+    mixed[outline(mask, width) & (mask >= classes.first) & (mask != VOID)] = 255
     return mixed
+
+
+def outline(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels within `width` of a pixel of another id: bool (H, W)."""
+    return ndimage.maximum_filter(mask, 2 * width + 1) != ndimage.minimum_filter(mask, 2 * width + 1)
 
 
 def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,321 @@
+"""Labels that a person makes: a folder of pictures, their masks in the folder layout, and the same as COCO JSON.
+
+OUT/{train,val}/images/NAME.jpg   the pictures, hard-linked or copied; the first and then every 10th saved one is in val
+OUT/{train,val}/masks/NAME.png    class ids, 255 is void
+OUT/{train,val}/old_masks/        masks as they were before they were changed: NAME_1.png, NAME_2.png, ...
+OUT/things/NAME.png               the number of the thing at every pixel: touching things of a class stay two
+OUT/classes.txt, OUT/label.json   the classes; the picture where label.py goes on, and the skipped ones
+"""
+
+import filecmp
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from unicodedata import normalize
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from data.folder_layout import write_classes
+from utils.classes import VOID, Classes, classes_file, read_classes
+from utils.errors import UserError
+from utils.figures.overlays import save_mask, save_picture
+from utils.files import read_text, replacing, write_text
+from utils.inputs.layouts import contents, list_pictures
+from utils.inputs.pictures import Sample, open_picture, read_image, read_mask
+
+VAL_EVERY = 10  # the first and then every 10th saved picture is for validation
+MADE_BY = "label.py"  # in the COCO JSON: other files are not overwritten
+Window = tuple[slice, slice]  # rows, columns
+
+
+@dataclass(eq=False)
+class Canvas:
+    """A picture and its labels, which add() and undo() change."""
+
+    file: Path
+    image: np.ndarray  # uint8 (H, W, 3)
+    ids: np.ndarray  # uint8 (H, W): class ids, VOID
+    things: np.ndarray  # uint16 (H, W): number of the thing, from 1; 0 on background and void
+    history: list[tuple[Window, np.ndarray, np.ndarray]] = field(default_factory=list)  # what add() replaced
+    new: bool = True  # nothing was saved of the picture when it was opened
+    unsaved: bool = False
+    written: bytes = b""  # the mask file as this canvas saved it
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    def add(self, mask: np.ndarray, ids: int | np.ndarray, joins: bool = False) -> None:
+        """Give the pixels of a mask, bool (H, W), a class id, or each its own: uint8 (H, W).
+
+        With one id the pixels become one thing; with joins, part of the thing of that class which they touch most.
+        With ids of their own every connected region of a class becomes a thing.
+        """
+        places = ndimage.find_objects(mask.astype(np.uint8))
+        if not places:
+            return
+        window, self.unsaved = places[0], True
+        self.history.append((window, self.ids[window].copy(), self.things[window].copy()))
+        number = 0
+        if isinstance(ids, int) and ids not in (0, VOID):
+            beside = ndimage.binary_dilation(mask, iterations=2) & (self.ids == ids) & (self.things > 0)
+            number = Counter(self.things[beside].tolist()).most_common(1)[0][0] if joins and beside.any() else 0
+            number = number or int(self.things.max()) + 1
+        self.ids[mask] = ids if isinstance(ids, int) else ids[mask]
+        self.things[mask] = number
+        number_things(self.ids, self.things)
+
+    def undo(self) -> bool:
+        """Take the last add() back; False if there is none."""
+        if not self.history:
+            return False
+        window, ids, things = self.history.pop()
+        self.ids[window], self.things[window], self.unsaved = ids, things, True
+        return True
+
+
+class Labels:
+    """The pictures of a folder and what was saved of them. Raises UserError if OUT cannot take them."""
+
+    def __init__(self, folder: str | Path, out: str | Path, names: Sequence[str] = (), coco: str | Path = ""):
+        """names: the classes without background; empty: those of OUT/classes.txt. coco: JSON to write, or none."""
+        self.out, self.coco = Path(out), Path(coco) if coco else None
+        self.pictures = list_pictures(Path(folder)) if Path(folder).is_dir() else []
+        if not self.pictures:
+            raise UserError(f"no pictures in {folder}, which holds {contents(Path(folder))}")
+        owners = {}
+        for file in self.pictures:
+            for name in (file.stem, file.name):  # the loader takes a.png and a.jpg.png as the mask of a.jpg
+                if (other := owners.setdefault(name.casefold(), file)) != file:
+                    raise UserError(f"{other} and {file} would have the same mask: rename one of them")
+        for other in ("images", "masks", "annotations", "TrainVal", "valid", "validation"):
+            if (self.out / other).exists():
+                raise UserError(
+                    f"{self.out} holds {other}/, so its train/ and val/ would not be read together with it: choose "
+                    "another folder with --OUT=..., or move images and masks into train/"
+                )
+        self._find_classes(names)
+        if self.coco and self.coco.exists() and MADE_BY not in read_text(self.coco, "a COCO JSON")[:100]:
+            raise UserError(f"{self.coco} was not made by {MADE_BY}: choose another file with --COCO=...")
+        self.saved = {}  # name -> the picture in OUT
+        for images in (self.out / split / "images" for split in ("train", "val")):
+            masks = images.with_name("masks")
+            for picture in list_pictures(images) if images.is_dir() else ():
+                if (masks / f"{picture.stem}.png").exists():
+                    self.saved[picture.stem] = picture
+        self.start, self.skipped = self._find_place()  # index of the picture to go on with; names
+        self._described = {}  # name -> the JSON of the picture, and of its annotations
+        self._numbers = {}  # name -> the picture's id in the JSON
+        if self.coco:
+            for name in sorted(self.saved):
+                self._describe(name)
+            self._write_coco()
+
+    def _find_classes(self, names: Sequence[str]) -> None:
+        file, names = classes_file(self.out), [normalize("NFC", name) for name in names]
+        if not file:
+            if not names:
+                raise UserError(f"{self.out} has no classes.txt yet: name the classes, --CLASSES=cat,dog,rabbit")
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_classes(["background", *names], self.out)
+        self.classes = read_classes(self.out)
+        if names and tuple(names) != self.classes.things:
+            raise UserError(
+                f"CLASSES = {','.join(names)}, but {file} lists {self.classes}: leave CLASSES out, or add a class as a "
+                "last line to that file"
+            )
+
+    def _find_place(self) -> tuple[int, set[str]]:
+        record = self.out / "label.json"
+        try:
+            state = json.loads(read_text(record, "label.py's place")) if record.exists() else {"at": "", "skipped": []}
+            at, skipped = state["at"], set(state["skipped"]) - self.saved.keys()
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{record} is damaged ({error!r}): remove it; the masks stay") from error
+        return next((index for index, file in enumerate(self.pictures) if file.name == at), 0), skipped
+
+    def progress(self) -> str:
+        """ "saved 12 of 40, skipped 3" """
+        done = sum(file.stem in self.saved for file in self.pictures)
+        skipped = sum(file.stem in self.skipped for file in self.pictures)
+        return f"saved {done} of {len(self.pictures)}" + (f", skipped {skipped}" if skipped else "")
+
+    def remember(self, index: int, skip: bool = False) -> None:
+        """Note the picture where the work goes on, or that it is skipped."""
+        file = self.pictures[index]
+        if skip and file.stem not in self.saved:
+            self.skipped.add(file.stem)
+        write_text(json.dumps({"at": file.name, "skipped": sorted(self.skipped)}) + "\n", self.out / "label.json")
+
+    def load(self, index: int) -> Canvas:
+        """A picture with the labels saved of it. Raises UserError, also if OUT holds another picture of its name."""
+        file = self.pictures[index]
+        image = read_image(file)
+        ids, things = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.uint16)
+        if file.stem in self.saved:
+            own = self.saved[file.stem]
+            if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
+                raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
+            ids = self._read_ids(self._mask(file.stem), image.shape[:2])
+            things = self._read_things(file.stem, ids)
+        return Canvas(file, image, ids, things, new=file.stem not in self.saved)
+
+    def save(self, canvas: Canvas) -> None:
+        """Write mask, numbers of the things and picture; a mask that this canvas has not written is kept beside it.
+
+        Every file is written whole or not at all. Raises UserError.
+        """
+        name = canvas.name
+        split = "train" if len(self.saved) % VAL_EVERY else "val"
+        for other in ("train", "val"):  # where its mask or its picture is
+            own = (self.out / other / "masks" / f"{name}.png", self.out / other / "images" / canvas.file.name)
+            split = other if any(file.exists() for file in own) else split
+        mask, picture = self.out / split / "masks" / f"{name}.png", self.out / split / "images" / canvas.file.name
+        try:
+            if mask.exists() and mask.read_bytes() != canvas.written:
+                self._keep(mask)
+            save_picture(Image.fromarray(canvas.things), self.out / "things" / f"{name}.png")
+            save_mask(canvas.ids, mask, self.classes)
+            canvas.written = mask.read_bytes()
+            link(canvas.file, picture)
+            canvas.unsaved = False
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}; {name} is not saved") from error
+        self.saved[name] = picture
+        self.skipped.discard(name)
+        if self.coco:
+            self._describe(name, canvas)
+            self._write_coco()
+
+    def withdraw(self, canvas: Canvas) -> None:
+        """Take a picture out of the data set again, if it is in it; its mask is kept in old_masks."""
+        if canvas.name not in self.saved:
+            return
+        mask, picture = self._mask(canvas.name), self.saved[canvas.name]
+        self._keep(mask)
+        if picture.resolve() != canvas.file.resolve():  # the folder of pictures may be OUT's own
+            picture.unlink()  # a link or a copy
+        mask.unlink()
+        del self.saved[canvas.name]
+        canvas.unsaved = False
+        if self.coco:
+            self._described.pop(canvas.name, None)
+            self._write_coco()
+
+    def split_of(self, name: str) -> str:
+        """The split, "train" or "val", of a saved picture."""
+        return self.saved[name].parents[1].name
+
+    def _mask(self, name: str) -> Path:
+        return self.saved[name].parents[1] / "masks" / f"{name}.png"
+
+    def _keep(self, mask: Path) -> None:
+        """Link or copy a mask to the first free name in old_masks."""
+        folder = mask.parent.with_name("old_masks")
+        link(mask, next(old for number in count(1) if not (old := folder / f"{mask.stem}_{number}.png").exists()))
+
+    def _read_ids(self, mask: Path, size: tuple[int, int]) -> np.ndarray:
+        ids = read_mask(Sample(mask.stem, mask, mask, classes=self.classes))
+        if ids.shape != size:
+            raise UserError(f"{mask} is {ids.shape[1]} x {ids.shape[0]}, but its picture is {size[1]} x {size[0]}")
+        return ids
+
+    def _read_things(self, name: str, ids: np.ndarray) -> np.ndarray:
+        """The numbers of the things in a mask (H, W): those on disk, where they fit the mask."""
+        file, things = self.out / "things" / f"{name}.png", np.zeros(ids.shape, np.uint16)
+        if file.exists():
+            with open_picture(file) as image:
+                kept = np.array(image)
+            things = kept.astype(np.uint16) if kept.shape == ids.shape else things
+        number_things(ids, things)
+        return things
+
+    def _describe(self, name: str, canvas: Canvas | None = None) -> None:
+        """Keep the COCO entries of a picture as JSON, for the next _write_coco()."""
+        picture = self.saved[name]
+        ids = canvas.ids if canvas else read_mask(Sample(name, picture, self._mask(name), classes=self.classes))
+        things = canvas.things if canvas else self._read_things(name, ids)
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        height, width = ids.shape
+        image = {"id": number, "file_name": picture.relative_to(self.out).as_posix(), "width": width, "height": height}
+        entries = [
+            {"id": number << 16 | thing, "image_id": number, **entry} for thing, entry in coco_entries(ids, things)
+        ]
+        self._described[name] = json.dumps(image), *map(json.dumps, entries)
+
+    def _write_coco(self) -> None:
+        """file_name is relative to OUT. Void has no place in COCO's format."""
+        categories = [{"id": index, "name": name} for index, name in enumerate(self.classes.things, 1)]
+        images = ",\n".join(image for image, *_ in self._described.values())
+        annotations = ",\n".join(text for _, *texts in self._described.values() for text in texts)
+        head = json.dumps({"info": {"description": MADE_BY}, "categories": categories})
+        write_text(f'{head[:-1]}, "images": [\n{images}],\n"annotations": [\n{annotations}]}}\n', self.coco)
+
+
+def number_things(ids: np.ndarray, things: np.ndarray) -> None:
+    """Correct the numbers of the things, uint16 (H, W), for a mask of class ids (H, W), in place.
+
+    Background and void get 0, connected regions of a class that have no number a new one.
+    """
+    thing = (ids != 0) & (ids != VOID)
+    things[~thing] = 0
+    new = thing & (things == 0)
+    for index in np.unique(ids[new]):
+        regions, found = ndimage.label(new & (ids == index))
+        if int(things.max()) + found > 65535:
+            raise UserError(f"{found} regions are more than can be numbered: clean the mask first")
+        things[regions > 0] = (regions + int(things.max()))[regions > 0]
+
+
+def coco_entries(ids: np.ndarray, things: np.ndarray) -> list[tuple[int, dict]]:
+    """Number and COCO annotation of every thing, without image; the outline as run lengths, which have holes and parts.
+
+    ids: class ids (H, W); things: their numbers (H, W).
+    """
+    entries = []
+    for number, place in enumerate(ndimage.find_objects(things), 1):
+        if place is None:
+            continue
+        thing = things == number
+        index = int(Counter(ids[thing].tolist()).most_common(1)[0][0])
+        top, left, bottom, right = place[0].start, place[1].start, place[0].stop, place[1].stop
+        outline = {"size": list(ids.shape), "counts": run_lengths(thing)}
+        entry = {"category_id": index, "iscrowd": 0, "area": int(thing.sum()), "segmentation": outline}
+        entries.append((number, entry | {"bbox": [left, top, right - left, bottom - top]}))
+    return entries
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's run lengths of a mask, bool (H, W): column by column, first zeros, then ones, in turn."""
+    flat = mask.ravel(order="F")
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff([0, *ends.tolist(), flat.size]).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def translate(ids: np.ndarray, source: Classes, target: Classes) -> np.ndarray:
+    """Class ids (H, W) of one list of classes as those of another, by name; classes that it lacks: background."""
+    table = np.zeros(256, np.uint8)
+    table[VOID] = VOID
+    for index, name in enumerate(source.names):
+        table[index] = target.names.index(name) if name in target.names else 0
+    return table[ids]
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where that is not possible; nothing if target is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        return
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # on another disk, or of another owner
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
