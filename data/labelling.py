@@ -3,7 +3,6 @@
 OUT/{train,val}/images/NAME.jpg   the pictures, hard-linked or copied; the first and then every 10th saved one is in val
 OUT/{train,val}/masks/NAME.png    class ids, 255 is void
 OUT/{train,val}/old_masks/        masks as they were before they were changed: NAME_1.png, NAME_2.png, ...
-OUT/things/NAME.png               the number of the thing at every pixel: touching things of a class stay two
 OUT/classes.txt, OUT/label.json   the classes; the picture where label.py goes on, and the skipped ones
 """
 
@@ -11,7 +10,6 @@ import filecmp
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,16 +17,15 @@ from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from data.folder_layout import write_classes
 from utils.classes import VOID, Classes, classes_file, read_classes
 from utils.errors import UserError
-from utils.figures.overlays import save_mask, save_picture
+from utils.figures.overlays import save_mask
 from utils.files import read_text, replacing, write_text
 from utils.inputs.layouts import contents, list_pictures
-from utils.inputs.pictures import Sample, open_picture, read_image, read_mask
+from utils.inputs.pictures import Sample, read_image, read_mask
 
 VAL_EVERY = 10  # the first and then every 10th saved picture is for validation
 MADE_BY = "label.py"  # in the COCO JSON: other files are not overwritten
@@ -42,8 +39,7 @@ class Canvas:
     file: Path
     image: np.ndarray  # uint8 (H, W, 3)
     ids: np.ndarray  # uint8 (H, W): class ids, VOID
-    things: np.ndarray  # uint16 (H, W): number of the thing, from 1; 0 on background and void
-    history: list[tuple[Window, np.ndarray, np.ndarray]] = field(default_factory=list)  # what add() replaced
+    history: list[tuple[Window, np.ndarray]] = field(default_factory=list)  # the ids that add() replaced
     new: bool = True  # nothing was saved of the picture when it was opened
     unsaved: bool = False
     written: bytes = b""  # the mask file as this canvas saved it
@@ -52,32 +48,21 @@ class Canvas:
     def name(self) -> str:
         return self.file.stem
 
-    def add(self, mask: np.ndarray, ids: int | np.ndarray, joins: bool = False) -> None:
-        """Give the pixels of a mask, bool (H, W), a class id, or each its own: uint8 (H, W).
-
-        With one id the pixels become one thing; with joins, part of the thing of that class which they touch most.
-        With ids of their own every connected region of a class becomes a thing.
-        """
+    def add(self, mask: np.ndarray, ids: int | np.ndarray) -> None:
+        """Give the pixels of a mask, bool (H, W), a class id, or each its own: uint8 (H, W)."""
         places = ndimage.find_objects(mask.astype(np.uint8))
         if not places:
             return
         window, self.unsaved = places[0], True
-        self.history.append((window, self.ids[window].copy(), self.things[window].copy()))
-        number = 0
-        if isinstance(ids, int) and ids not in (0, VOID):
-            beside = ndimage.binary_dilation(mask, iterations=2) & (self.ids == ids) & (self.things > 0)
-            number = Counter(self.things[beside].tolist()).most_common(1)[0][0] if joins and beside.any() else 0
-            number = number or int(self.things.max()) + 1
+        self.history.append((window, self.ids[window].copy()))
         self.ids[mask] = ids if isinstance(ids, int) else ids[mask]
-        self.things[mask] = number
-        number_things(self.ids, self.things)
 
     def undo(self) -> bool:
         """Take the last add() back; False if there is none."""
         if not self.history:
             return False
-        window, ids, things = self.history.pop()
-        self.ids[window], self.things[window], self.unsaved = ids, things, True
+        window, ids = self.history.pop()
+        self.ids[window], self.unsaved = ids, True
         return True
 
 
@@ -158,17 +143,16 @@ class Labels:
         """A picture with the labels saved of it. Raises UserError, also if OUT holds another picture of its name."""
         file = self.pictures[index]
         image = read_image(file)
-        ids, things = np.zeros(image.shape[:2], np.uint8), np.zeros(image.shape[:2], np.uint16)
+        ids = np.zeros(image.shape[:2], np.uint8)
         if file.stem in self.saved:
             own = self.saved[file.stem]
             if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
             ids = self._read_ids(self._mask(file.stem), image.shape[:2])
-            things = self._read_things(file.stem, ids)
-        return Canvas(file, image, ids, things, new=file.stem not in self.saved)
+        return Canvas(file, image, ids, new=file.stem not in self.saved)
 
     def save(self, canvas: Canvas) -> None:
-        """Write mask, numbers of the things and picture; a mask that this canvas has not written is kept beside it.
+        """Write mask and picture; a mask that this canvas has not written is kept beside it.
 
         Every file is written whole or not at all. Raises UserError.
         """
@@ -181,7 +165,6 @@ class Labels:
         try:
             if mask.exists() and mask.read_bytes() != canvas.written:
                 self._keep(mask)
-            save_picture(Image.fromarray(canvas.things), self.out / "things" / f"{name}.png")
             save_mask(canvas.ids, mask, self.classes)
             canvas.written = mask.read_bytes()
             link(canvas.file, picture)
@@ -191,7 +174,7 @@ class Labels:
         self.saved[name] = picture
         self.skipped.discard(name)
         if self.coco:
-            self._describe(name, canvas)
+            self._describe(name, canvas.ids)
             self._write_coco()
 
     def withdraw(self, canvas: Canvas) -> None:
@@ -227,27 +210,15 @@ class Labels:
             raise UserError(f"{mask} is {ids.shape[1]} x {ids.shape[0]}, but its picture is {size[1]} x {size[0]}")
         return ids
 
-    def _read_things(self, name: str, ids: np.ndarray) -> np.ndarray:
-        """The numbers of the things in a mask (H, W): those on disk, where they fit the mask."""
-        file, things = self.out / "things" / f"{name}.png", np.zeros(ids.shape, np.uint16)
-        if file.exists():
-            with open_picture(file) as image:
-                kept = np.array(image)
-            things = kept.astype(np.uint16) if kept.shape == ids.shape else things
-        number_things(ids, things)
-        return things
-
-    def _describe(self, name: str, canvas: Canvas | None = None) -> None:
+    def _describe(self, name: str, ids: np.ndarray | None = None) -> None:
         """Keep the COCO entries of a picture as JSON, for the next _write_coco()."""
         picture = self.saved[name]
-        ids = canvas.ids if canvas else read_mask(Sample(name, picture, self._mask(name), classes=self.classes))
-        things = canvas.things if canvas else self._read_things(name, ids)
-        number = self._numbers.setdefault(name, len(self._numbers) + 1)
-        height, width = ids.shape
+        if ids is None:
+            ids = read_mask(Sample(name, picture, self._mask(name), classes=self.classes))
+        number, (height, width) = self._numbers.setdefault(name, len(self._numbers) + 1), ids.shape
         image = {"id": number, "file_name": picture.relative_to(self.out).as_posix(), "width": width, "height": height}
-        entries = [
-            {"id": number << 16 | thing, "image_id": number, **entry} for thing, entry in coco_entries(ids, things)
-        ]
+        about = ({"id": number << 16 | region, "image_id": number} for region in count(1))
+        entries = [head | entry for entry, head in zip(coco_entries(ids), about, strict=False)]
         self._described[name] = json.dumps(image), *map(json.dumps, entries)
 
     def _write_coco(self) -> None:
@@ -259,36 +230,17 @@ class Labels:
         write_text(f'{head[:-1]}, "images": [\n{images}],\n"annotations": [\n{annotations}]}}\n', self.coco)
 
 
-def number_things(ids: np.ndarray, things: np.ndarray) -> None:
-    """Correct the numbers of the things, uint16 (H, W), for a mask of class ids (H, W), in place.
-
-    Background and void get 0, connected regions of a class that have no number a new one.
-    """
-    thing = (ids != 0) & (ids != VOID)
-    things[~thing] = 0
-    new = thing & (things == 0)
-    for index in np.unique(ids[new]):
-        regions, found = ndimage.label(new & (ids == index))
-        if int(things.max()) + found > 65535:
-            raise UserError(f"{found} regions are more than can be numbered: clean the mask first")
-        things[regions > 0] = (regions + int(things.max()))[regions > 0]
-
-
-def coco_entries(ids: np.ndarray, things: np.ndarray) -> list[tuple[int, dict]]:
-    """Number and COCO annotation of every thing, without image; the outline as run lengths, which have holes and parts.
-
-    ids: class ids (H, W); things: their numbers (H, W).
-    """
+def coco_entries(ids: np.ndarray) -> list[dict]:
+    """COCO annotations of a mask of class ids (H, W), without image: one per connected region, as run lengths."""
     entries = []
-    for number, place in enumerate(ndimage.find_objects(things), 1):
-        if place is None:
-            continue
-        thing = things == number
-        index = int(Counter(ids[thing].tolist()).most_common(1)[0][0])
-        top, left, bottom, right = place[0].start, place[1].start, place[0].stop, place[1].stop
-        outline = {"size": list(ids.shape), "counts": run_lengths(thing)}
-        entry = {"category_id": index, "iscrowd": 0, "area": int(thing.sum()), "segmentation": outline}
-        entries.append((number, entry | {"bbox": [left, top, right - left, bottom - top]}))
+    for index in sorted(set(np.unique(ids).tolist()) - {0, VOID}):
+        regions, _ = ndimage.label(ids == index)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(regions), 1):
+            region = regions == number
+            outline = {"size": list(ids.shape), "counts": run_lengths(region)}
+            entry = {"category_id": index, "iscrowd": 0, "area": int(region.sum()), "segmentation": outline}
+            box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
+            entries.append(entry | {"bbox": box})
     return entries
 
 

@@ -83,7 +83,7 @@ class Session:
         if self.mask is not None:
             self.canvas.add(self.mask, self.ids)
         if painted is not None:
-            self.canvas.add(painted, index, joins=True)
+            self.canvas.add(painted, index)
         self.forget()
         labels.save(self.canvas)
         return "Added and saved."
