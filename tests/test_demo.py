@@ -243,7 +243,8 @@ def test_a_picture_to_try_has_a_cut_out_and_stays_when_a_file_is_refused(open_ta
     examples.nth(2).wait_for()  # they are drawn after the page
     change(tab, lambda: examples.nth(0).click())
     cut, mask = download(tab, "cut-out"), download(tab)
-    assert cut.shape == (300, 451, 4) and np.array_equal(cut[..., 3] == 255, mask > 0) and 0 < (mask > 0).mean() < 1
+    assert cut.shape == (300, 451, 4) and 0 < (mask > 0).mean() < 1
+    assert ((cut[..., 3] > 127) == (mask > 0)).mean() > 0.97  # its outline follows the picture
     for name, reason in (("huge", "Image size"), ("fake", "cannot identify")):
         tab.set_input_files("#file input", files[name])
         tab.wait_for_selector(f"#message >> text={files[name].name}: cannot be read as a picture ({reason}")
