@@ -33,7 +33,7 @@ here="--CHECKPOINTS=checkpoints/synthetic"
 small="$here --BATCH_SIZE=8 --EMA_DECAY=0.95 --VALIDATE_EVERY=12"
 small="$small --SCALE=0.9,1.2 --ROTATION=5 --COLOUR=0.3"  # drawings are more alike than photos
 unet="--IMAGE_SIZE=96 --SMALL_SIZE=48 --SMALL_SHARE=0.7 --WIDTH=16 --MAX_WIDTH=64 --ERASE=0"
-pointclip="--IMAGE_SIZE=80 --VIEW_SIZE=80 --START=clip --LEARNING_RATE=3e-3 --PASTE=0"
+pointclip="--IMAGE_SIZE=80 --VIEW_SIZE=80 --START=clip --LEARNING_RATE=1e-3 --PASTE=0"
 clip="--IMAGE_SIZE=80 --ENCODER=tiny --WIDTHS=8,24,48,96 --LEARNING_RATE=3e-3"
 python data/prepare.py --SYNTHETIC=True
 # Two scripts at a time, a core each: networks this small gain little from a second core.
@@ -42,13 +42,13 @@ log=checkpoints/synthetic/background.log  # of the second script, shown when it 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 finish() { local status=0; wait $! || status=$?; echo "--- $1"; cat $log; return $status; }
 export OMP_NUM_THREADS=1
-python train_unet.py $small $unet --EPOCHS=30 &> $log &
+python train_unet.py $small $unet --EPOCHS=60 &> $log &
 echo "--- CLIP (the U-Net's training runs beside it)"
-python train_clip.py $small $clip --EPOCHS=24
+python train_clip.py $small $clip --EPOCHS=48
 finish U-Net
-python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=6 --EPOCHS=24 &> $log &
+python train_autoencoder.py $small $unet --PRETRAIN_EPOCHS=12 --EPOCHS=48 &> $log &
 echo "--- PointCLIP (the autoencoder's training runs beside it)"
-python train_pointclip.py $small $pointclip --EPOCHS=9
+python train_pointclip.py $small $pointclip --EPOCHS=16
 finish Autoencoder
 unset OMP_NUM_THREADS
 pictures=images/synthetic

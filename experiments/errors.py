@@ -57,7 +57,7 @@ def main() -> None:
         draw_breeds(lines, Path(IMAGES) / "breeds.png")
     if README:
         write_between_markers(README, tables)
-    print("\n\n".join(tables.values()) + f"\nwrote the figures in {IMAGES}")
+    print(f"{tables['summary']}\nwrote the figures in {IMAGES}")
 
 
 def classes_of(lines: Sequence[dict[str, str]]) -> list[str]:
