@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from utils.classes import VOID
+from utils.inputs import paste
 from utils.inputs.augment import augment, erase_rectangle, normalise
+from utils.inputs.paste import compose
 
 PURE = torch.tensor([[0, 0, 255], [255, 0, 0], [0, 255, 0]], dtype=torch.uint8)  # class id -> colour
 STRONG = {"scale": (0.5, 2.0), "rotation": 30.0}
@@ -97,7 +99,7 @@ def test_normalise_subtracts_the_mean_and_divides_by_the_deviation_of_every_chan
     torch.testing.assert_close(normalise(images.float() / 255, mean, std), expected)
 
 
-# ------------------------------------------------------------------- animals cut out, on other pictures
+# ------------------------------------------------------------------- animals cut out, on other backgrounds
 
 
 def animals(count: int = 6, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,21 +113,29 @@ def animals(count: int = 6, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pasted_pixels_carry_the_label_of_their_animal(seed):
-    pictures, labels = animals(12)
-    images, masks = augment(pictures, labels, seeded(seed), 80, scale=(0.6, 1.2), paste=1.0)
+def test_pasted_pixels_carry_the_label_of_their_animal(seed, monkeypatch):
+    for name, value in (("SHARE", (0.05, 0.5)), ("PLAIN", 0.0), ("HIDE", 0.0)):
+        monkeypatch.setattr(paste, name, value)
+    images, masks = compose(*animals(), seeded(seed), 80, 12)
     assert_aligned(images.masked_fill((masks == VOID)[:, None], 0.5), masks, 0.3)
-    _, alone = augment(pictures, labels, seeded(seed), 80, scale=(0.6, 1.2))
-    assert ((masks != alone) & (masks > 0)).any((1, 2)).sum() > 6
-    assert not ((masks != alone) & (masks == 0)).any()
+    assert {1, 2, VOID} <= set(masks.unique().tolist())
 
 
-def test_without_an_animal_nothing_is_pasted():
+def test_what_lies_over_an_animal_is_background(monkeypatch):
+    monkeypatch.setattr(paste, "HIDE", 0.0)
+    _, free = compose(*animals(), seeded(), 80, 12)
+    monkeypatch.setattr(paste, "HIDE", 1.0)
+    _, hidden = compose(*animals(), seeded(), 80, 12)
+    changed = free != hidden
+    assert changed.any((1, 2)).sum() > 6
+    assert (hidden[changed] == 0).all()
+
+
+def test_without_an_animal_a_composition_is_background():
     images, masks = animals()
-    masks = torch.zeros_like(masks)
-    pasted, labels = augment(images, masks, seeded(), 40, paste=1.0)
-    alone, _ = augment(images, masks, seeded(), 40)
-    assert torch.equal(pasted, alone) and (labels == 0).all()
+    composed, labels = compose(images, torch.zeros_like(masks), seeded(), 40, 5)
+    assert composed.shape == (5, 3, 40, 40) and composed.isfinite().all()
+    assert (labels == 0).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"paste": 0.5, "edge": "mirror"}])

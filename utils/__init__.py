@@ -8,7 +8,7 @@ inputs/           files -> batches
     dataset       a split as uint8 tensors
     cache         arrays that are computed once and kept on disk
     augment       augmentation of whole batches
-    geometry      its affine maps, and sampling with them
+    geometry, paste            its parts: scale and turn, cut out and paste
     windows       windows of a picture, around something in it
     clicks        where a person would click
 

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 
 from utils.classes import VOID
 from utils.inputs.geometry import random_affine, sample, sampling_grid, uniform
+from utils.inputs.paste import compose
 
 EDGES = ("grey", "mirror")  # fill beyond a picture's edge
-PASTED = (0.15, 1.5)  # magnification of a picture whose animals are pasted
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB in 0..1
 
 
@@ -37,7 +37,7 @@ def augment(
     (N, size, size). generator: on the CPU, so that a seed gives the same numbers on every device; scale: lowest and
     highest magnification; rotation: largest angle, in degrees; colour: 0 none, 1 strong; erase: chance of a grey
     rectangle; edge: beyond a picture's edge is grey, and VOID in the mask, or both are mirrored there; paste:
-    chance of the animals of another picture on top.
+    chance that compose() replaces a picture.
     """
     batch = images, masks
     theta = random_affine(len(images), generator, scale, rotation)
@@ -47,40 +47,14 @@ def augment(
     images = sample(images.float() / 255 - 0.5, grid, theta, padding) + 0.5
     masks = F.grid_sample(masks[:, None].float() - VOID, grid, "nearest", padding, False)[:, 0] + VOID
     if paste:
-        paste_animals(images, masks, *batch, generator, paste)
+        pasted = torch.rand(len(images), generator=generator) < paste
+        if pasted.any():
+            images[pasted], masks[pasted] = compose(*batch, generator, size, int(pasted.sum()))
     if colour:
         images = jitter_colour(images, generator, colour)
     if erase:
         images = erase_rectangle(images, generator, erase)
     return images, masks.long()
-
-
-def paste_animals(
-    images: torch.Tensor,
-    masks: torch.Tensor,
-    sources: torch.Tensor,
-    labels: torch.Tensor,
-    generator: torch.Generator,
-    chance: float,
-) -> None:
-    """Paste the animals of random pictures into a random share `chance` of pictures and masks, in place.
-
-    Simple Copy-Paste (Ghiasi et al., CVPR 2021). images: float (N, 3, size, size) in 0..1, masks: (N, size, size);
-    sources: uint8 (N, 3, H, W), labels: uint8 (N, H, W), of which animals are cut out.
-    """
-    chosen = torch.nonzero(torch.rand(len(images), generator=generator) < chance)[:, 0]
-    if not len(chosen):
-        return
-    source = torch.randint(len(sources), (len(chosen),), generator=generator)
-    theta = random_affine(len(chosen), generator, PASTED, 15.0)
-    grid = sampling_grid(theta, images.shape[-1], images.device)
-    labels = labels[source][:, None].float()
-    animals = ((labels > 0) & (labels != VOID)).float()
-    opacity = F.avg_pool2d(F.max_pool2d(animals, 3, 1, 1), 3, 1, 1)  # soft, and a little wider: the outline is void
-    layers = sample(torch.cat([sources[source].float() / 255, opacity], 1), grid, theta)
-    labels = F.grid_sample(labels, grid, "nearest", "zeros", False)[:, 0]
-    images[chosen] += layers[:, 3:] * (layers[:, :3] - images[chosen])
-    masks[chosen] = labels.where(labels > 0, masks[chosen])
 
 
 def jitter_colour(images: torch.Tensor, generator: torch.Generator, strength: float) -> torch.Tensor:
