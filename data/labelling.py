@@ -148,11 +148,14 @@ class Labels:
             own = self.saved[file.stem]
             if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
-            ids = self._read_ids(self._mask(file.stem), image.shape[:2])
+            ids, (height, width) = self._read_ids(file.stem), image.shape[:2]
+            if ids.shape != (height, width):
+                tall, wide = ids.shape
+                raise UserError(f"{self._mask(file.stem)} is {wide} x {tall}, but its picture is {width} x {height}")
         return Canvas(file, image, ids, new=file.stem not in self.saved)
 
     def save(self, canvas: Canvas) -> None:
-        """Write mask and picture; a mask that this canvas has not written is kept beside it.
+        """Write mask and picture; an earlier mask that this canvas did not write is kept in old_masks.
 
         Every file is written whole or not at all. Raises UserError.
         """
@@ -204,17 +207,14 @@ class Labels:
         folder = mask.parent.with_name("old_masks")
         link(mask, next(old for number in count(1) if not (old := folder / f"{mask.stem}_{number}.png").exists()))
 
-    def _read_ids(self, mask: Path, size: tuple[int, int]) -> np.ndarray:
-        ids = read_mask(Sample(mask.stem, mask, mask, classes=self.classes))
-        if ids.shape != size:
-            raise UserError(f"{mask} is {ids.shape[1]} x {ids.shape[0]}, but its picture is {size[1]} x {size[0]}")
-        return ids
+    def _read_ids(self, name: str) -> np.ndarray:
+        """The class ids in the mask of a saved picture, uint8 (H, W)."""
+        return read_mask(Sample(name, self.saved[name], self._mask(name), classes=self.classes))
 
     def _describe(self, name: str, ids: np.ndarray | None = None) -> None:
         """Keep the COCO entries of a picture as JSON, for the next _write_coco()."""
         picture = self.saved[name]
-        if ids is None:
-            ids = read_mask(Sample(name, picture, self._mask(name), classes=self.classes))
+        ids = self._read_ids(name) if ids is None else ids
         number, (height, width) = self._numbers.setdefault(name, len(self._numbers) + 1), ids.shape
         image = {"id": number, "file_name": picture.relative_to(self.out).as_posix(), "width": width, "height": height}
         about = ({"id": number << 16 | region, "image_id": number} for region in count(1))
@@ -222,7 +222,7 @@ class Labels:
         self._described[name] = json.dumps(image), *map(json.dumps, entries)
 
     def _write_coco(self) -> None:
-        """file_name is relative to OUT. Void has no place in COCO's format."""
+        """Write the JSON; its file names are relative to OUT. COCO's format has no void."""
         categories = [{"id": index, "name": name} for index, name in enumerate(self.classes.things, 1)]
         images = ",\n".join(image for image, *_ in self._described.values())
         annotations = ",\n".join(text for _, *texts in self._described.values() for text in texts)

@@ -55,7 +55,7 @@ class Session:
         self.clicks, self.mask = [], None
 
     def change(self, index: int, way: str) -> str:
-        """Take another class, which goes for what was found too, or another way, which starts anew."""
+        """Choose another class, also for what was found, or another way, which starts without clicks."""
         if way == self.way and self.clicks:
             return self.find(self.clicks, way, index)
         self.forget()

@@ -14,8 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.compare import run_main
-from utils import device
+from utils import config, device
 
 REPOSITORY = Path(__file__).parent.parent
 if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anything imports the hub's library
@@ -107,7 +106,7 @@ def readme_code(title: str) -> list[str]:
 
 def run_here(script: ModuleType, *arguments: object) -> int | None:
     """Run a script in this process, which saves the start of another; returns its exit status."""
-    return run_main(script.main, list(map(str, arguments)), positional="any")
+    return config.run_main(script.main, list(map(str, arguments)), positional="any")
 
 
 @pytest.fixture(scope="session")

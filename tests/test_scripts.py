@@ -13,6 +13,7 @@ import predict
 from utils import checkpoint
 from utils.classes import VOID
 from utils.errors import UserError
+from utils.figures.overlays import outline
 from utils.files import read_csv
 from utils.inputs.layouts import list_samples
 from utils.inputs.pictures import read_mask
@@ -121,8 +122,9 @@ def test_predict_gives_many_pictures_what_it_gives_one_and_cuts_the_things_out(s
     mask, alone = (np.array(Image.open(tmp_path / out / "masks" / name)) for out in ("many", "one"))
     assert (mask != alone).mean() < 0.001 and (mask > 0).any()
     cut, picture = np.array(Image.open(tmp_path / "many" / "cutouts" / name)), np.array(Image.open(pictures[4]))
-    shown = cut[..., 3] > 0
-    assert (shown == (mask > 0)).mean() > 0.9 and np.array_equal(cut[shown][:, :3], picture[shown])
+    shown, soft = cut[..., 3] > 0, outline(mask, 1 + 2 * max(1, round(0.01 * np.hypot(*mask.shape))))
+    assert np.array_equal(cut[..., 3][~soft], 255 * (mask > 0)[~soft]) and not soft.all()
+    assert np.array_equal(cut[shown][:, :3], picture[shown])
 
 
 def test_predict_never_overwrites_an_input_nor_one_output_with_another(segment, tmp_path):

@@ -57,6 +57,7 @@ class Classes:
 
 
 def is_background(name: str) -> bool:
+    """Whether a name is one of the usual names of the background."""
     return name.strip("_ ").lower() in BACKGROUND
 
 

@@ -32,7 +32,7 @@ def outline(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Picture (H, W, 3) uint8 -> (H, W, 4): things, with a soft outline on the picture's edges; the rest clear."""
+    """Picture (H, W, 3) uint8 -> (H, W, 4), transparent but for things; soft outlines follow the picture's edges."""
     thing = ((mask != 0) & (mask != VOID)).astype(np.float32)
     grey, radius = image.mean(-1, dtype=np.float32) / 255, max(1, round(0.01 * np.hypot(*mask.shape)))
     opacity = (2 * guided_filter(thing, grey, radius) - 0.5).clip(0, 1)[..., None]  # steeper, against halos
