@@ -23,11 +23,12 @@ from models.autoencoder import Autoencoder, AutoencoderSegmenter
 from utils.checkpoint import digest, load
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.grids import training_report
+from utils.figures.grids import draw_progress
 from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows.by_class import ByClass
+from utils.rows.row import Row
 from utils.training.fit import Settings, fit, one_value_explained
 from utils.training.losses import segmentation_loss
 from utils.training.reconstruction import complete, hide, random_patches, reconstruction_loss
@@ -99,47 +100,44 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
     torch.manual_seed(SEED)
     model = Autoencoder(**network)
+    row = Reconstruction("stage 1", model, device, SMALL_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
     # 2. Loss on the hidden patches, or on the whole picture if none is hidden.
-    def rebuild(model, images, generator):
-        images, hidden = normalise(images.to(device), IMAGENET_MEAN, IMAGENET_STD), None
-        if MASK_RATIO:
-            hidden = random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(device)
-        return model(hide(images, hidden)), images, hidden
-
     def compute_loss(model, batch, generator, progress):
         images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
         return reconstruction_loss(*rebuild(model, images, generator))
 
-    # 3. Validation always hides the same patches.
-    @torch.inference_mode()
-    def validate_rebuilding(model):
-        generator, total = torch.Generator().manual_seed(0), 0.0
-        for indices in torch.arange(len(val)).split(BATCH_SIZE):
-            images, _ = val[indices.tolist()]
-            total += reconstruction_loss(*rebuild(model, images, generator)).item() * len(images)
-        return {"score": -total / len(val)}
-
-    @torch.inference_mode()
-    def report(log, model, folder):
-        plot_curves(log, folder / "curves.png")
-        images, _ = val[:4]
-        draw_reconstructions(*rebuild(model, images, torch.Generator().manual_seed(0)), folder / "progress.png")
-
-    # 4. Train; stage 2 starts from the averaged weights of the best epoch.
-    about = {"model": "autoencoder stage 1", "arguments": network, "image_size": SMALL_SIZE}
+    # 3. Train; stage 2 starts from the averaged weights of the best epoch.
     fit(
-        model,
+        row,
         train,
         compute_loss,
-        validate_rebuilding,
+        val,
         folder=folder / "pretraining",
-        about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
-        classes=train.classes,
+        about={"model": "autoencoder stage 1", "arguments": network},
         settings=Settings.of(constants, epochs=PRETRAIN_EPOCHS),
-        device=device,
-        report=report,
+        report=draw_reconstructions,
     )
+
+
+def rebuild(model, images, generator):
+    """Reconstruct pictures (N, 3, H, W) in 0..1 or uint8; returns pictures, normalised originals and hidden patches."""
+    images, hidden = normalise(images, IMAGENET_MEAN, IMAGENET_STD), None
+    if MASK_RATIO:
+        hidden = random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(images.device)
+    return model(hide(images, hidden)), images, hidden
+
+
+class Reconstruction(Row):
+    """Stage 1; its score is the negative loss."""
+
+    @torch.inference_mode()
+    def validate(self, val: SegmentationDataset) -> dict[str, float]:
+        generator, total = torch.Generator().manual_seed(0), 0.0  # always hides the same patches
+        for indices in torch.arange(len(val)).split(BATCH_SIZE):
+            images = val[indices.tolist()][0].to(self.device)
+            total += reconstruction_loss(*rebuild(self.model, images, generator)).item() * len(images)
+        return {"score": -total / len(val)}
 
 
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
@@ -154,6 +152,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     torch.manual_seed(SEED)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
     model = AutoencoderSegmenter(**arguments).to(device)
+    row = ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
     scratch = FINETUNE == "scratch"
     source = "" if scratch else START or str(folder / "pretraining")
     start = find_start(source, CHECKPOINTS, "autoencoder", "autoencoder stage 1")
@@ -170,26 +169,12 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
     # 4. Train; validation sees each picture at one size, evaluate.py at two.
-    def row_of(model):
-        return ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
-
-    about = {"model": "autoencoder", "arguments": arguments, "image_size": IMAGE_SIZE}
+    about = {"model": "autoencoder", "arguments": arguments}
     about["pretrained"] = digest(start["weights"]) if start else ""
     if RESUME and start:  # if stage 1 was interrupted, stage 2 begins anew
         last = folder / "last.pt"
         settings.resume = last.exists() and load(last).get("pretrained") == about["pretrained"]
-    fit(
-        model,
-        labelled,
-        compute_loss,
-        lambda model: row_of(model).validate(val),
-        folder=folder,
-        about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
-        classes=train.classes,
-        settings=settings,
-        device=device,
-        report=training_report(row_of, val),
-    )
+    fit(row, labelled, compute_loss, val, folder=folder, about=about, settings=settings, report=draw_progress)
 
 
 def choose_labelled(count: int, percent: int, seed: int) -> list[int]:
@@ -204,12 +189,16 @@ def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, de
         update_bn((normalise(images, IMAGENET_MEAN, IMAGENET_STD) for images in batches), encoder)
 
 
-def draw_reconstructions(rebuilt: torch.Tensor, images: torch.Tensor, hidden: torch.Tensor | None, path: Path) -> None:
-    """A grid of originals (N, 3, H, W), normalised, the model's inputs, and its reconstructions."""
+@torch.inference_mode()
+def draw_reconstructions(log: list[dict], row: Row, val: SegmentationDataset, folder: Path) -> None:
+    """curves.png, and progress.png: a grid of pictures, the model's inputs, and its reconstructions."""
+    plot_curves(log, folder / "curves.png")
+    images, generator = val[:4][0].to(row.device), torch.Generator().manual_seed(0)
+    rebuilt, images, hidden = rebuild(row.model, images, generator)
     columns = {"original": images, "input": hide(images, hidden), "reconstruction": complete(rebuilt, images, hidden)}
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}
-    plot_examples(pictures, path)
+    plot_examples(pictures, folder / "progress.png")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from utils.config import DATA, require_between, require_choice, require_positive, run_script, script_constants
@@ -21,7 +22,7 @@ from models.clip import CLIPCNN
 from utils.checkpoint import halve, save
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.grids import training_report
+from utils.figures.grids import draw_progress
 from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows import folder_of, load_model
@@ -99,6 +100,7 @@ def main() -> None:
     require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
     if start:
         load_start(model, start, train.classes, arguments["freeze_encoder"])
+    row = ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes)
 
     # 3. Loss on augmented batches.
     look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
@@ -108,22 +110,16 @@ def main() -> None:
         return segmentation_loss(model(normalise(images, mean, std)), masks)
 
     # 4. Train; validation has no crops.
-    def row_of(model, zoom=False):
-        return ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes, zoom=zoom)
-
     tiny = arguments["encoder"] == "tiny"  # random weights need the full rate
-    about = {"model": "clip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
     best = fit(
-        model,
+        row,
         train,
         compute_loss,
-        lambda model: row_of(model).validate(val),
+        val,
         folder=folder,
-        about=about | encoder,
-        classes=train.classes,
+        about={"model": "clip", "arguments": arguments, **encoder},
         settings=settings,
-        device=device,
-        report=training_report(row_of, val),
+        report=draw_progress,
         rates={"encoder": 1.0 if tiny else ENCODER_RATE},
     )
 
@@ -131,7 +127,7 @@ def main() -> None:
     if ZOOM:
         model, content = load_model(best, "clip", device)
         fit_names(model, train, view_size, device)
-        score = row_of(model, zoom=True).validate(val)["score"]
+        score = replace(row, model=model, zoom=True).validate(val)["score"]
         names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
         content["arguments"]["name_parts"] = True
         save({**content, "weights": content["weights"] | halve(names), "score": score, "zoom": True}, best)

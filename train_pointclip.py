@@ -18,7 +18,7 @@ import torch
 from models.pointclip import PointCLIP
 from utils.device import pick_device
 from utils.errors import UserError
-from utils.figures.grids import training_report
+from utils.figures.grids import draw_progress
 from utils.inputs.augment import EDGES, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows import folder_of
@@ -95,6 +95,7 @@ def main() -> None:
     require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
     if start:
         load_start(model, start, train.classes, arguments["freeze_encoder"])
+    row = ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
 
     # 3. Loss of the mask after the last simulated click.
     look = {"scale": SCALE, "rotation": ROTATION, "colour": COLOUR, "edge": EDGE, "paste": PASTE}
@@ -116,21 +117,15 @@ def main() -> None:
         return segmentation_loss(torch.cat([torch.zeros_like(thing), thing], 1), truth)
 
     # 4. Train; validation gives one click and three, without windows.
-    def row_of(model):
-        return ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)
-
-    about = {"model": "pointclip", "arguments": arguments, "image_size": view_size, "mean": mean, "std": std}
     fit(
-        model,
+        row,
         train,
         compute_loss,
-        lambda model: row_of(model).validate(val),
+        val,
         folder=folder,
-        about=about | encoder,
-        classes=train.classes,
+        about={"model": "pointclip", "arguments": arguments, **encoder},
         settings=settings,
-        device=device,
-        report=training_report(row_of, val),
+        report=draw_progress,
     )
 
 

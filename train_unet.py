@@ -14,7 +14,7 @@ import torch
 
 from models.unet import UNet
 from utils.device import pick_device
-from utils.figures.grids import training_report
+from utils.figures.grids import draw_progress
 from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows.by_class import ByClass
@@ -65,12 +65,13 @@ def main() -> None:
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
     val = scored_samples(DATA_ROOT)
 
-    # 2. Model.
+    # 2. Model. Validation sees each picture at one size, evaluate.py at two.
     arguments = {"classes": len(train.classes), "width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH}
     arguments |= {"blocks": BLOCKS, "stem_stride": STEM_STRIDE, "dropout": DROPOUT}
     model = UNet(**arguments)
     if START:
         load_start(model, find_start(START, CHECKPOINTS, "unet"), train.classes)
+    row = ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):
@@ -78,22 +79,16 @@ def main() -> None:
         images, masks = augment(*batch, generator, size, scale=SCALE, rotation=ROTATION, colour=COLOUR, erase=ERASE)
         return segmentation_loss(model(normalise(images, IMAGENET_MEAN, IMAGENET_STD)), masks)
 
-    # 4. Train; validation sees each picture at one size, evaluate.py at two.
-    def row_of(model):
-        return ByClass("UNET", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
-
-    about = {"model": "unet", "arguments": arguments, "image_size": IMAGE_SIZE}
+    # 4. Train.
     fit(
-        model,
+        row,
         train,
         compute_loss,
-        lambda model: row_of(model).validate(val),
+        val,
         folder=Path(CHECKPOINTS) / "unet",
-        about={**about, "mean": IMAGENET_MEAN, "std": IMAGENET_STD},
-        classes=train.classes,
+        about={"model": "unet", "arguments": arguments},
         settings=settings,
-        device=device,
-        report=training_report(row_of, val),
+        report=draw_progress,
     )
 
 

@@ -25,10 +25,12 @@ from utils import checkpoint
 from utils.classes import PETS, named
 from utils.errors import UserError
 from utils.files import read_csv
+from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD
 from utils.inputs.layouts import list_samples
 from utils.metrics import scores
 from utils.rows import load_model, load_row
 from utils.rows.by_class import ByClass
+from utils.rows.row import Row
 from utils.training import fit as training
 
 CPU = torch.device("cpu")
@@ -271,20 +273,22 @@ class FrozenEncoder(nn.Module):
 def fit_frozen(
     folder: Path, validate=lambda model: {"score": 0.0}, compute_loss=mean_square, classes=PETS, **changes
 ) -> nn.Module:
+    class Scored(Row):
+        def validate(self, val: tuple) -> dict[str, float]:
+            return validate(self.model)
+
     torch.manual_seed(0)
     model = FrozenEncoder()
     constants = script_constants(train_unet.main) | {"EPOCHS": 2, "BATCH_SIZE": 4, "PRECISION": "fp32", **changes}
     training.fit(
-        model,
+        Scored("frozen", model, CPU, 2, IMAGENET_MEAN, IMAGENET_STD, classes),
         Pictures(),
         compute_loss,
-        validate,
+        (),
         folder=folder,
         about={"model": "frozen", "arguments": {"freeze_encoder": True}},
-        classes=classes,
         settings=training.Settings.of(constants),
-        device=CPU,
-        report=lambda log, model, folder: None,
+        report=lambda log, row, val, folder: None,
     )
     return model
 

@@ -1,10 +1,9 @@
 """Grids of pictures and every row's predictions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from utils.classes import VOID
 from utils.figures.overlays import draw_points, overlay
@@ -28,16 +27,10 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
     plot_examples(columns, path)
 
 
-def training_report(
-    row_of: Callable[[nn.Module], Row], samples: Sequence[Sample]
-) -> Callable[[list[dict], nn.Module, Path], None]:
-    """A function for fit() to call after each validation: draws curves.png and progress.png."""
-
-    def report(log: list[dict], model: nn.Module, folder: Path) -> None:
-        plot_curves(log, folder / "curves.png")
-        draw_examples([row_of(model)], samples, folder / "progress.png")
-
-    return report
+def draw_progress(log: list[dict], row: Row, samples: Sequence[Sample], folder: Path) -> None:
+    """curves.png and progress.png of a training."""
+    plot_curves(log, folder / "curves.png")
+    draw_examples([row], samples, folder / "progress.png")
 
 
 def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: int) -> np.ndarray:

@@ -3,11 +3,12 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from utils.config import require_between, require_choice, require_positive, require_range
 
@@ -52,33 +53,33 @@ class Settings(SimpleNamespace):
 
 
 def fit(
-    model: nn.Module,
+    row: Any,
     dataset: Dataset,
     compute_loss: ComputeLoss,
-    validate: Callable[[nn.Module], dict[str, float]],
+    val: Sequence,
     *,
     folder: str | Path,
     about: dict,
-    classes: Classes,
     settings: Settings,
-    device: torch.device,
-    report: Callable[[list[dict], nn.Module, Path], None],
+    report: Callable[[list[dict], Any, Sequence, Path], None],
     rates: dict[str, float] | None = None,
 ) -> Path:
-    """Train `model` and return the path of its best weights, folder/best.safetensors.
+    """Train a row's model on its device and return the path of the best weights, folder/best.safetensors.
 
+    row: a Row of utils.rows, or a dataclass with its model, device, image_size, mean, std, classes and validate().
     dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
-    validate: called with the averaged model (EMA) every VALIDATE_EVERY epochs; higher "score" is better.
-    about: stored in both checkpoints: model, arguments, normalisation, ...; with the argument freeze_encoder the
-        weights of model.encoder are not. classes: their names and colours are stored too.
-    report: called after every validation, with the log, a line per validation, the averaged model and folder.
+    val: row.validate(val) scores the averaged model (EMA) every VALIDATE_EVERY epochs; higher "score" is better.
+    about: stored in both checkpoints: model, arguments, ...; with the argument freeze_encoder the weights of
+        model.encoder are not. The row's normalisation and classes are stored too.
+    report: called after every validation with the log, a line per validation, the averaged row, val and folder.
     rates: of modules of the model, as a fraction of LEARNING_RATE; the others have 1.
 
     A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
     run again with the same losses. Raises UserError for a loss or score that is not finite.
     """
-    folder = Path(folder)
-    about = {**about, "classes": classes.names, "colours": classes.colours}
+    folder, model, device = Path(folder), row.model, row.device
+    about = {**about, "image_size": row.image_size, "mean": row.mean, "std": row.std}
+    about |= {"classes": row.classes.names, "colours": row.classes.colours}
     with _only_run_in(folder):
         model.to(device, memory_format=torch.channels_last)
         optimizer = _adamw(model, rates or {}, settings)
@@ -86,7 +87,7 @@ def fit(
         schedule = _warmup_cosine(optimizer, steps, settings.warmup)
         run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
         if settings.resume:
-            _resume(run, folder / "last.pt", about, classes, settings)
+            _resume(run, folder / "last.pt", about, row.classes, settings)
         else:
             _set_aside(folder)
         print(*(f"{key}={value!r}" for key, value in settings.constants.items()), sep="  ")
@@ -101,14 +102,14 @@ def fit(
             run.epoch += 1
             if run.epoch % settings.validate_every and run.epoch < settings.epochs:
                 continue
-            run.ema.eval()
-            metrics = validate(run.ema.module)
+            averaged = replace(row, model=run.ema.module.eval())
+            metrics = averaged.validate(val)
             _require_finite("validation score", metrics["score"], run.epoch, settings)
             run.log.append({"epoch": run.epoch, "loss": loss, **metrics, "lr": rate, "seconds": seconds})
             run.minutes = (time.perf_counter() - began) / 60
             about |= {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
             _save(run, folder, about, metrics["score"])
-            report(run.log, run.ema.module, folder)
+            report(run.log, averaged, val, folder)
         best = checkpoint.weights_file(folder)
         checkpoint.save({**checkpoint.load(best), "minutes": run.minutes}, best)  # of the whole training
         print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
