@@ -12,14 +12,16 @@ An interrupted comparison is resumed by the same command; the CSV is written at 
 """
 
 import importlib
+import inspect
+import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.config import DATA, run_main, run_script
+from utils.config import DATA, override, run_script, script_constants
 
 import torch
 from matplotlib import pyplot as plt
@@ -137,6 +139,17 @@ def train(run: Run) -> None:
     options = [*run.options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={run.folder}", f"--DEVICE={DEVICE}"]
     options.append(f"--RESUME={any(run.folder.rglob('last.pt'))}")  # also of stage 1
     run_main(importlib.import_module(Path(find_rows(run.folder)[run.row].script).stem).main, options)
+
+
+def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
+    """Call a script's main with constants overridden by `--KEY=value`; they are restored afterwards."""
+    module = sys.modules[main.__module__]
+    before = script_constants(main)
+    try:
+        rest = override(vars(module), inspect.getsource(module), arguments, positional)
+        return main(rest) if rest else main()
+    finally:
+        vars(module).update(before)
 
 
 def score(run: Run) -> dict[str, str]:

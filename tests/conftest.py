@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from utils import config, device
+from utils import device
 
 REPOSITORY = Path(__file__).parent.parent
 if (REPOSITORY.parent / "shared" / "hf_home").is_dir():  # encoders; before anything imports the hub's library
@@ -106,7 +106,9 @@ def readme_code(title: str) -> list[str]:
 
 def run_here(script: ModuleType, *arguments: object) -> int | None:
     """Run a script in this process, which saves the start of another; returns its exit status."""
-    return config.run_main(script.main, list(map(str, arguments)), positional="any")
+    from experiments.compare import run_main  # here: HF_HOME is set first
+
+    return run_main(script.main, list(map(str, arguments)), positional="any")
 
 
 @pytest.fixture(scope="session")

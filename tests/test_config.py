@@ -13,6 +13,7 @@ from conftest import REPOSITORY, script_environment
 
 import train_clip
 import train_unet
+from experiments.compare import run_main
 from utils import config
 from utils.device import autocast, pick_device
 from utils.errors import UserError
@@ -170,8 +171,8 @@ def test_a_script_runs_with_a_recipe_whose_name_is_among_its_constants(recipe, m
     seen = []
     monkeypatch.setattr(train_unet, "main", lambda: seen.append(config.script_constants(train_unet.main)))
     train_unet.main.__module__ = train_unet.__name__
-    config.run_main(train_unet.main, [recipe("EPOCHS = 3"), "--SEED=1"])
-    config.run_main(train_unet.main, [])
+    run_main(train_unet.main, [recipe("EPOCHS = 3"), "--SEED=1"])
+    run_main(train_unet.main, [])
     assert (seen[0]["RECIPE"], seen[0]["EPOCHS"], seen[0]["SEED"]) == ("quick", 3, 1)
     assert "RECIPE" not in seen[1] and seen[1]["EPOCHS"] == train_unet.EPOCHS
 

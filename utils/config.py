@@ -48,17 +48,6 @@ def run_script(main: Callable[..., int | None], positional: str = "") -> None:
         sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
 
 
-def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
-    """Call a script's main with constants overridden by `--KEY=value`; they are restored afterwards."""
-    module = sys.modules[main.__module__]
-    before = script_constants(main)
-    try:
-        rest = override(vars(module), inspect.getsource(module), arguments, positional)
-        return main(rest) if rest else main()
-    finally:
-        vars(module).update(before)
-
-
 def script_constants(main: Callable) -> dict:
     """The constants in force in the script that defines main; with a recipe, RECIPE is its name."""
     module = sys.modules[main.__module__]
