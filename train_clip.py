@@ -10,11 +10,10 @@ Writes best.safetensors (the decoder, and the encoder's id or weights), last.pt,
 checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
-from utils.config import DATA, require_between, require_choice, require_positive, run_script, script_constants
+from utils.config import DATA, run_script, script_constants
 
 import torch
 
@@ -23,11 +22,11 @@ from utils.checkpoint import halve, save
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import draw_progress
-from utils.inputs.augment import EDGES, augment, normalise
+from utils.inputs.augment import augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows import folder_of, load_model
 from utils.rows.by_class import ByClass
-from utils.training.encoders import build_model, require_multiple
+from utils.training.encoders import build_model
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.naming import fit_names
@@ -76,15 +75,11 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 
 
 def main() -> None:
-    constants = script_constants(main)
-    settings = Settings.of(constants)
-    require_positive(constants, "ENCODER_RATE")
-    require_between(constants, 0, math.inf, "VIEW_SIZE")
-    require_between(constants, 0, 1, "PASTE")
-    require_choice("EDGE", EDGE, EDGES)
+    settings = Settings.of(script_constants(main))
     folder = Path(CHECKPOINTS) / folder_of(ROW, "clip")
     start = find_start(START, CHECKPOINTS, "clip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
+    sizes = {"IMAGE_SIZE": IMAGE_SIZE, "VIEW_SIZE": view_size}
     torch.manual_seed(SEED)
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
@@ -95,9 +90,8 @@ def main() -> None:
     # 2. Model: encoder and decoder.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}
     arguments |= {"dropout": DROPOUT, "freeze_encoder": FREEZE_ENCODER}
-    model, arguments, encoder = build_model(CLIPCNN, arguments, start)
+    model, arguments, encoder = build_model(CLIPCNN, arguments, start, sizes)
     mean, std = model.encoder.mean, model.encoder.std
-    require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
     if start:
         load_start(model, start, train.classes, arguments["freeze_encoder"])
     row = ByClass(ROW or "CLIP", model, device, view_size, mean, std, train.classes)

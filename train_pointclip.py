@@ -8,10 +8,9 @@ Writes best.safetensors (decoder and click stem, and where the encoder is), last
 progress.png in checkpoints/pointclip/ (or ROW/).
 """
 
-import math
 from pathlib import Path
 
-from utils.config import DATA, require_between, require_choice, require_positive, run_script, script_constants
+from utils.config import DATA, require_between, run_script, script_constants
 
 import torch
 
@@ -19,11 +18,11 @@ from models.pointclip import PointCLIP
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.grids import draw_progress
-from utils.inputs.augment import EDGES, augment, normalise
+from utils.inputs.augment import augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows import folder_of
 from utils.rows.by_click import ByClick
-from utils.training.encoders import build_model, require_multiple
+from utils.training.encoders import build_model
 from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
 from utils.training.simulated_clicks import simulate_clicks
@@ -72,16 +71,13 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     constants = script_constants(main)
     settings = Settings.of(constants)
-    require_positive(constants, "CLICK_RADIUS")
-    require_between(constants, 0, math.inf, "VIEW_SIZE")
     require_between(constants, 0, 19, "CORRECTIONS")
-    require_between(constants, 0, 1, "EDITED", "PASTE")
-    require_choice("EDGE", EDGE, EDGES)
     if not (START or ENCODER):
         raise UserError("START and ENCODER are empty: give one of them")
     folder = Path(CHECKPOINTS) / folder_of(ROW, "pointclip")
     start = {} if ENCODER else find_start(START, CHECKPOINTS, "clip", "pointclip")
     view_size, device = VIEW_SIZE or IMAGE_SIZE, pick_device(DEVICE)
+    sizes = {"IMAGE_SIZE": IMAGE_SIZE, "VIEW_SIZE": view_size}
     torch.manual_seed(SEED)
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
@@ -90,9 +86,8 @@ def main() -> None:
     # 2. Model; encoder and decoder start from START's.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}
     arguments |= {"freeze_encoder": True, "click_radius": CLICK_RADIUS}
-    model, arguments, encoder = build_model(PointCLIP, arguments, start, share_with=CHECKPOINTS)
+    model, arguments, encoder = build_model(PointCLIP, arguments, start, sizes, CHECKPOINTS)
     mean, std = model.encoder.mean, model.encoder.std
-    require_multiple(model.encoder, IMAGE_SIZE=IMAGE_SIZE, VIEW_SIZE=view_size)
     if start:
         load_start(model, start, train.classes, arguments["freeze_encoder"])
     row = ByClick(ROW or "PointCLIP", model, device, view_size, mean, std, train.classes)

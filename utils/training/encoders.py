@@ -14,14 +14,14 @@ SAME = ("encoder", "encoder_config", "layers", "widths")  # arguments that decid
 
 
 def build_model(
-    make: Callable[..., nn.Module], arguments: dict, start: dict, share_with: str = ""
+    make: Callable[..., nn.Module], arguments: dict, start: dict, sizes: dict[str, int], share_with: str = ""
 ) -> tuple[nn.Module, dict, dict]:
     """A model, the arguments it was made with, and what its checkpoint says of the encoder.
 
     arguments["encoder"] is the constant ENCODER; start: what find_start() returned, whose encoder and widths are used
     in place of the constants'. A frozen encoder that another row fine-tuned is stored with the model, or, if that row
     lies in the folder share_with (CHECKPOINTS), by a reference to its file. Raises UserError if the encoder cannot be
-    had.
+    had, or if one of the constants in sizes is no multiple of its patch size.
     """
     if start:
         arguments = arguments | {key: start["arguments"][key] for key in SAME if key in start["arguments"]}
@@ -49,12 +49,8 @@ def build_model(
         model.load_state_dict(weights, strict=False)
     elif not arguments["freeze_encoder"] and arguments["encoder"] != "tiny":  # the checkpoint needs no other file
         arguments = arguments | {"encoder_config": model.encoder.config()}
+    for name, size in sizes.items():
+        if size % model.encoder.patch_size:
+            raise UserError(f"{name} = {size}: must be a multiple of the patch size {model.encoder.patch_size}")
     title = encoder_title(arguments["encoder"], "encoder_config" in arguments)
     return model, arguments, {"encoder": title, **where}
-
-
-def require_multiple(encoder: nn.Module, **sizes: int) -> None:
-    """Raise UserError unless the constants are multiples of the encoder's patch size."""
-    for name, size in sizes.items():
-        if size % encoder.patch_size:
-            raise UserError(f"{name} = {size}: must be a multiple of the patch size {encoder.patch_size}")

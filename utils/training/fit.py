@@ -25,12 +25,14 @@ from utils.classes import Classes, require_same
 from utils.device import PRECISIONS, autocast
 from utils.errors import UserError
 from utils.files import write_csv
+from utils.inputs.augment import EDGES
 
 POSITIVE = (
     *("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "CLIP_NORM", "VALIDATE_EVERY", "IMAGE_SIZE", "SMALL_SIZE", "PATCH"),
-    *("WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE", "LABELS_PERCENT"),
+    *("WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE", "LABELS_PERCENT", "ENCODER_RATE", "CLICK_RADIUS"),
 )
-SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE")
+SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "EDITED")
+NOT_NEGATIVE = ("WEIGHT_DECAY", "SEED", "VIEW_SIZE")
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
@@ -43,10 +45,11 @@ class Settings(SimpleNamespace):
     def of(cls, constants: dict, **other: int) -> "Settings":
         """other: values that replace the script's, e.g. epochs=5. Raises UserError for a value out of range."""
         constants = constants | {name.upper(): value for name, value in other.items()}
-        require_positive(constants, *(name for name in POSITIVE if name in constants))
-        require_between(constants, 0, 1, *(name for name in SHARES if name in constants))
-        require_between(constants, 0, math.inf, "WEIGHT_DECAY", "SEED")
+        require_positive(constants, *filter(constants.__contains__, POSITIVE))
+        require_between(constants, 0, 1, *filter(constants.__contains__, SHARES))
+        require_between(constants, 0, math.inf, *filter(constants.__contains__, NOT_NEGATIVE))
         require_range("SCALE", constants["SCALE"])
+        require_choice("EDGE", constants.get("EDGE", EDGES[0]), EDGES)
         require_choice("TRAIN_SPLIT", constants["TRAIN_SPLIT"], ("train", "trainval"))
         require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
         return cls(constants=constants, **{name.lower(): value for name, value in constants.items()})
