@@ -96,7 +96,7 @@ def main() -> None:
 def pretrain(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 1: reconstruct pictures, without their masks. Writes folder/pretraining/."""
     # 1. Data and model.
-    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE).to(device)
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, SMALL_SIZE)
     val = SegmentationDataset(DATA_ROOT, "val", SMALL_SIZE)
     torch.manual_seed(SEED)
     model = Autoencoder(**network)
@@ -143,7 +143,7 @@ class Reconstruction(Row):
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
     """Stage 2: the same network with a head for the classes. Writes folder/best.safetensors."""
     # 1. Data: with fewer masks an epoch repeats them, so that budgets stay comparable.
-    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
     labelled = choose_labelled(len(train), LABELS_PERCENT, SEED)
     labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])

@@ -82,7 +82,7 @@ def main() -> None:
     sizes = {"IMAGE_SIZE": IMAGE_SIZE, "VIEW_SIZE": view_size}
     torch.manual_seed(SEED)
     # 1. Data.
-    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
     if ZOOM and not train.classes.first:
         raise UserError(f"ZOOM = True: looks closer at what is not background, but id 0 is {train.classes.names[0]}")

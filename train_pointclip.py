@@ -80,7 +80,7 @@ def main() -> None:
     sizes = {"IMAGE_SIZE": IMAGE_SIZE, "VIEW_SIZE": view_size}
     torch.manual_seed(SEED)
     # 1. Data.
-    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
 
     # 2. Model; encoder and decoder start from START's.

@@ -61,8 +61,8 @@ CHECKPOINTS = "checkpoints"  # folder of all rows
 def main() -> None:
     settings, device = Settings.of(script_constants(main)), pick_device(DEVICE)
     torch.manual_seed(SEED)
-    # 1. Data: uint8 batches from the cache, or from the GPU's memory.
-    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE).to(device)
+    # 1. Data: uint8 batches from the cache.
+    train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
 
     # 2. Model. Validation sees each picture at one size, evaluate.py at two.

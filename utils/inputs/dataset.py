@@ -51,19 +51,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
                 images, masks = zip(*pool.map(read, samples), strict=True)
             yield {"images": np.stack(images), "masks": np.stack(masks)}
 
-    def to(self, device: torch.device) -> "SegmentationDataset":
-        """Copy all pictures to a GPU if they fit in a quarter of its free memory: batches are then made there."""
-        size = sum(array.nbytes for array in self.arrays.values())  # 3,312 pictures of 224 px: 665 MB
-        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
-            self.arrays = {name: torch.from_numpy(np.array(array)).to(device) for name, array in self.arrays.items()}
-        return self
-
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int | Sequence[int]) -> tuple[torch.Tensor, ...]:
-        batch = (self.arrays[name][index] for name in ("images", "masks"))
-        images, masks = (x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x)) for x in batch)
+        images, masks = (torch.from_numpy(np.array(self.arrays[name][index])) for name in ("images", "masks"))
         return images.movedim(-1, -3), masks
 
 
