@@ -16,7 +16,7 @@ from utils.config import DATA, require_between, require_choice, run_script, scri
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import update_bn
+import torch.nn.functional as F
 from torch.utils.data import Subset
 
 from models.autoencoder import Autoencoder, AutoencoderSegmenter
@@ -29,9 +29,8 @@ from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
 from utils.inputs.dataset import SegmentationDataset, scored_samples
 from utils.rows.by_class import ByClass
 from utils.rows.row import Row
-from utils.training.fit import Settings, fit, one_value_explained
+from utils.training.fit import Settings, fit
 from utils.training.losses import segmentation_loss
-from utils.training.reconstruction import complete, hide, random_patches, reconstruction_loss
 from utils.training.start import find_start, load_start
 
 # stages
@@ -102,10 +101,10 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     model = Autoencoder(**network)
     row = Reconstruction("stage 1", model, device, SMALL_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
-    # 2. Loss on the hidden patches, or on the whole picture if none is hidden.
+    # 2. Loss of whole pictures, of which the model sees a part.
     def compute_loss(model, batch, generator, progress):
         images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
-        return reconstruction_loss(*rebuild(model, images, generator))
+        return reconstruction_loss(model, normalise(images, IMAGENET_MEAN, IMAGENET_STD), generator)
 
     # 3. Train; stage 2 starts from the averaged weights of the best epoch.
     fit(
@@ -120,14 +119,6 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     )
 
 
-def rebuild(model, images, generator):
-    """Reconstruct pictures (N, 3, H, W) in 0..1 or uint8; returns pictures, normalised originals and hidden patches."""
-    images, hidden = normalise(images, IMAGENET_MEAN, IMAGENET_STD), None
-    if MASK_RATIO:
-        hidden = random_patches(len(images), SMALL_SIZE, PATCH, MASK_RATIO, generator).to(images.device)
-    return model(hide(images, hidden)), images, hidden
-
-
 class Reconstruction(Row):
     """Stage 1; its score is the negative loss."""
 
@@ -135,9 +126,22 @@ class Reconstruction(Row):
     def validate(self, val: SegmentationDataset) -> dict[str, float]:
         generator, total = torch.Generator().manual_seed(0), 0.0  # always hides the same patches
         for indices in torch.arange(len(val)).split(BATCH_SIZE):
-            images = val[indices.tolist()][0].to(self.device)
-            total += reconstruction_loss(*rebuild(self.model, images, generator)).item() * len(images)
+            images = normalise(val[indices.tolist()][0].to(self.device), self.mean, self.std)
+            total += reconstruction_loss(self.model, images, generator).item() * len(images)
         return {"score": -total / len(val)}
+
+
+def hide_patches(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Normalised pictures (N, 3, S, S) with random patches set to 0, a share MASK_RATIO of each picture."""
+    count, side = len(images), images.shape[-1] // PATCH
+    ranks = torch.rand(count, side * side, generator=generator).argsort(1).argsort(1)
+    hidden = (ranks < round(MASK_RATIO * side * side)).view(count, 1, side, side).to(images.device)
+    return images.masked_fill(hidden.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3), 0)
+
+
+def reconstruction_loss(model: torch.nn.Module, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mean squared error of pictures (N, 3, S, S) that the model reconstructs from what hide_patches() leaves."""
+    return F.mse_loss(model(hide_patches(images, generator)).float(), images)
 
 
 def finetune(folder: Path, network: dict, constants: dict, device: torch.device) -> None:
@@ -159,8 +163,6 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     if start:
         load_start(model, start, train.classes)
     settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
-    if FINETUNE == "frozen":
-        show_whole_pictures(model.encoder, train, device)
 
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):
@@ -182,21 +184,14 @@ def choose_labelled(count: int, percent: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).permutation(count)[: max(1, round(count * percent / 100))].tolist()
 
 
-def show_whole_pictures(encoder: torch.nn.Module, train: SegmentationDataset, device: torch.device) -> None:
-    """Recompute a frozen encoder's batch-norm statistics on pictures without hidden patches."""
-    batches = (train[indices.tolist()][0].to(device) for indices in torch.arange(len(train)).split(64))
-    with one_value_explained():
-        update_bn((normalise(images, IMAGENET_MEAN, IMAGENET_STD) for images in batches), encoder)
-
-
 @torch.inference_mode()
 def draw_reconstructions(log: list[dict], row: Row, val: SegmentationDataset, folder: Path) -> None:
     """curves.png, and progress.png: a grid of pictures, the model's inputs, and its reconstructions."""
     plot_curves(log, folder / "curves.png")
-    images, generator = val[:4][0].to(row.device), torch.Generator().manual_seed(0)
-    rebuilt, images, hidden = rebuild(row.model, images, generator)
-    columns = {"original": images, "input": hide(images, hidden), "reconstruction": complete(rebuilt, images, hidden)}
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    images = normalise(val[:4][0].to(row.device), row.mean, row.std)
+    parts = hide_patches(images, torch.Generator().manual_seed(0))
+    columns = {"original": images, "input": parts, "reconstruction": row.model(parts).float()}
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (row.mean, row.std))
     pictures = {title: (x.cpu() * std + mean).clamp(0, 1).movedim(1, -1).numpy() for title, x in columns.items()}
     plot_examples(pictures, folder / "progress.png")
 

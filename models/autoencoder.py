@@ -1,7 +1,7 @@
 """Autoencoder: a U-Net that first reconstructs pictures without masks, then segments.
 
-Hidden patches and the loss on them: MAE (He et al., CVPR 2022). Pretraining the decoder too, not only the encoder:
-Models Genesis (Zhou et al., Medical Image Analysis 2021).
+A denoising autoencoder (Vincent et al., ICML 2008) that sees less than half of the patches, as in MAE (He et al., CVPR
+2022). Its decoder is pretrained too: Models Genesis (Zhou et al., Medical Image Analysis 2021).
 """
 
 import torch
@@ -28,16 +28,10 @@ class Autoencoder(UNet):
 class AutoencoderSegmenter(UNet):
     """Stage 2. images (N, 3, H, W), normalised -> logits (N, classes, H, W).
 
-    frozen: the encoder's weights and batch-norm statistics do not change. Other arguments: as in models.unet.
+    frozen: the encoder's weights do not change; its batch-norm statistics do, since stage 1 saw parts of pictures.
+    Other arguments: as in models.unet.
     """
 
     def __init__(self, classes: int = 3, frozen: bool = False, **arguments):
         super().__init__(classes, **arguments)
-        self.frozen = frozen
         self.encoder.requires_grad_(not frozen)
-
-    def train(self, mode: bool = True) -> "AutoencoderSegmenter":
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self

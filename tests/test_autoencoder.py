@@ -8,14 +8,10 @@ from conftest import run_here
 from PIL import Image
 
 import train_autoencoder
-from models.autoencoder import AutoencoderSegmenter
-from train_autoencoder import choose_labelled, show_whole_pictures
+from train_autoencoder import choose_labelled
 from utils import checkpoint
 from utils.errors import UserError
 from utils.files import read_csv
-from utils.inputs.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
-from utils.inputs.dataset import SegmentationDataset
-from utils.training.reconstruction import hide, reconstruction_loss
 
 CPU = torch.device("cpu")
 NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2}
@@ -25,32 +21,24 @@ TINY = (
 ).split()
 
 
-def test_nothing_of_a_hidden_patch_reaches_the_model():
-    torch.manual_seed(0)
-    images = torch.randn(1, 3, 32, 32)
-    hidden = torch.zeros(1, 4, 4, dtype=torch.bool)
-    hidden[0, 1, 2] = True
-    inside, outside = images.clone(), images.clone()
-    inside[0, :, 8:16, 16:24] += 1
-    outside[0, :, 8:16, 15] += 1
-    assert torch.equal(hide(images, hidden), hide(inside, hidden))
-    assert not torch.equal(hide(images, hidden), hide(outside, hidden))
-    assert torch.equal(hide(images, None), images)
+def test_a_share_of_the_patches_is_hidden_and_the_rest_is_seen(monkeypatch):
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) + 1
+    monkeypatch.setattr(train_autoencoder, "PATCH", 8)
+    for ratio, expected in ((0, 0), (0.5, 8), (0.6, 10)):  # of 16 patches
+        monkeypatch.setattr(train_autoencoder, "MASK_RATIO", ratio)
+        hidden = train_autoencoder.hide_patches(images, torch.Generator().manual_seed(0)) == 0
+        patches = hidden.unflatten(2, (4, 8)).unflatten(4, (4, 8)).float().mean((1, 3, 5))  # (N, 4, 4)
+        assert patches.unique().tolist() == [0, 1][: 1 + (expected > 0)]
+        assert patches.sum((1, 2)).tolist() == [expected] * 3
+        assert not expected or not torch.equal(patches[0], patches[1])
+        seen = train_autoencoder.hide_patches(images, torch.Generator().manual_seed(0))
+        assert torch.equal(seen[~hidden], images[~hidden])
 
 
-def test_the_loss_is_of_the_hidden_patches_structure_alone():
-    torch.manual_seed(0)
-    images = torch.randn(1, 3, 16, 16)
-    hidden = torch.tensor([[[True, False], [False, False]]])
-    patch = images[..., :8, :8]
-    rebuilt = torch.full_like(images, 7.0)  # elsewhere anything will do
-    rebuilt[..., :8, :8] = (patch - patch.mean()) / (patch.var(unbiased=False) + 1e-2).sqrt()
-    assert reconstruction_loss(rebuilt, images, hidden) < 1e-10
-    brighter = images * 3 + 2
-    assert reconstruction_loss(rebuilt, brighter, hidden) < 1e-4  # mean and contrast of a patch are not asked for
-    rebuilt[..., 0, 0] += 8
-    assert reconstruction_loss(rebuilt, images, hidden).item() == pytest.approx(64 / 64, rel=1e-5)  # of 8 x 8 pixels
-    assert reconstruction_loss(images + 2, images, None).item() == pytest.approx(4)
+def test_the_loss_is_that_of_whole_pictures(monkeypatch):
+    images = torch.rand(1, 3, 32, 32)
+    loss = train_autoencoder.reconstruction_loss(lambda parts: images + 2, images, torch.Generator())
+    assert loss.item() == pytest.approx(4)
 
 
 # ------------------------------------------------------------------------------------------------ stage 2
@@ -61,16 +49,6 @@ def test_labels_are_a_share_that_follows_from_the_seed():
     assert len(set(chosen)) == 12 and set(chosen) < set(range(121))
     assert chosen == choose_labelled(121, 10, seed=0) != choose_labelled(121, 10, seed=1)
     assert sorted(choose_labelled(121, 100, seed=0)) == list(range(121)) and len(choose_labelled(9, 1, seed=0)) == 1
-
-
-def test_statistics_of_whole_pictures_are_those_of_the_pictures(oxford_root):
-    torch.manual_seed(0)
-    model = AutoencoderSegmenter(frozen=True, **NETWORK)
-    dataset = SegmentationDataset(oxford_root, "train", 32)
-    show_whole_pictures(model.encoder, dataset, CPU)
-    with torch.no_grad():
-        seen = model.encoder.stem[0][0](normalise(dataset[list(range(len(dataset)))][0], IMAGENET_MEAN, IMAGENET_STD))
-    torch.testing.assert_close(model.encoder.stem[0][1].running_mean, seen.mean((0, 2, 3)))
 
 
 # ------------------------------------------------------------------------------------------------- script

@@ -15,7 +15,6 @@ inputs/           files -> batches
 training/         batches -> weights
     fit           the loop: epochs, averaged weights, checkpoints, exact resume
     losses        cross-entropy + soft Dice with void pixels
-    reconstruction  hidden patches and the loss on them
     simulated_clicks  simulated users, for the training of PointCLIP
     encoders      models on a pretrained encoder, and their learning rates
     start         weights to go on from, of these classes or of others
