@@ -6,9 +6,9 @@
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
-OUT/overlays/NAME.png, with CUTOUT OUT/cutouts/NAME.png and with TEXT OUT/heatmaps/NAME.png, all at the picture's own
-size; for a.jpg and a.png, a.jpg.png and a.png.png. Inputs are never overwritten. Files that cannot be read, and files
-in folders that are not pictures, are listed at the end.
+OUT/overlays/NAME.png and, with CUTOUT, OUT/cutouts/NAME.png, all at the picture's own size; for a.jpg and a.png,
+a.jpg.png and a.png.png. Inputs are never overwritten. Files that cannot be read, and files in folders that are not
+pictures, are listed at the end.
 """
 
 import os
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from models.clipseg import HUB_ID
 from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
-from utils.figures.overlays import cutout, draw_points, heat_map, overlay, save_mask, save_picture
+from utils.figures.overlays import cutout, draw_points, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
 from utils.inputs.layouts import contents, list_pictures, skipped
 from utils.inputs.pictures import read_image
@@ -87,13 +87,11 @@ def write(picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequenc
     save_picture(tinted, paths["overlays"])
     if CUTOUT:
         save_picture(cutout(image, found.ids), paths["cutouts"])
-    if found.heat is not None:
-        save_picture(heat_map(image, found.heat), paths["heatmaps"])
     return f"{picture}: {found.describe()} -> {paths['masks']}"
 
 
 def outputs_of(name: str) -> dict[str, Path]:
-    return {folder: Path(OUT) / folder / f"{name}.png" for folder in ("masks", "overlays", "cutouts", "heatmaps")}
+    return {folder: Path(OUT) / folder / f"{name}.png" for folder in ("masks", "overlays", "cutouts")}
 
 
 def find_pictures(arguments: list[str]) -> dict[Path, str]:

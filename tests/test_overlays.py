@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.classes import PETS, VOID
-from utils.figures.overlays import cutout, heat_map, overlay
+from utils.figures.overlays import cutout, overlay
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
 MASK = np.zeros((300, 200), np.uint8)
@@ -32,8 +32,3 @@ def test_the_outline_of_a_cutout_follows_the_picture():
     image, mask = np.full((200, 200, 3), 40, np.uint8), np.zeros((200, 200), np.uint8)
     image[:, 100:], mask[:, 101:] = 200, 1
     assert (cutout(image, mask)[:, :, 3] > 127)[:, 100:].all() and not (cutout(image, mask)[:, :99, 3] > 127).any()
-
-
-def test_a_heat_map_is_dark_where_the_score_is_low():
-    low, high = (heat_map(IMAGE, np.full(MASK.shape, score, np.float32)) for score in (0.0, 1.0))
-    assert low.dtype == np.uint8 and high.mean() > low.mean() + 100

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
@@ -51,12 +50,6 @@ def guided_filter(values: np.ndarray, guide: np.ndarray, radius: int, smoothing:
     of_guide, of_values = mean(guide), mean(values)
     slope = (mean(guide * values) - of_guide * of_values) / (mean(guide * guide) - of_guide**2 + smoothing)
     return mean(slope) * guide + mean(of_values - slope * of_guide)
-
-
-def heat_map(image: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Picture (H, W, 3) uint8 in grey, blended with the colours of scores (H, W) in 0..1: uint8 (H, W, 3)."""
-    grey, colours = image.mean(-1, keepdims=True), colormaps["inferno"](scores, bytes=True)[..., :3]
-    return (0.35 * grey + 0.65 * colours).round().astype(np.uint8)
 
 
 def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Sequence[int]) -> np.ndarray:

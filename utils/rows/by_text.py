@@ -86,7 +86,7 @@ class ByText(Row):
             logits = self._logits(small, [[text]] if text else self.prompts)[0]
             highest, ids = highest_score(logits, image.shape[:2])
             if text:
-                return Segmentation(ids * (highest > self.threshold), named(("background", text)), heat=highest)
+                return Segmentation(ids * (highest > self.threshold), named(("background", text)))
             return Segmentation(self._ids(highest, ids, self.threshold), self.classes)
 
         return segment

@@ -25,7 +25,6 @@ class Segmentation:
     ids: np.ndarray  # uint8 (H, W), at the picture's own size
     classes: Classes  # of the ids
     expected_iou: float | None = None  # by click: the model's own estimate of the mask's IoU
-    heat: np.ndarray | None = None  # by text: the text's score at every pixel, float32 (H, W) in 0..1
 
     def describe(self) -> str:
         """ "cat 31.4%, dog 0.3%": the share of the picture that each class covers, from 0.1% on, without background."""
