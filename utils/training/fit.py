@@ -3,8 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,7 +99,13 @@ def fit(
 
         while run.epoch < settings.epochs:
             started = time.perf_counter()
-            loss = _train_epoch(run, dataset, compute_loss, settings, device)
+            try:
+                loss = _train_epoch(run, dataset, compute_loss, settings, device)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):  # torch's words
+                    raise
+                change = "raise BATCH_SIZE, or raise IMAGE_SIZE and SMALL_SIZE"
+                raise UserError(f"batch norm got a single value per channel at the coarsest level: {change}") from error
             seconds, rate = time.perf_counter() - started, max(run.schedule.get_last_lr())
             run.epoch += 1
             if run.epoch % settings.validate_every and run.epoch < settings.epochs:
@@ -148,10 +153,9 @@ def _train_epoch(
         generator = torch.Generator().manual_seed(_mix(seed, run.epoch, step))
         progress = (run.epoch + step / len(batches)) / epochs
         batch = tuple(x.to(device) for x in dataset[indices])
-        with one_value_explained():
-            with precision:
-                loss = compute_loss(run.model, batch, generator, progress)
-            loss.backward()
+        with precision:
+            loss = compute_loss(run.model, batch, generator, progress)
+        loss.backward()
         nn.utils.clip_grad_norm_(run.model.parameters(), settings.clip_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
@@ -173,18 +177,6 @@ def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> 
     if not math.isfinite(value):
         advice = f"lower LEARNING_RATE (now {settings.learning_rate})"
         raise UserError(f"the {what} became {value} in epoch {epoch}: {advice}; earlier checkpoints are untouched")
-
-
-@contextmanager
-def one_value_explained() -> Iterator[None]:
-    """Raise UserError where batch norm gets a single value per channel."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):  # torch's words
-            raise
-        change = "raise BATCH_SIZE, or raise IMAGE_SIZE and SMALL_SIZE"
-        raise UserError(f"batch norm got a single value per channel at the coarsest level: {change}") from error
 
 
 def _batches(count: int, batch_size: int, seed: int) -> list[list[int]]:
