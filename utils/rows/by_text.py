@@ -20,8 +20,7 @@ from utils.rows.row import Predictions, Row, Segment, Segmentation, resized, squ
 
 # Every class behind background in every template; a class's embeddings are averaged.
 TEMPLATES = ("a photo of a {}.", "a photograph of a {}.", "an image of a {}.", "{}.")
-CANDIDATES = tuple(n / 20 for n in range(1, 16))  # thresholds tried on the validation split: .05 to .75
-REPORTED = (0.1, 0.2, 0.3, 0.5)  # thresholds whose results are written beside those of the chosen one
+THRESHOLDS = tuple(n / 20 for n in range(1, 16))  # .05 to .75: the validation split chooses one
 
 
 @dataclass(eq=False)
@@ -45,12 +44,11 @@ class ByText(Row):
 
     def prepare(self, root: str) -> None:
         """Choose the threshold with the best mIoU on the validation split."""
-        self.score(list_samples(root, "val"), thresholds=CANDIDATES)
-        self.threshold = max(CANDIDATES, key=lambda threshold: self._scores(threshold)["miou"])
+        self.score(list_samples(root, "val"))
+        self.threshold = max(THRESHOLDS, key=lambda threshold: self._scores(threshold)["miou"])
 
-    def score(self, *about: object, thresholds: Sequence[float] = REPORTED, **options: object) -> torch.Tensor:
-        zeros = torch.zeros(2 * [len(self.classes)], dtype=torch.int64)
-        self.swept = {threshold: zeros.clone() for threshold in (self.threshold, *thresholds)}
+    def score(self, *about: object, **options: object) -> torch.Tensor:
+        self.swept = {x: torch.zeros(2 * [len(self.classes)], dtype=torch.int64) for x in THRESHOLDS}
         return super().score(*about, **options)
 
     def _predict(
@@ -68,9 +66,9 @@ class ByText(Row):
         return scores(self.swept[threshold][None], self.counted)
 
     def write_details(self, folder: str, **about: str) -> None:
-        """The results at the chosen threshold and at REPORTED, in a CSV named after the row."""
+        """The results at all THRESHOLDS, in a CSV named after the row."""
         lines = []
-        for threshold in sorted(self.swept):
+        for threshold in self.swept:
             result = self._scores(threshold)
             keys = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in self.classes.things))
             line = {"model": self.name, "flip": str(int(self.flip)), **about, "threshold": threshold}
