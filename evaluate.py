@@ -26,8 +26,7 @@ from utils.inputs.dataset import scored_samples
 from utils.inputs.layouts import SPLITS, Sample, data_name
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
-from utils.scoring.per_image import per_image_lines
-from utils.scoring.results import merge_lines, result_line, result_table
+from utils.scoring.results import merge_lines, per_image_lines, result_line, result_table
 
 # data
 DATA_ROOT = DATA  # any layout of data/README.md

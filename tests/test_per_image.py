@@ -6,7 +6,7 @@ import torch
 from experiments.errors import error_table, shares_of
 from utils.classes import PETS
 from utils.inputs.layouts import Sample
-from utils.scoring.per_image import per_image_lines
+from utils.scoring.results import per_image_lines
 
 
 def test_a_line_has_the_picture_s_matrix_and_its_class():

@@ -27,8 +27,7 @@ rows/             weights -> answers; its __init__.py declares the rows of the t
     class_prior   the class map as a prior for the first click
 
 scoring/          answers -> numbers
-    results       lines of results.csv and the table
-    per_image     lines of per_image.csv, a confusion matrix each
+    results       lines of results.csv and per_image.csv, and the table
 
 figures/          numbers -> pictures that the scripts draw
     plots         curves of a training, grids of pictures

@@ -1,4 +1,4 @@
-"""results/results.csv: a line per row, flip, data set and split, and the table that shows it."""
+"""Lines of results.csv (a row, flip, data set and split each) and of per_image.csv, and the table of results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ import torch
 
 from utils.classes import is_background
 from utils.files import read_csv, write_csv
-from utils.metrics import miou_interval, scores
+from utils.inputs.layouts import Sample
+from utils.metrics import iou_per_class, mean_over_present, miou_interval, scores
 from utils.rows.row import Row
 from utils.tables import markdown_table, row_place
 
@@ -31,12 +32,32 @@ def result_line(row: Row, about: dict[str, str], confusions: torch.Tensor, secon
     line |= {**about, "images": str(len(confusions))}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     minutes = "" if row.minutes is None else f"{row.minutes:.0f}"
-    return line | texts | {"scales": scales_of(row), "minutes": minutes}
+    scales = " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)  # "1 1.4 zoom"
+    return line | texts | {"scales": scales, "minutes": minutes}
 
 
-def scales_of(row: Row) -> str:
-    """ "1 1.4 zoom": the scales of a row and whether it has zoom, as in results.csv."""
-    return " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)
+def per_image_lines(
+    model: str, counted: Sequence[str], samples: Sequence[Sample], confusions: torch.Tensor, **about: str
+) -> list[dict[str, str]]:
+    """Lines of results/per_image.csv; confusions: int64 (N, C, C), counted: names of the C classes.
+
+    class: the animal, else the foreground class with most pixels. confusion: the matrix, row by row. about: the first
+    columns.
+    """
+    lines = []
+    for sample, counts, miou in zip(samples, confusions, mean_over_present(iou_per_class(confusions)), strict=True):
+        line = {**about, "image": sample.name, "class": _main_class(counted, sample, counts), "breed": sample.breed}
+        matrix = " ".join(map(str, counts.flatten().tolist()))
+        lines.append(line | {"model": model, "miou": f"{miou:.4f}", "confusion": matrix})
+    return lines
+
+
+def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) -> str:
+    """The animal of an Oxford picture, else the foreground class with most pixels; "" for a row by click."""
+    if sample.species:
+        return sample.classes.names[sample.species]
+    first = sample.classes.first
+    return counted[first + int(counts[first:].sum(1).argmax())] if counted == sample.classes.names else ""
 
 
 def merge_lines(
