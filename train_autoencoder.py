@@ -149,8 +149,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 1. Data: with fewer masks an epoch repeats them, so that budgets stay comparable.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
-    labelled = choose_labelled(len(train), LABELS_PERCENT, SEED)
-    labelled = Subset(train, [labelled[i % len(labelled)] for i in range(len(train))])
+    labelled = Subset(train, choose_labelled(len(train), LABELS_PERCENT, SEED))
 
     # 2. Model, from stage 1, from START or from scratch.
     torch.manual_seed(SEED)
@@ -162,7 +161,8 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     start = find_start(source, CHECKPOINTS, "autoencoder", "autoencoder stage 1")
     if start:
         load_start(model, start, train.classes)
-    settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch)
+    steps = len(train) // BATCH_SIZE
+    settings = Settings.of(constants, epochs=EPOCHS + PRETRAIN_EPOCHS * scratch, epoch_steps=steps)
 
     # 3. Loss on augmented batches; small pictures first.
     def compute_loss(model, batch, generator, progress):

@@ -57,6 +57,7 @@ EDGE = "grey"  # padding beyond a picture's edge; "mirror" reflects the picture,
 PASTE = 0.0  # share of the batch made of animals pasted on other backgrounds
 # optimisation
 EPOCHS = 10
+EPOCH_STEPS = 0  # minimum number of steps per epoch: few pictures are repeated
 BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05

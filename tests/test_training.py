@@ -310,6 +310,19 @@ def test_an_epoch_is_every_picture_once_in_a_new_order_with_new_random_numbers(t
     assert shares == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
 
 
+def test_few_pictures_are_repeated_until_an_epoch_has_its_steps(tmp_path):
+    shown = []
+
+    def watch(model, batch, generator, progress):
+        shown.append(sorted(int((Pictures.images == image).all((1, 2, 3)).nonzero()) for image in batch[0]))
+        return mean_square(model, batch, generator, progress)
+
+    fit_frozen(tmp_path, compute_loss=watch, EPOCHS=2, EPOCH_STEPS=5)
+    assert list(map(len, shown)) == [4] * 10 and shown[:5] != shown[5:]
+    assert sorted(shown[0] + shown[1]) == sorted(shown[2] + shown[3]) == list(range(8))
+    assert read_csv(tmp_path / "log.csv")[-1]["lr"] == "0.0"  # the rate falls over all steps
+
+
 def test_a_batch_larger_than_the_data_set_is_the_data_set(tmp_path):
     for size in (8, 100):
         fit_frozen(tmp_path / str(size), BATCH_SIZE=size)

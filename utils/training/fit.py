@@ -31,7 +31,7 @@ POSITIVE = (
     *("WIDTH", "DEPTH", "MAX_WIDTH", "BLOCKS", "STEM_STRIDE", "LABELS_PERCENT", "ENCODER_RATE", "CLICK_RADIUS"),
 )
 SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "EDITED")
-NOT_NEGATIVE = ("WEIGHT_DECAY", "SEED", "VIEW_SIZE")
+NOT_NEGATIVE = ("WEIGHT_DECAY", "SEED", "VIEW_SIZE", "EPOCH_STEPS")
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
@@ -85,7 +85,7 @@ def fit(
     with _only_run_in(folder):
         model.to(device, memory_format=torch.channels_last)
         optimizer = _adamw(model, rates or {}, settings)
-        steps = settings.epochs * max(len(dataset) // settings.batch_size, 1)
+        steps = settings.epochs * len(_batches(len(dataset), settings, 0))
         schedule = _warmup_cosine(optimizer, steps, settings.warmup)
         run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
         if settings.resume:
@@ -144,7 +144,7 @@ def _train_epoch(
     """One epoch. Returns the mean loss."""
     seed, epochs, precision = settings.seed, settings.epochs, autocast(device, settings.precision)
     torch.manual_seed(_mix(seed, run.epoch))
-    batches = _batches(len(dataset), settings.batch_size, _mix(seed, run.epoch))
+    batches = _batches(len(dataset), settings, _mix(seed, run.epoch))
     title = f"epoch {run.epoch + 1}/{epochs}"
     bar = tqdm(batches, title, unit_scale=settings.batch_size, unit="img", leave=False, disable=None)
     run.model.train()
@@ -179,10 +179,12 @@ def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> 
         raise UserError(f"the {what} became {value} in epoch {epoch}: {advice}; earlier checkpoints are untouched")
 
 
-def _batches(count: int, batch_size: int, seed: int) -> list[list[int]]:
-    """Shuffled indices; an incomplete last batch is dropped."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return list(BatchSampler(order, min(batch_size, count), drop_last=True))
+def _batches(count: int, settings: Settings, seed: int) -> list[list[int]]:
+    """Shuffled indices of an epoch, repeated up to EPOCH_STEPS batches; an incomplete last batch is dropped."""
+    size, generator = min(settings.batch_size, count), torch.Generator().manual_seed(seed)
+    steps = max(count // size, settings.constants.get("EPOCH_STEPS", 0))
+    order = [torch.randperm(count, generator=generator) for _ in range(math.ceil(steps * size / count))]
+    return list(BatchSampler(torch.cat(order).tolist(), size, drop_last=True))[:steps]
 
 
 def _mix(*numbers: int) -> int:
