@@ -43,7 +43,7 @@ def rewrite(path: Path, **changes: object) -> None:
         torch.save(content, path)
     else:
         about = {key: value for key, value in content.items() if key != "weights"}
-        path.write_bytes(to_bytes(content["weights"], {"about": json.dumps(checkpoint._without_tuples(about))}))
+        path.write_bytes(to_bytes(content["weights"], {"about": json.dumps(about)}))
 
 
 def test_a_model_is_rebuilt_from_the_file_alone_with_the_same_logits(model, path):
@@ -52,7 +52,7 @@ def test_a_model_is_rebuilt_from_the_file_alone_with_the_same_logits(model, path
     with torch.inference_mode():
         torch.testing.assert_close(loaded(images), model(images), atol=1e-6, rtol=1e-5)
     assert not loaded.training
-    assert content["mean"] == (0.5, 0.4, 0.3) and checkpoint.classes_of(content) == PETS
+    assert tuple(content["mean"]) == (0.5, 0.4, 0.3) and checkpoint.classes_of(content) == PETS
 
 
 def refused(path: Path) -> str:
@@ -195,14 +195,15 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "best.pt"])
-def test_what_a_file_says_of_itself_comes_back_equal_tuples_included(tmp_path, name):
+def test_what_a_file_says_of_itself_comes_back_equal_but_for_tuples_in_json(tmp_path, name):
     weights = {"b": torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last), "a": torch.tensor(5)}
     weights |= {"half": torch.randn(3, 3).half(), "view of b": weights["b"][0], "none": torch.zeros(0, 4)}
     checkpoint.save({**EVERYTHING, "weights": weights}, tmp_path / name)
     content = checkpoint.load(tmp_path / name)
     (tmp_path / name).write_bytes(bytes((tmp_path / name).stat().st_size))  # what was loaded does not change with it
     loaded = content.pop("weights")
-    assert content == {"format": 1, **EVERYTHING}
+    expected = {"format": 1, **EVERYTHING}
+    assert content == (expected if name == "best.pt" else json.loads(json.dumps(expected)))
     assert {key: value.dtype for key, value in loaded.items()} == {key: value.dtype for key, value in weights.items()}
     assert checkpoint.digest(loaded) == checkpoint.digest(weights)
 

@@ -41,7 +41,7 @@ def save(content: dict, path: str | Path) -> None:
     # Copied: safetensors takes neither channels_last nor shared memory.
     weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(_without_tuples(content))}))
+        temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(content)}))
 
 
 def halve(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -71,19 +71,9 @@ def load(path: str | Path) -> dict:
 def _read_safetensors(path: Path) -> dict:
     with safe_open(path, framework="pt") as file:  # checks the header, sizes and offsets
         about = file.metadata()[ABOUT]
-        about = json.loads(about, object_hook=lambda x: tuple(x["tuple"]) if x.keys() == {"tuple"} else x)
+        about = json.loads(about, object_hook=lambda x: x["tuple"] if x.keys() == {"tuple"} else x)  # of older files
         # Copied: safe_open's tensors are memory maps of the file, which may change.
         return {**about, "weights": {name: file.get_tensor(name).clone() for name in file.keys()}}  # noqa: SIM118
-
-
-def _without_tuples(value: object) -> object:
-    """JSON has no tuples: (1, 2) becomes {"tuple": [1, 2]}."""
-    if isinstance(value, dict):
-        return {key: _without_tuples(x) for key, x in value.items()}
-    if isinstance(value, (list, tuple)):
-        values = [_without_tuples(x) for x in value]
-        return {"tuple": values} if isinstance(value, tuple) else values
-    return value
 
 
 def _check(content: dict) -> None:
