@@ -3,7 +3,7 @@
     pip install -r requirements-demo.txt
     python label.py photos/ --OUT=data/mine --CLASSES=cat,dog,rabbit   # then open http://127.0.0.1:7861
     python label.py photos/ --OUT=data/mine --COCO=mine.json           # goes on; also writes COCO JSON
-    python train_clip.py --START=checkpoints/clip_finetuned --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine
+    python train_clip.py recipes/own_classes.py --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine
 
 Choose a class, click on a thing, correct it with further clicks, take it with Add, then the next thing. Classes that
 PointCLIP's checkpoint knows are found by click, all others by box (GrabCut): two clicks on opposite corners, then dabs

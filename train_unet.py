@@ -43,6 +43,7 @@ COLOUR = 0.8  # 0 none, 1 strong
 ERASE = 0.3  # chance of a grey rectangle
 # optimisation
 EPOCHS = 70
+EPOCH_STEPS = 0  # minimum number of steps per epoch: few pictures are repeated
 BATCH_SIZE = 16  # lower it if memory is short
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05

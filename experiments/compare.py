@@ -3,16 +3,20 @@
     python -m experiments.compare clip --ENCODER=facebook/deit-tiny-patch16-224
     python -m experiments.compare autoencoder
     python -m experiments.compare seeds --ENCODER=facebook/deit-tiny-patch16-224
+    python -m experiments.compare few --DATA_ROOT=data/camvid
 
 clip: the same decoder on a frozen encoder, a fine-tuned one, and a frozen one with random weights.
 autoencoder: pretrained (on hidden patches) against scratch, with all masks and with few. Stage 1 takes a fifth of the
 epochs, half of them with few masks. classic: half of the epochs reconstruct whole pictures, then the encoder is frozen.
 seeds: short trainings of the U-Net, the autoencoder and CLIP that differ only in the seed.
+few: the U-Net from scratch and the weights of CLIP fine-tuned, its encoder frozen or trained on, with few pictures; a
+number of PICTURES up to 30 is drawn once per seed.
 An interrupted comparison is resumed by the same command; the CSV is written at the end.
 """
 
 import importlib
 import inspect
+import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +25,16 @@ from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.config import DATA, override, run_script, script_constants
+from utils.config import DATA, REPOSITORY, override, run_script, script_constants
 
 import torch
 from matplotlib import pyplot as plt
 
+from data.labelling import link
+from experiments.looks import looks
 from experiments.readme import write_between_markers
 from utils.checkpoint import load
+from utils.classes import classes_file
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import save_figure
@@ -41,12 +48,14 @@ DATA_ROOT = DATA  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # of CLIP: hub id or folder
 IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 (CLIP twice that); for CLIP a multiple of its patch size
 EPOCHS = 0  # of all stages together; 0: clip 3, autoencoder 20, seeds 12 (CLIP a quarter of that)
-SEEDS = (0, 1, 2)  # of autoencoder and seeds
+SEEDS = (0, 1, 2)  # of autoencoder, seeds and few
 LABELS = (100, 10, 5, 1)  # percent of the masks used for the autoencoder
+PICTURES = (10, 30, 100, 0)  # numbers of training pictures for few; 0: all
+START = "checkpoints/clip_finetuned"  # weights for few
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison, size, epochs and variant
 RESULTS = "results"  # folder of the CSV
-IMAGES = "images"  # folder of labels.png
+IMAGES = "images"  # folder of labels.png and few.png
 README = ()  # files whose table between markers is updated
 
 
@@ -58,10 +67,12 @@ class Run:
     folder: Path
     about: dict[str, str]  # first columns of its line in the CSV
     options: list[str]  # for the training script
+    data: str = ""  # folder of its pictures; empty: DATA_ROOT
 
 
 def main(arguments: list[str]) -> None:
     comparisons = {"clip": (clip_runs, 256, 3), "autoencoder": (autoencoder_runs, 96, 20), "seeds": (seed_runs, 64, 12)}
+    comparisons["few"] = few_runs, 320, 5
     if (name := " ".join(arguments)) not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     runs_of, size, epochs = comparisons[name]
@@ -77,7 +88,9 @@ def main(arguments: list[str]) -> None:
     if "seed" in run.about:
         marker, table = f"{name} spread", spread_table(lines, [column for column in run.about if column != "seed"])
     if name == "autoencoder":
-        plot_labels(lines, Path(IMAGES) / "labels.png")
+        plot_lines(lines, "labels_percent", "masks used, % of the training split", Path(IMAGES) / "labels.png")
+    if name == "few":
+        plot_lines(lines, "pictures", "training pictures", Path(IMAGES) / "few.png")
     if README:
         write_between_markers(README, {marker: table})
     print(f"{table}\nwrote {path}")
@@ -131,12 +144,35 @@ def seed_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
         yield Run(row, folder, about, [*own, f"--IMAGE_SIZE={side}", f"--SEED={seed}"])
 
 
+def few_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
+    own = [str(REPOSITORY / "recipes" / "own_classes.py"), f"--START={START}"]
+    own += [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}"]
+    scratch = [f"--IMAGE_SIZE={size // 2}", f"--SMALL_SIZE={size // 2}", f"--EPOCHS={4 * epochs}", "--EPOCH_STEPS=100"]
+    variants = {"U-Net from scratch": ("UNET", [*scratch, "--VALIDATE_EVERY=4"])}
+    variants |= {"frozen": ("CLIP", [*own, "--FREEZE_ENCODER=True"]), "fine-tuned": ("CLIP", own)}
+    everything = list_samples(DATA_ROOT, "train")
+    for count, seed, (variant, (row, options)) in product(PICTURES, SEEDS, variants.items()):
+        if count in range(1, 31) or seed == SEEDS[0]:
+            count = count or len(everything)
+            folder, data = root / f"{variant}_{count}_{seed}", root / f"data_{count}_{seed}"
+            drawn = {"train": random.Random(seed).sample(everything, count), "val": list_samples(DATA_ROOT, "val")}
+            for split, samples in drawn.items():
+                for sample in samples:
+                    link(sample.image, data / split / "images" / sample.image.name)
+                    link(sample.mask, data / split / "masks" / sample.mask.name)
+            if file := classes_file(DATA_ROOT):
+                link(file, data / file.name)
+            about = {"variant": variant, "pictures": str(count), "seed": str(seed)}
+            yield Run(row, folder, about, [*options, f"--SEED={seed}"], str(data))
+
+
 def train(run: Run) -> None:
     """Run a row's training script unless it has finished; resume an interrupted training."""
     saved = next(iter(run.folder.glob("*/last.pt")), None)
     if saved and load(saved)["epoch"] == load(saved)["constants"]["EPOCHS"]:
         return
-    options = [*run.options, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={run.folder}", f"--DEVICE={DEVICE}"]
+    options = [*run.options, f"--DATA_ROOT={run.data or DATA_ROOT}", f"--CHECKPOINTS={run.folder}"]
+    options.append(f"--DEVICE={DEVICE}")
     options.append(f"--RESUME={any(run.folder.rglob('last.pt'))}")  # also of stage 1
     run_main(importlib.import_module(Path(find_rows(run.folder)[run.row].script).stem).main, options)
 
@@ -175,19 +211,20 @@ def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
     return markdown_table(titles | {"mean": "mean mIoU", "deviation": "standard deviation"}, table, len(columns))
 
 
-def plot_labels(lines: list[dict[str, str]], path: Path) -> None:
-    """mIoU against the share of masks used: a dot per training, a line through the means."""
+def plot_lines(lines: list[dict[str, str]], key: str, title: str, path: Path) -> None:
+    """mIoU of every variant against a number: a dot per training, a line through the means."""
     figure, axes = plt.subplots(figsize=(6, 3.4))
-    for variant, colour in {"pretrained": "#E69F00", "scratch": "#0072B2"}.items():
+    for variant, look in looks(line["variant"] for line in lines if line["variant"] != "classic").items():
         groups = defaultdict(list)
         for line in lines:
             if line["variant"] == variant:
-                groups[int(line["labels_percent"])].append(float(line["miou"]))
-        for percent, values in groups.items():
-            axes.plot([percent] * len(values), values, "o", color=colour, alpha=0.6)
-        axes.plot(sorted(groups), [mean(groups[x]) for x in sorted(groups)], "-s", color=colour, label=variant)
-    axes.set(xscale="log", xlabel="masks used, % of the training split", ylabel="test mIoU")
-    axes.set_xticks(shares := sorted({int(line["labels_percent"]) for line in lines}), shares)
+                groups[int(line[key])].append(float(line["miou"]))
+        for number, values in groups.items():
+            axes.plot([number] * len(values), values, look.marker, color=look.colour, alpha=0.6)
+        style = look.dashes + look.marker
+        axes.plot(sorted(groups), [mean(groups[x]) for x in sorted(groups)], style, color=look.colour, label=variant)
+    axes.set(xscale="log", xlabel=title, ylabel="test mIoU")
+    axes.set_xticks(numbers := sorted({int(line[key]) for line in lines}), numbers)
     axes.minorticks_off()
     axes.legend()
     save_figure(figure, path)

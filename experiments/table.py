@@ -9,6 +9,7 @@ rows takes about nine hours on two CPU cores without bf16; the experiments come 
 """
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -92,7 +93,13 @@ def is_made(name: str) -> bool:
         return False
     last = folder / "last.pt"
     complete = not last.exists() or load(last)["epoch"] == wanted["EPOCHS"]
-    return complete and all(content["constants"].get(key) == value for key, value in wanted.items())
+    return complete and agree(content["constants"], wanted)
+
+
+def agree(known: dict, wanted: dict) -> bool:
+    """Whether a checkpoint's constants are the wanted ones; it may lack newer ones, and have lists for tuples."""
+    known, wanted = json.loads(json.dumps([known, wanted]))
+    return all(known.get(key, value) == value for key, value in wanted.items())
 
 
 def train(name: str) -> None:
@@ -100,7 +107,7 @@ def train(name: str) -> None:
     folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     begun = [path for path in (folder / "last.pt", folder / "pretraining" / "last.pt") if path.exists()]
     known = load(max(begun, key=lambda path: path.stat().st_mtime))["constants"] if begun else {}
-    resume = ["--RESUME=True"] if begun and all(known.get(key) == value for key, value in wanted.items()) else []
+    resume = ["--RESUME=True"] if begun and agree(known, wanted) else []
     options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in wanted]
     recipe, _ = RECIPES[name]
     recipe = [str(REPOSITORY / recipe)] if recipe else []

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_here
+from conftest import REPOSITORY, run_here
 from PIL import Image
 
 import evaluate
+from data.drawing.dataset import write_drawings
 from experiments import benchmark, clicks, compare, errors, figures
 from experiments.diagrams import DIAGRAMS
 from experiments.figures import FIGURES
@@ -108,3 +109,20 @@ def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_fol
     assert all(number in readme.read_text() for number in spread)
     with pytest.raises(UserError, match="name one comparison"):
         here(compare, "trees")
+
+
+def test_few_pictures_are_drawn_per_seed_for_every_variant(here, tmp_path):
+    write_drawings(tmp_path / "data", "{}", ("cat", "rabbit"), 24, 4, (64, 80), 0)
+    root = f"--DATA_ROOT={tmp_path / 'data'}"
+    (tmp_path / "checkpoints").unlink()
+    few = ("--PICTURES=3,0", "--SEEDS=0,1", "--IMAGE_SIZE=32", "--EPOCHS=1")
+    here(compare, "few", root, *few, f"--START={REPOSITORY / 'checkpoints' / 'clip_finetuned'}")
+    lines = read_csv("results/few.csv")
+    variants = ("U-Net from scratch", "frozen", "fine-tuned")
+    about = [(line["pictures"], line["seed"], line["variant"]) for line in lines]
+    assert about == [(*drawn, variant) for drawn in (("3", "0"), ("3", "1"), ("21", "0")) for variant in variants]
+    assert {line["images"] for line in lines} == {"4"} and is_drawn("images/few.png")
+    first, second = ({file.name for file in tmp_path.rglob(f"data_3_{seed}/train/images/*")} for seed in (0, 1))
+    assert len(first) == len(second) == 3 and first != second
+    runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("clip/last.pt")}
+    assert "encoder_config" in runs["fine-tuned_3_0"]["arguments"] and runs["frozen_3_0"]["holds_encoder"]

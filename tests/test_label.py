@@ -484,8 +484,9 @@ def test_three_pictures_are_labelled_in_the_browser_and_a_row_is_trained_on_them
     import train_clip
 
     new = (f"--CHECKPOINTS={tmp_path / 'new'}", "--DEVICE=cpu")
-    small = ("--IMAGE_SIZE=64", "--EPOCHS=5", "--BATCH_SIZE=2", f"--DATA_ROOT={root}")
-    run_here(train_clip, f"--START={REPOSITORY / 'checkpoints' / 'clip_finetuned'}", *small, *new)
+    small = ("--IMAGE_SIZE=64", "--EPOCHS=1", "--EPOCH_STEPS=5", "--BATCH_SIZE=2", f"--DATA_ROOT={root}")
+    start = f"--START={REPOSITORY / 'checkpoints' / 'clip_finetuned'}"
+    run_here(train_clip, REPOSITORY / "recipes" / "own_classes.py", start, *small, *new)
     assert "kept background, cat, dog; new rabbit" in capsys.readouterr().out
     assert not run_here(predict, tmp_path / "photos" / "3_cat.jpg", f"--OUT={tmp_path / 'out'}", *new)
     predicted = np.array(Image.open(tmp_path / "out" / "masks" / "3_cat.png"))

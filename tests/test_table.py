@@ -22,7 +22,8 @@ SMALL = ("--IMAGE_SIZE=32", "--VIEW_SIZE=32", "--EPOCHS=1", "--WIDTHS=4,8,8,16")
 def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tiny_clip_folder, tmp_path, monkeypatch):
     places = (f"--DATA_ROOT={oxford_root}", f"--CHECKPOINTS={tmp_path}", *SMALL)
     recipes = sorted(path.name for path in (REPOSITORY / "recipes").glob("*.py"))
-    assert recipes == sorted(Path(recipe).name for recipe, _ in table.RECIPES.values() if recipe)
+    of_rows = [Path(recipe).name for recipe, _ in table.RECIPES.values() if recipe]
+    assert recipes == sorted([*of_rows, "own_classes.py"])
     monkeypatch.setattr(table, "CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(table, "OPTIONS", [*(option[2:] for option in SMALL), f"ENCODER={tiny_clip_folder}"])
     run_here(train_clip, str(REPOSITORY / "recipes/deit_tiny.py"), f"--ENCODER={tiny_clip_folder}", *places)
@@ -32,7 +33,10 @@ def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tin
     assert not table.is_made("CLIP fine-tuned")  # its last step is missing
     run_here(train_clip, *again)
     assert table.is_made("CLIP fine-tuned")
+    own = (str(REPOSITORY / "recipes/own_classes.py"), "--START=clip_finetuned", "--EPOCH_STEPS=2", "--ROW=Own")
+    run_here(train_clip, *own, *places)
     run_here(train_pointclip, *places)
+    assert load(tmp_path / "Own")["constants"]["RECIPE"] == "own_classes"
     content = load(tmp_path / "clip_finetuned")
     assert content["constants"]["RECIPE"] == "clip_finetuned" and content["constants"]["PASTE"] == 0.3
     assert content["minutes"] > 0 and load(tmp_path / "pointclip")["encoder_from"] == "clip_finetuned"

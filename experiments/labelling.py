@@ -1,0 +1,95 @@
+"""What a person gets for a click or a box in label.py: IoU of the mask, and seconds until it is there.
+
+    python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog,person,sofa,chair --OUT=data/voc_things
+    python -m experiments.labelling --DATA_ROOT=data/voc_things      # a quarter of an hour
+
+Writes results/labelling.csv. Of every picture and class the largest region is labelled: classes that the row by click
+knows by click, first at the region's centre, and every class by box, which is that of the region. Each further click is
+at the centre of the largest wrong region. Other regions of the class do not count.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from utils.config import require_choice, run_script
+
+import numpy as np
+from scipy import ndimage
+from tqdm import tqdm
+
+from data.grabcut import find_in_box
+from experiments.clicks import binary_iou
+from experiments.readme import write_between_markers
+from utils.classes import VOID
+from utils.device import pick_device
+from utils.files import write_csv
+from utils.inputs.clicks import Click, next_click, thing_mask
+from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
+from utils.inputs.pictures import read_sample
+from utils.rows import load_row
+from utils.tables import markdown_table
+
+DATA_ROOT = "data/voc_things"
+SPLIT = "test"
+MODEL = "PointCLIP"  # row by click
+PICTURES = 0  # size of a random subset, always the same; 0: the whole split
+DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
+CHECKPOINTS = "checkpoints"  # folder of all rows
+RESULTS = "results"  # folder of labelling.csv
+README = ()  # files whose table between markers is updated
+
+FURTHER: tuple[int, ...] = (0, 2, 4)  # numbers of further clicks whose IoU is reported
+Find = Callable[[Sequence[Click]], np.ndarray]  # clicks -> bool (H, W)
+
+
+def main() -> None:
+    require_choice("SPLIT", SPLIT, SPLITS)
+    row = load_row(MODEL, CHECKPOINTS, pick_device(DEVICE), precision="auto")
+    ious, seconds = defaultdict(list), defaultdict(list)  # (way, class, further clicks) and (way, class) -> values
+    for sample in tqdm(subset(list_samples(DATA_ROOT, SPLIT), PICTURES), unit="img", disable=None):
+        image, mask = read_sample(sample)
+        names, segment = sample.classes.names, row.open(image)
+        for index in sorted(set(np.unique(mask).tolist()) - {0, VOID}):
+            truth = largest_region(mask, index)
+            (rows, columns), *_ = ndimage.find_objects(truth == 1)
+            corners = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
+            ways: dict[str, tuple[Find, list[Click]]] = {"box": (partial(find_in_box, image, corners), [])}
+            if names[index] in row.classes.things:
+                first = next_click(truth, np.zeros(truth.shape, bool))
+                ways["click"] = (lambda clicks, segment=segment: segment(clicks, "").ids > 0), [first]
+            for way, (find, clicks) in ways.items():
+                for further in range(max(FURTHER) + 1):
+                    started = time.perf_counter()
+                    found = find(clicks)
+                    seconds[way, names[index]].append(time.perf_counter() - started)
+                    ious[way, names[index], further].append(binary_iou(truth, found))
+                    clicks = [*clicks, *filter(None, [next_click(truth, found)])]
+    lines = []
+    for way, name in sorted(seconds):
+        line = {"data": data_name(DATA_ROOT), "split": SPLIT, "way": way, "class": name}
+        line |= {f"iou_{further}": f"{np.mean(ious[way, name, further]):.3f}" for further in FURTHER}
+        line["seconds"] = f"{np.median(seconds[way, name]):.2f}"
+        lines.append(line | {"things": str(len(ious[way, name, 0]))})
+    path = Path(RESULTS) / "labelling.csv"
+    write_csv(lines, path)
+    titles = {"way": "way", "class": "class", "iou_0": "IoU after the first click or the box"}
+    titles |= {f"iou_{further}": f"{further} clicks more" for further in FURTHER[1:]}
+    table = markdown_table(titles | {"seconds": "seconds per answer", "things": "things"}, lines, 2)
+    if README:
+        write_between_markers(README, {"labelling": table})
+    print(f"{table}\nwrote {path}")
+
+
+def largest_region(mask: np.ndarray, index: int) -> np.ndarray:
+    """The largest region of a class in a mask (H, W) as uint8 (H, W): 1, 0 for the rest; other regions are VOID."""
+    truth = thing_mask(mask, index)
+    regions, _ = ndimage.label(truth == 1)
+    largest = np.bincount(regions.ravel())[1:].argmax() + 1
+    return np.where((truth == 1) & (regions != largest), VOID, truth).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    run_script(main)

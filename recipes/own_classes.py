@@ -1,0 +1,15 @@
+"""Classes of your own, from ten labelled pictures on: CLIP fine-tuned goes on learning.
+
+python train_clip.py recipes/own_classes.py --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine
+"""
+
+START = "checkpoints/clip_finetuned"  # encoder and decoder; its classes of the same name are kept
+FREEZE_ENCODER = False
+ENCODER_RATE = 0.2  # of LEARNING_RATE: the encoder needs smaller steps than the decoder
+LEARNING_RATE = 5e-4
+IMAGE_SIZE = 320
+SCALE = (0.5, 2.0)  # things of all sizes
+EDGE = "mirror"
+EPOCHS = 5
+EPOCH_STEPS = 100  # an epoch of ten pictures would be one step
+BATCH_SIZE = 8
