@@ -55,7 +55,7 @@ def main() -> None:
     device = pick_device(DEVICE)
     # 1. Pictures.
     samples = scored_samples(DATA_ROOT, SPLIT)
-    classes = samples[0].classes
+    classes, about = samples[0].classes, {"data": data_name(DATA_ROOT), "split": SPLIT}
 
     # 2. Rows that have weights and the data's classes.
     options = {"zoom": ZOOM, "precision": PRECISION, "hub_id": CLIPSEG}
@@ -65,12 +65,12 @@ def main() -> None:
     lines = []
     for row in rows:
         for row.flip in (False, True) if FLIP else (False,):
-            line, confusions = score(row, samples)
+            line, confusions = score(row, samples, about)
             lines.append(line)
             merge_lines([line], Path(RESULTS) / "results.csv", list(known))
             if not row.flip:
-                of_pictures = per_image_lines(row.name, row.counted, samples, confusions, **about_split())
-                merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), ("model", *about_split()))
+                of_pictures = per_image_lines(row.name, row.counted, samples, confusions, **about)
+                merge_lines(of_pictures, Path(RESULTS) / "per_image.csv", list(known), ("model", *about))
 
     # 4. Table and examples.
     print(result_table(lines, list(missing)))
@@ -83,8 +83,8 @@ def main() -> None:
     print(f"wrote {Path(RESULTS) / 'results.csv'}, {Path(RESULTS) / 'per_image.csv'}, {examples}")
 
 
-def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Tensor]:
-    """A line of results.csv, and the confusion matrices of all pictures, int64 (N, C, C)."""
+def score(row: Row, samples: Sequence[Sample], about: dict[str, str]) -> tuple[dict[str, str], torch.Tensor]:
+    """A line of results.csv, and the confusion matrices of all pictures, int64 (N, C, C); about: data and split."""
     folder = Path(SAVE_MASKS) / f"{row.name}{'_flip' * row.flip}" if SAVE_MASKS else None
 
     def on_prediction(index: int, ids: np.ndarray, part: str) -> None:
@@ -95,13 +95,8 @@ def score(row: Row, samples: Sequence[Sample]) -> tuple[dict[str, str], torch.Te
     started = time.perf_counter()
     confusions = row.score(samples, on_prediction)
     seconds = time.perf_counter() - started
-    row.write_details(RESULTS, **about_split())
-    return result_line(row, about_split(), confusions, seconds), confusions
-
-
-def about_split() -> dict[str, str]:
-    """The columns of a CSV for data set and split."""
-    return {"data": data_name(DATA_ROOT), "split": SPLIT}
+    row.write_details(RESULTS, **about)
+    return result_line(row, about, confusions, seconds), confusions
 
 
 if __name__ == "__main__":
