@@ -29,6 +29,7 @@ from utils.files import write_csv
 from utils.inputs.clicks import Click, next_click, thing_mask
 from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample
+from utils.inputs.windows import box_of
 from utils.rows import load_row
 from utils.tables import markdown_table
 
@@ -54,8 +55,8 @@ def main() -> None:
         names, segment = sample.classes.names, row.open(image)
         for index in sorted(set(np.unique(mask).tolist()) - {0, VOID}):
             truth = largest_region(mask, index)
-            (rows, columns), *_ = ndimage.find_objects(truth == 1)
-            corners = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
+            (left, right), (top, bottom) = box_of(truth == 1)
+            corners = (left, top), (right - 1, bottom - 1)
             ways: dict[str, tuple[Find, list[Click]]] = {"box": (partial(find_in_box, image, corners), [])}
             if names[index] in row.classes.things:
                 first = next_click(truth, np.zeros(truth.shape, bool))

@@ -10,7 +10,7 @@ from PIL import Image
 
 import evaluate
 from data.drawing.dataset import write_drawings
-from experiments import benchmark, clicks, compare, errors, figures
+from experiments import benchmark, clicks, compare, errors, figures, labelling
 from experiments.diagrams import DIAGRAMS
 from experiments.figures import FIGURES
 from utils.checkpoint import load
@@ -112,7 +112,7 @@ def test_variants_share_a_budget_and_are_never_trained_twice(here, tiny_clip_fol
 
 
 def test_few_pictures_are_drawn_per_seed_for_every_variant(here, tmp_path):
-    write_drawings(tmp_path / "data", "{}", ("cat", "rabbit"), 24, 4, (64, 80), 0)
+    write_drawings(tmp_path / "data", '{"name": "drawn"}', ("cat", "rabbit"), 24, 4, (64, 80), 0)
     root = f"--DATA_ROOT={tmp_path / 'data'}"
     (tmp_path / "checkpoints").unlink()
     few = ("--PICTURES=3,0", "--SEEDS=0,1", "--IMAGE_SIZE=32", "--EPOCHS=1")
@@ -126,3 +126,15 @@ def test_few_pictures_are_drawn_per_seed_for_every_variant(here, tmp_path):
     assert len(first) == len(second) == 3 and first != second
     runs = {path.parts[-3]: load(path) for path in tmp_path.rglob("clip/last.pt")}
     assert "encoder_config" in runs["fine-tuned_3_0"]["arguments"] and runs["frozen_3_0"]["holds_encoder"]
+
+
+def test_labelling_measures_what_a_click_and_a_box_give(here, tmp_path):
+    write_drawings(tmp_path / "data", '{"name": "drawn"}', ("cat", "rabbit"), 10, 6, (96, 120), 0)
+    readme = markers(tmp_path / "README.md", "labelling")
+    here(labelling, f"--DATA_ROOT={tmp_path / 'data'}", "--README=README.md")
+    lines = {(line["way"], line["class"]): line for line in read_csv("results/labelling.csv")}
+    assert list(lines) == [("box", "cat"), ("box", "rabbit"), ("click", "cat")]
+    cats, rabbits, clicked = lines.values()
+    assert cats["things"] == clicked["things"] and 6 <= int(cats["things"]) + int(rabbits["things"]) <= 12
+    assert float(cats["iou_0"]) > 0.2 and float(cats["iou_4"]) > float(cats["iou_0"])
+    assert rabbits["iou_2"] in readme.read_text() and float(clicked["seconds"]) < 5
