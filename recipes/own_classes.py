@@ -1,6 +1,6 @@
 """Classes of your own, from ten labelled pictures on: CLIP fine-tuned goes on learning.
 
-python train_clip.py recipes/own_classes.py --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine   # 20 minutes, one core
+python train_clip.py recipes/own_classes.py --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine  # 20 minutes
 
 For things that are no animals an encoder from the hub is the better start, at a higher rate:
 --START= --ENCODER=facebook/deit-tiny-patch16-224 --LEARNING_RATE=1e-3
