@@ -52,6 +52,7 @@ SEEDS = (0, 1, 2)  # of autoencoder, seeds and few
 LABELS = (100, 10, 5, 1)  # percent of the masks used for the autoencoder
 PICTURES = (10, 30, 100, 0)  # numbers of training pictures for few; 0: all
 START = "checkpoints/clip_finetuned"  # weights for few
+STEPS = 100  # per epoch of few
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 CHECKPOINTS = "checkpoints/compare"  # a folder per comparison, size, epochs and variant
 RESULTS = "results"  # folder of the CSV
@@ -146,9 +147,9 @@ def seed_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
 
 def few_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     own = [str(REPOSITORY / "recipes" / "own_classes.py"), f"--START={START}"]
-    own += [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}"]
-    scratch = [f"--IMAGE_SIZE={size // 2}", f"--SMALL_SIZE={size // 2}", f"--EPOCHS={4 * epochs}", "--EPOCH_STEPS=100"]
-    variants = {"U-Net from scratch": ("UNET", [*scratch, "--VALIDATE_EVERY=4"])}
+    own += [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", f"--EPOCH_STEPS={STEPS}"]
+    scratch = [f"--IMAGE_SIZE={size // 2}", f"--SMALL_SIZE={size // 2}", f"--EPOCHS={4 * epochs}"]
+    variants = {"U-Net from scratch": ("UNET", [*scratch, f"--EPOCH_STEPS={STEPS}", "--VALIDATE_EVERY=4"])}
     variants |= {"frozen": ("CLIP", [*own, "--FREEZE_ENCODER=True"]), "fine-tuned": ("CLIP", own)}
     everything = list_samples(DATA_ROOT, "train")
     for count, seed, (variant, (row, options)) in product(PICTURES, SEEDS, variants.items()):

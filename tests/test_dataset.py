@@ -212,16 +212,13 @@ def test_the_message_about_damaged_data_names_the_file(oxford_copy, damage):
 # ------------------------------------------------------------------------------------- the tensors of a split
 
 
-def test_one_index_gives_a_picture_and_a_mask_and_a_list_a_batch_on_disk_as_in_memory(oxford_root):
-    on_disk, in_memory = (SegmentationDataset(oxford_root, "train", 24) for _ in range(2))
-    image, mask = on_disk[4]
+def test_one_index_gives_a_picture_and_a_mask_and_a_list_a_batch(oxford_root):
+    dataset = SegmentationDataset(oxford_root, "train", 24)
+    image, mask = dataset[4]
     assert image.shape == (3, 24, 24) and mask.shape == (24, 24) and image.dtype == mask.dtype == torch.uint8
-    images, masks = on_disk[[7, 4, 0]]
+    images, masks = dataset[[7, 4, 0]]
     assert torch.equal(images[1], image) and torch.equal(masks[1], mask)
-    in_memory.arrays = {name: torch.from_numpy(np.array(array)) for name, array in in_memory.arrays.items()}  # to(GPU)
-    for index in (1, [2, 0, 1]):
-        assert all(map(torch.equal, on_disk[index], in_memory[index]))
-    assert isinstance(on_disk.to(torch.device("cpu")).arrays["images"], np.memmap)
+    assert isinstance(dataset.arrays["images"], np.memmap)
 
 
 # -------------------------------------------------------------------------------------------- the cache

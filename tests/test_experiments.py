@@ -115,7 +115,7 @@ def test_few_pictures_are_drawn_per_seed_for_every_variant(here, tmp_path):
     write_drawings(tmp_path / "data", '{"name": "drawn"}', ("cat", "rabbit"), 24, 4, (64, 80), 0)
     root = f"--DATA_ROOT={tmp_path / 'data'}"
     (tmp_path / "checkpoints").unlink()
-    few = ("--PICTURES=3,0", "--SEEDS=0,1", "--IMAGE_SIZE=32", "--EPOCHS=1")
+    few = ("--PICTURES=3,0", "--SEEDS=0,1", "--IMAGE_SIZE=64", "--EPOCHS=1", "--STEPS=2")
     here(compare, "few", root, *few, f"--START={REPOSITORY / 'checkpoints' / 'clip_finetuned'}")
     lines = read_csv("results/few.csv")
     variants = ("U-Net from scratch", "frozen", "fine-tuned")
