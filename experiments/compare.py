@@ -6,11 +6,11 @@
     python -m experiments.compare few --DATA_ROOT=data/camvid
 
 clip: the same decoder on a frozen encoder, a fine-tuned one, and a frozen one with random weights.
-autoencoder: pretrained (on hidden patches) against scratch, with all masks and with few. Stage 1 takes a fifth of the
-epochs, half of them with few masks. classic: half of the epochs reconstruct whole pictures, then the encoder is frozen.
+autoencoder: pretrained (most patches hidden) against scratch, with all masks and with few. Stage 1 takes a fifth of the
+epochs, half of them with few masks. classic: half of the epochs, no patch hidden, then the encoder is frozen.
 seeds: short trainings of the U-Net, the autoencoder and CLIP that differ only in the seed.
-few: the U-Net from scratch and the weights of CLIP fine-tuned, its encoder frozen or trained on, with few pictures; a
-number of PICTURES up to 30 is drawn once per seed.
+few: mIoU against the number of training pictures, of data in the folder layout: the U-Net from scratch, and START's
+weights with a frozen and a trained encoder. Up to 30 pictures are drawn for every seed, more for the first seed only.
 An interrupted comparison is resumed by the same command; the CSV is written at the end.
 """
 
@@ -40,14 +40,15 @@ from utils.errors import UserError
 from utils.figures.plots import save_figure
 from utils.files import write_csv
 from utils.inputs.layouts import list_samples
+from utils.inputs.pictures import Sample
 from utils.metrics import scores
 from utils.rows import find_rows, load_row
 from utils.tables import markdown_table
 
 DATA_ROOT = DATA  # any layout of data/README.md
 ENCODER = "openai/clip-vit-base-patch16"  # of CLIP: hub id or folder
-IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 (CLIP twice that); for CLIP a multiple of its patch size
-EPOCHS = 0  # of all stages together; 0: clip 3, autoencoder 20, seeds 12 (CLIP a quarter of that)
+IMAGE_SIZE = 0  # 0: clip 256, autoencoder 96, seeds 64 (CLIP twice that), few 320 (U-Net half of it)
+EPOCHS = 0  # of all stages together; 0: clip 3, autoencoder 20, seeds 12 (CLIP a quarter), few 5 (U-Net four times)
 SEEDS = (0, 1, 2)  # of autoencoder, seeds and few
 LABELS = (100, 10, 5, 1)  # percent of the masks used for the autoencoder
 PICTURES = (10, 30, 100, 0)  # numbers of training pictures for few; 0: all
@@ -72,8 +73,8 @@ class Run:
 
 
 def main(arguments: list[str]) -> None:
-    comparisons = {"clip": (clip_runs, 256, 3), "autoencoder": (autoencoder_runs, 96, 20), "seeds": (seed_runs, 64, 12)}
-    comparisons["few"] = few_runs, 320, 5
+    comparisons = {"clip": (clip_runs, 256, 3), "autoencoder": (autoencoder_runs, 96, 20)}
+    comparisons |= {"seeds": (seed_runs, 64, 12), "few": (few_runs, 320, 5)}
     if (name := " ".join(arguments)) not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     runs_of, size, epochs = comparisons[name]
@@ -152,19 +153,24 @@ def few_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     variants = {"U-Net from scratch": ("UNET", [*scratch, f"--EPOCH_STEPS={STEPS}", "--VALIDATE_EVERY=4"])}
     variants |= {"frozen": ("CLIP", [*own, "--FREEZE_ENCODER=True"]), "fine-tuned": ("CLIP", own)}
     everything = list_samples(DATA_ROOT, "train")
-    for count, seed, (variant, (row, options)) in product(PICTURES, SEEDS, variants.items()):
-        if count in range(1, 31) or seed == SEEDS[0]:
-            count = count or len(everything)
-            folder, data = root / f"{variant}_{count}_{seed}", root / f"data_{count}_{seed}"
-            drawn = {"train": random.Random(seed).sample(everything, count), "val": list_samples(DATA_ROOT, "val")}
-            for split, samples in drawn.items():
-                for sample in samples:
-                    link(sample.image, data / split / "images" / sample.image.name)
-                    link(sample.mask, data / split / "masks" / sample.mask.name)
-            if file := classes_file(DATA_ROOT):
-                link(file, data / file.name)
-            about = {"variant": variant, "pictures": str(count), "seed": str(seed)}
-            yield Run(row, folder, about, [*options, f"--SEED={seed}"], str(data))
+    for count, seed in product(PICTURES, SEEDS):
+        if seed != SEEDS[0] and not 0 < count <= 30:
+            continue
+        data = root / f"data_{count or len(everything)}_{seed}"
+        link_pictures(random.Random(seed).sample(everything, count or len(everything)), data)
+        for variant, (row, options) in variants.items():
+            about = {"variant": variant, "pictures": str(count or len(everything)), "seed": str(seed)}
+            yield Run(row, root / "_".join(about.values()), about, [*options, f"--SEED={seed}"], str(data))
+
+
+def link_pictures(train: Sequence[Sample], target: Path) -> None:
+    """A data set in the folder layout with these training pictures and DATA_ROOT's validation split."""
+    for split, samples in {"train": train, "val": list_samples(DATA_ROOT, "val")}.items():
+        for sample in samples:
+            link(sample.image, target / split / "images" / sample.image.name)
+            link(sample.mask, target / split / "masks" / sample.mask.name)
+    if file := classes_file(DATA_ROOT):
+        link(file, target / file.name)
 
 
 def train(run: Run) -> None:
