@@ -23,8 +23,10 @@ def find_in_box(image: np.ndarray, corners: Sequence[tuple[int, int]], dabs: Seq
     it (0); one on the thing may lie outside of the box. Large pictures are cut down to FINE pixels; the outline is then
     moved to the edges of the full picture. Raises UserError for an empty box.
     """
-    import cv2  # in requirements-demo.txt
-
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(f"boxes need OpenCV ({error}): pip install -r requirements-demo.txt") from error
     height, width = image.shape[:2]
     points = np.array([*corners, *((x, y) for x, y, label in dabs if label)])
     (left, top), (right, bottom) = points.min(0), points.max(0) + 1  # the box, with the dabs on the thing

@@ -1,16 +1,17 @@
 """What a person gets for a click or a box in label.py: IoU of the mask, and seconds until it is there.
 
     python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog,person,sofa,chair --OUT=data/voc_things
-    python -m experiments.labelling --DATA_ROOT=data/voc_things      # a quarter of an hour
+    pip install -r requirements-demo.txt
+    python -m experiments.labelling      # a quarter of an hour
 
-Writes results/labelling.csv. Of every picture and class the largest region is labelled: classes that the row by click
-knows by click, first at the region's centre, and every class by box, which is that of the region. Each further click is
-at the centre of the largest wrong region. Other regions of the class do not count.
+Writes results/labelling.csv. In every picture the largest region of each class is labelled in two ways: by its bounding
+box, and, for classes that the row by click knows, by a click at its centre. Each further click is at the centre of the
+largest wrong region. Other regions of the class are void.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def main() -> None:
     for sample in tqdm(subset(list_samples(DATA_ROOT, SPLIT), PICTURES), unit="img", disable=None):
         image, mask = read_sample(sample)
         names, segment = sample.classes.names, row.open(image)
-        for index in sorted(set(np.unique(mask).tolist()) - {0, VOID}):
+        for index in range(sample.classes.first, len(names)):
+            if not (mask == index).any():
+                continue
             truth = largest_region(mask, index)
             (left, right), (top, bottom) = box_of(truth == 1)
             corners = (left, top), (right - 1, bottom - 1)
@@ -62,12 +65,9 @@ def main() -> None:
                 first = next_click(truth, np.zeros(truth.shape, bool))
                 ways["click"] = (lambda clicks, segment=segment: segment(clicks, "").ids > 0), [first]
             for way, (find, clicks) in ways.items():
-                for further in range(max(FURTHER) + 1):
-                    started = time.perf_counter()
-                    found = find(clicks)
-                    seconds[way, names[index]].append(time.perf_counter() - started)
-                    ious[way, names[index], further].append(binary_iou(truth, found))
-                    clicks = [*clicks, *filter(None, [next_click(truth, found)])]
+                for further, (iou, took) in enumerate(answers(find, clicks, truth)):
+                    ious[way, names[index], further].append(iou)
+                    seconds[way, names[index]].append(took)
     lines = []
     for way, name in sorted(seconds):
         line = {"data": data_name(DATA_ROOT), "split": SPLIT, "way": way, "class": name}
@@ -82,6 +82,17 @@ def main() -> None:
     if README:
         write_between_markers(README, {"labelling": table})
     print(f"{table}\nwrote {path}")
+
+
+def answers(find: Find, clicks: list[Click], truth: np.ndarray) -> Iterator[tuple[float, float]]:
+    """IoU and seconds of the first answer and of those after each further click; truth: (H, W) with 1, 0, VOID."""
+    for _ in range(max(FURTHER) + 1):
+        started = time.perf_counter()
+        found = find(clicks)
+        took = time.perf_counter() - started
+        yield binary_iou(truth, found), took
+        if correction := next_click(truth, found):
+            clicks = [*clicks, correction]
 
 
 def largest_region(mask: np.ndarray, index: int) -> np.ndarray:
