@@ -44,7 +44,7 @@ IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
 SMALL_SIZE = 112  # in stage 1 and in the first part of stage 2
 SMALL_SHARE = 0.5  # of the epochs: length of that first part
 # reconstruction
-MASK_RATIO = 0.6  # share of patches hidden; 0: reconstruct the whole picture, the classic autoencoder
+MASK_RATIO = 0.6  # share of patches hidden; 0: none, the classic autoencoder
 PATCH = 16  # pixels a side
 # model: a U-Net
 WIDTH = 32  # channels of the finest level
@@ -154,7 +154,7 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 2. Model, from stage 1, from START or from scratch.
     torch.manual_seed(SEED)
     arguments = {"classes": len(train.classes), "dropout": DROPOUT, "frozen": FINETUNE == "frozen", **network}
-    model = AutoencoderSegmenter(**arguments).to(device)
+    model = AutoencoderSegmenter(**arguments)
     row = ByClass("Autoencoder", model, device, IMAGE_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
     scratch = FINETUNE == "scratch"
     source = "" if scratch else START or str(folder / "pretraining")

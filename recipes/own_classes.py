@@ -2,8 +2,8 @@
 
 python train_clip.py recipes/own_classes.py --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine  # 20 minutes
 
-For things that are no animals an encoder from the hub is the better start, at a higher rate:
---START= --ENCODER=facebook/deit-tiny-patch16-224 --LEARNING_RATE=1e-3
+On street scenes an encoder from the hub was a better start (LOG.md), at a higher rate:
+--START= --ENCODER=facebook/deit-tiny-patch16-224 --LEARNING_RATE=1e-3 --ENCODER_RATE=0.2
 """
 
 START = "checkpoints/clip_finetuned"  # encoder and decoder; its classes of the same name are kept

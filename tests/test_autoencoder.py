@@ -13,8 +13,6 @@ from utils import checkpoint
 from utils.errors import UserError
 from utils.files import read_csv
 
-CPU = torch.device("cpu")
-NETWORK = {"width": 4, "depth": 3, "max_width": 512, "blocks": 1, "stem_stride": 2}
 TINY = (
     "--IMAGE_SIZE=32 --SMALL_SIZE=32 --PATCH=8 --WIDTH=4 --DEPTH=3 --PRETRAIN_EPOCHS=2 --EPOCHS=2 --BATCH_SIZE=8 "
     "--EMA_DECAY=0.5 --PRECISION=fp32 --DEVICE=cpu"
@@ -35,7 +33,7 @@ def test_a_share_of_the_patches_is_hidden_and_the_rest_is_seen(monkeypatch):
         assert torch.equal(seen[~hidden], images[~hidden])
 
 
-def test_the_loss_is_that_of_whole_pictures(monkeypatch):
+def test_the_loss_is_that_of_whole_pictures():
     images = torch.rand(1, 3, 32, 32)
     loss = train_autoencoder.reconstruction_loss(lambda parts: images + 2, images, torch.Generator())
     assert loss.item() == pytest.approx(4)
