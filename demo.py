@@ -123,7 +123,7 @@ def show_mask(
     name = session.name[:50]  # a file's name has 255 bytes at most
     files = place / f"{name}_mask.png", place / f"{name}_cutout.png"
     save_mask(found.ids, files[0], found.classes)
-    save_picture(cutout(session.image, found.ids), files[1])
+    save_picture(cutout(session.image, found.ids, found.classes.first), files[1])
     return view, line, files
 
 
@@ -178,7 +178,7 @@ def build_page(folder: str):
                 with gr.Row():
                     undo = gr.Button("Undo", size="md", min_width=80)
                     clear = gr.Button("Clear", size="md", min_width=80)
-                info = "Empty: the classes. Its weights, 600 MB, are downloaded at the first use."
+                info = "Leave empty for the classes. First use downloads 600 MB of weights."
                 text = gr.Textbox(label=f"Text for {by_text}", info=info, placeholder="type and press Enter")
                 with gr.Row():
                     downloads = [
@@ -206,10 +206,13 @@ def build_page(folder: str):
         def pick_example(name: str, typed: str, event: gr.SelectData) -> dict:
             return pick(to_try[event.index], name, typed)
 
-        def click(tab: Session, label: int, event: gr.SelectData) -> dict:
+        def clicked(tab: Session, name: str, clicks: list[Click]) -> dict:
+            return answer(tab, name if takes(name, "click") else by_click, "", clicks)
+
+        def click(tab: Session, name: str, label: int, event: gr.SelectData) -> dict:
             # There is no picture if the script was restarted while the tab was open.
             new = [] if tab.image is None else [(*pixel_under(event.index, tab.image), label)]
-            return answer(tab, by_click, "", [*tab.clicks, *new])
+            return clicked(tab, name, [*tab.clicks, *new])
 
         downloading = gr.Progress(track_tqdm=True)
 
@@ -233,9 +236,9 @@ def build_page(folder: str):
         model.input(show, [session, model, text], **queue)
         text.submit(show, [session, gr.State(by_text), text], **queue)
         side_by_side.click(compare, session, **queue)
-        picture.select(click, [session, sign], **queue)
-        undo.click(lambda tab: answer(tab, by_click, "", tab.clicks[:-1]), session, **queue)
-        clear.click(lambda tab: answer(tab, by_click, "", []), session, **queue)
+        picture.select(click, [session, model, sign], **queue)
+        undo.click(lambda tab, name: clicked(tab, name, tab.clicks[:-1]), [session, model], **queue)
+        clear.click(lambda tab, name: clicked(tab, name, []), [session, model], **queue)
     return page
 
 
@@ -252,14 +255,8 @@ def serve(build: Callable[[str], object], host: str, port: int, max_pixels: int,
     except ImportError as error:
         raise UserError(f"the page needs Gradio ({error}): pip install -r requirements-demo.txt") from error
     page = build(folder)
-    options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True}
-    options |= {
-        "max_file_size": "100mb",
-        "run_history": False,
-        "footer_links": [],
-        "css": PICTURE_CSS + css,
-        "js": js or None,
-    }
+    options = {"share": False, "quiet": True, "show_error": True, "prevent_thread_lock": True, "run_history": False}
+    options |= {"max_file_size": "100mb", "footer_links": [], "css": PICTURE_CSS + css, "js": js or None}
     options |= {"theme": gr.themes.Default(font=["system-ui", "sans-serif"])}
     options |= {"state_session_capacity": 16}  # tabs; each keeps a picture
     try:

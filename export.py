@@ -12,7 +12,7 @@ Resizing and normalisation are part of the file:
     probabilities  float32 (batch, classes, height, width)
 
 The ids are those of predict.py --ZOOM=False, except for less than one pixel in a thousand, as a few resized pixels
-differ by one grey level. The metadata holds row, classes, colours and image_size, each as JSON.
+differ by one grey level. The metadata holds row, classes and image_size, and a row by class's colours, each as JSON.
 
 PointCLIP becomes two files: the encoder runs once per picture, the decoder once per click. A further click may change
 the mask anywhere; predict.py changes only the connected region under the click.
@@ -74,7 +74,7 @@ def main() -> None:
     name = row_named(MODEL, CHECKPOINTS)
     if find_rows(CHECKPOINTS)[name].kind.prompt == "text":
         raise UserError(f"{name} cannot be exported: its classes are texts, and ONNX has no tokenizer")
-    row = load_row(name, CHECKPOINTS, torch.device("cpu"))
+    row = load_row(name, CHECKPOINTS, torch.device("cpu"), zoom=False)
     if INT8 and row.prompt:
         raise UserError(f"INT8 = True: {name} is not a row by class")
     calibration = [sample.image for sample in subset(list_samples(DATA_ROOT, "train"), 200)] if INT8 else []
@@ -96,7 +96,7 @@ def main() -> None:
 # A graph is a module with the names of its inputs and outputs, the axes of its inputs that may have any length, as
 # torch.export takes them, and draw(batch, height, width), which returns random inputs.
 
-PICTURE = {0: "batch", 1: "height", 2: "width"}
+_PICTURE = {0: "batch", 1: "height", 2: "width"}
 
 
 def draw_picture(batch: int, height: int, width: int) -> tuple[torch.Tensor]:
@@ -117,7 +117,7 @@ def squash(picture: torch.Tensor, size: int) -> torch.Tensor:
 class ClassGraph(nn.Module):
     """A row by class: picture uint8 (N, H, W, 3) -> ids uint8 (N, H, W) and probabilities (N, classes, H, W)."""
 
-    inputs, outputs, axes = ("picture",), ("ids", "probabilities"), (PICTURE,)
+    inputs, outputs, axes = ("picture",), ("ids", "probabilities"), (_PICTURE,)
     draw = staticmethod(draw_picture)
 
     def __init__(self, row: Row):
@@ -133,7 +133,7 @@ class ClassGraph(nn.Module):
 class ClickEncoder(nn.Module):
     """A row by click: picture uint8 (N, H, W, 3) -> feature maps of the model's encode(), finest first."""
 
-    inputs, axes = ("picture",), (PICTURE,)
+    inputs, axes = ("picture",), (_PICTURE,)
     draw = staticmethod(draw_picture)
 
     def __init__(self, row: Row):

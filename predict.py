@@ -6,8 +6,8 @@
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
-OUT/overlays/NAME.png and, with CUTOUT, OUT/cutouts/NAME.png, all at the picture's own size; for a.jpg and a.png,
-a.jpg.png and a.png.png. Inputs are never overwritten. Files that cannot be read, and files in folders that are not
+OUT/overlays/NAME.png and, with CUTOUT, OUT/cutouts/NAME.png, all at the picture's own size. For a.jpg and a.png
+NAME is a.jpg and a.png. Inputs are never overwritten. Files that cannot be read, and files in folders that are not
 pictures, are listed at the end.
 """
 
@@ -27,7 +27,7 @@ from utils.device import PRECISIONS, pick_device
 from utils.errors import UserError
 from utils.figures.overlays import cutout, draw_points, overlay, save_mask, save_picture
 from utils.inputs.clicks import Click
-from utils.inputs.layouts import contents, list_pictures, skipped
+from utils.inputs.layouts import contents, list_pictures, same_name, skipped
 from utils.inputs.pictures import read_image
 from utils.rows import best_row, find_rows, load_row, row_named
 from utils.rows.row import Row, Segmentation
@@ -44,7 +44,7 @@ CUTOUT = False  # also write what was found on a transparent background
 # run
 OUT = "predictions"  # folder
 CHECKPOINTS = "checkpoints"  # folder of all rows
-PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where it is native
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 
 
@@ -86,7 +86,7 @@ def write(picture: Path, image: np.ndarray, found: Segmentation, clicks: Sequenc
     tinted = draw_points(tinted, [click[:2] for click in clicks], [click[2] for click in clicks])
     save_picture(tinted, paths["overlays"])
     if CUTOUT:
-        save_picture(cutout(image, found.ids), paths["cutouts"])
+        save_picture(cutout(image, found.ids, found.classes.first), paths["cutouts"])
     return f"{picture}: {found.describe()} -> {paths['masks']}"
 
 
@@ -95,7 +95,7 @@ def outputs_of(name: str) -> dict[str, Path]:
 
 
 def find_pictures(arguments: list[str]) -> dict[Path, str]:
-    """The files named, and the pictures in the folders named -> the names of their outputs, without suffix.
+    """Named files and the pictures in named folders -> names of their outputs, without suffix.
 
     Raises UserError if there are none, or if an output would overwrite an input or another output.
     """
@@ -107,11 +107,11 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
             pictures[file.resolve()] = file
     if not pictures:
         raise UserError("; ".join(f"no pictures in {path}, which holds {contents(Path(path))}" for path in arguments))
-    stems = Counter(file.stem for file in pictures.values())
-    names = {file: file.stem if stems[file.stem] == 1 else file.name for file in pictures.values()}
+    stems = Counter(same_name(file.stem) for file in pictures.values())
+    names = {file: file.stem if stems[same_name(file.stem)] == 1 else file.name for file in pictures.values()}
     by_name = {}
     for file, name in names.items():
-        other = by_name.setdefault(name, file)
+        other = by_name.setdefault(same_name(name), file)
         if other != file:
             raise UserError(f"{other} and {file} would both become {name}.png; run them with different OUT")
         for path in outputs_of(name).values():
@@ -121,13 +121,13 @@ def find_pictures(arguments: list[str]) -> dict[Path, str]:
 
 
 def find_row() -> str:
-    """Name of the row: MODEL, else the best one. If it does not take POINT or TEXT, the first row that does."""
+    """Name of the row: MODEL, else the first row that takes POINT or TEXT, else the best one."""
     rows, asked = find_rows(CHECKPOINTS), "click" if POINT else "text" if TEXT else ""
     takers = [name for name, row in rows.items() if row.kind.prompt == asked]
     name = row_named(MODEL, CHECKPOINTS) if MODEL else takers[0] if asked else best_row(CHECKPOINTS)
     if rows[name].kind.prompt == "click" and not asked:
         raise UserError(f"MODEL = {MODEL!r} needs a click: --POINT=x,y")
-    return takers[0] if asked and name not in takers else name
+    return name
 
 
 def parse_click(text: str) -> Click:

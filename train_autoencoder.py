@@ -34,15 +34,15 @@ from utils.training.losses import segmentation_loss
 from utils.training.start import find_start, load_start
 
 # stages
-START = ""  # weights of an autoencoder to go on from, also with other classes, in place of stage 1: a file or folder
+START = ""  # skip stage 1 and start from these weights, a file or a row's folder; their classes may differ
 FINETUNE = "full"  # "frozen": the encoder is not trained; "scratch": no stage 1, its epochs added to stage 2
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
-LABELS_PERCENT = 100  # of the training masks used in stage 2, the same share of every breed
+LABELS_PERCENT = 100  # of the training masks used in stage 2
 IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
 SMALL_SIZE = 112  # in stage 1 and in the first part of stage 2
-SMALL_SHARE = 0.5  # of the epochs: length of that first part
+SMALL_SHARE = 0.5  # share of the epochs at SMALL_SIZE
 # reconstruction
 MASK_RATIO = 0.6  # share of patches hidden; 0: none, the classic autoencoder
 PATCH = 16  # pixels a side
@@ -69,7 +69,7 @@ EMA_DECAY = 0.998  # of the averaged weights, which are saved; lower in the firs
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 # run
-PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where it is native
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 SEED = 0
 RESUME = False  # go on from last.pt, of the stage that was interrupted
@@ -87,6 +87,8 @@ def main() -> None:
     device = pick_device(DEVICE)
     folder = Path(CHECKPOINTS) / "autoencoder"
     network = {"width": WIDTH, "depth": DEPTH, "max_width": MAX_WIDTH, "blocks": BLOCKS, "stem_stride": STEM_STRIDE}
+    if FINETUNE == "scratch" and START:
+        raise UserError("FINETUNE = scratch takes no START: choose one of them")
     if FINETUNE != "scratch" and not START:
         pretrain(folder, network, constants, device)
     finetune(folder, network, constants, device)
@@ -101,7 +103,7 @@ def pretrain(folder: Path, network: dict, constants: dict, device: torch.device)
     model = Autoencoder(**network)
     row = Reconstruction("stage 1", model, device, SMALL_SIZE, IMAGENET_MEAN, IMAGENET_STD, train.classes)
 
-    # 2. Loss of whole pictures, of which the model sees a part.
+    # 2. Loss on whole pictures; the model sees masked ones.
     def compute_loss(model, batch, generator, progress):
         images, _ = augment(*batch, generator, SMALL_SIZE, scale=SCALE, rotation=ROTATION, colour=COLOUR)
         return reconstruction_loss(model, normalise(images, IMAGENET_MEAN, IMAGENET_STD), generator)
@@ -140,7 +142,7 @@ def hide_patches(images: torch.Tensor, generator: torch.Generator) -> torch.Tens
 
 
 def reconstruction_loss(model: torch.nn.Module, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mean squared error of pictures (N, 3, S, S) that the model reconstructs from what hide_patches() leaves."""
+    """Mean squared error of all pixels of pictures (N, 3, S, S), reconstructed after hide_patches()."""
     return F.mse_loss(model(hide_patches(images, generator)).float(), images)
 
 

@@ -34,7 +34,7 @@ from utils.training.start import find_start, load_start
 
 # task
 ROW = ""  # name and folder of a further row in the table, e.g. DINOv2; empty: CLIP
-START = ""  # weights to start from, a file or a row's folder: decoder first, then all (Kumar et al., ICLR 2022)
+START = ""  # start from these weights, a file or a row's folder: decoder first, then all (Kumar et al., ICLR 2022)
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
@@ -68,7 +68,7 @@ VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 # prediction
 ZOOM = False  # True: the row segments each object again in a crop, and classifies the crop as a whole
 # run
-PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where it is native
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 SEED = 0
 RESUME = False  # go on from last.pt
@@ -85,8 +85,8 @@ def main() -> None:
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
-    if ZOOM and not train.classes.first:
-        raise UserError(f"ZOOM = True: looks closer at what is not background, but id 0 is {train.classes.names[0]}")
+    if (ZOOM or PASTE) and not train.classes.first:
+        raise UserError(f"id 0 is {train.classes.names[0]}, not background: set ZOOM = False and PASTE = 0")
 
     # 2. Model: encoder and decoder.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "classes": len(train.classes), "widths": WIDTHS}

@@ -33,7 +33,7 @@ ROW = ""  # name and folder of a further row in the table; empty: PointCLIP
 CLICK_RADIUS = 0.02  # of the picture's side
 CORRECTIONS = 9  # maximum number of simulated clicks after the first one
 EDITED = 0.5  # share of corrected images whose target mask is randomly edited
-START = "clip_finetuned"  # weights to start from: CLIP's encoder and decoder, or all of a PointCLIP's
+START = "clip_finetuned"  # start from a CLIP's encoder and decoder, or from all of a PointCLIP
 # data
 DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
@@ -61,7 +61,7 @@ EMA_DECAY = 0.995  # of the averaged weights, which are saved; lower in the firs
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 2  # epochs
 # run
-PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where it is native
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 SEED = 0
 RESUME = False  # go on from last.pt
@@ -82,6 +82,8 @@ def main() -> None:
     # 1. Data.
     train = SegmentationDataset(DATA_ROOT, TRAIN_SPLIT, IMAGE_SIZE)
     val = scored_samples(DATA_ROOT)
+    if PASTE and not train.classes.first:
+        raise UserError(f"id 0 is {train.classes.names[0]}, not background: set PASTE = 0")
 
     # 2. Model; encoder and decoder start from START's.
     arguments = {"encoder": ENCODER, "layers": LAYERS, "widths": WIDTHS, "dropout": DROPOUT}

@@ -27,7 +27,7 @@ DATA_ROOT = DATA  # any layout of data/README.md
 TRAIN_SPLIT = "train"  # "trainval" also trains on the validation pictures: their score then means nothing
 IMAGE_SIZE = 160  # pictures are squashed to this many pixels a side
 SMALL_SIZE = 112  # in the first part of the training: half the cost, and the model learns scale
-SMALL_SHARE = 0.5  # of the epochs: length of that first part
+SMALL_SHARE = 0.5  # share of the epochs at SMALL_SIZE
 # model
 WIDTH = 32  # channels of the finest level
 DEPTH = 5  # levels; the coarsest should see the whole animal
@@ -35,7 +35,7 @@ MAX_WIDTH = 512  # channels are doubled per level up to this
 BLOCKS = 1  # residual blocks per encoder level
 STEM_STRIDE = 2  # 1 keeps the full resolution, at three times the cost
 DROPOUT = 0.1  # of channels at the coarsest level
-START = ""  # weights of a U-Net to go on from, also with other classes: a file, or a row's folder
+START = ""  # start from these weights, a file or a row's folder; their classes may differ
 # augmentation
 SCALE = (0.7, 1.8)  # magnification of the animal
 ROTATION = 15.0  # degrees, at most
@@ -52,7 +52,7 @@ EMA_DECAY = 0.998  # of the averaged weights, which are saved; lower in the firs
 CLIP_NORM = 1.0  # of the gradient
 VALIDATE_EVERY = 1  # epochs; raise it where an epoch takes seconds, as on a GPU
 # run
-PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where the hardware multiplies it
+PRECISION = "auto"  # "bf16", "fp32"; auto is bf16 where it is native
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 SEED = 0
 RESUME = False  # go on from last.pt

@@ -8,7 +8,6 @@ for its peak memory. Pictures and weights are random; nothing is downloaded.
 
 import multiprocessing
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -60,6 +59,8 @@ def measure(what: str, device_name: str) -> dict[str, str]:
     make, count = BENCHMARKS[what]
     seconds = median_seconds(make(device), device)
     cuda = device.type == "cuda"
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; on a Mac bytes
     peak *= 1 if platform.system() == "Darwin" else 2**10
     return {

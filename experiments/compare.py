@@ -38,8 +38,8 @@ from utils.classes import classes_file
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import save_figure
-from utils.files import write_csv
-from utils.inputs.layouts import list_samples
+from utils.files import read_csv, write_csv
+from utils.inputs.layouts import data_name, list_samples
 from utils.inputs.pictures import Sample
 from utils.metrics import scores
 from utils.rows import find_rows, load_row
@@ -78,13 +78,15 @@ def main(arguments: list[str]) -> None:
     if (name := " ".join(arguments)) not in comparisons:
         raise UserError(f"name one comparison: {', '.join(comparisons)}")
     runs_of, size, epochs = comparisons[name]
-    size, epochs = IMAGE_SIZE or size, EPOCHS or epochs
+    size, epochs, data = IMAGE_SIZE or size, EPOCHS or epochs, data_name(DATA_ROOT)
     path, lines = Path(RESULTS) / f"{name}.csv", []
-    for run in runs_of(Path(CHECKPOINTS) / name / f"{size}px_{epochs}", size, epochs):
+    for run in runs_of(Path(CHECKPOINTS) / name / data / f"{size}px_{epochs}", size, epochs):
         print(f"--- {run.folder}", flush=True)
         train(run)
         lines.append(run.about | score(run))
         print("  ".join(lines[-1].values()), flush=True)
+    if name == "few":
+        lines = [line for line in read_csv(path) if line["data"] != data] + lines
     write_csv(lines, path)
     marker, table = name, markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))
     if "seed" in run.about:
@@ -147,12 +149,15 @@ def seed_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
 
 
 def few_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
+    root /= f"{STEPS}_{Path(START).name}"
     own = [str(REPOSITORY / "recipes" / "own_classes.py"), f"--START={START}"]
     own += [f"--IMAGE_SIZE={size}", f"--EPOCHS={epochs}", f"--EPOCH_STEPS={STEPS}"]
     scratch = [f"--IMAGE_SIZE={size // 2}", f"--SMALL_SIZE={size // 2}", f"--EPOCHS={4 * epochs}"]
     variants = {"U-Net from scratch": ("UNET", [*scratch, f"--EPOCH_STEPS={STEPS}", "--VALIDATE_EVERY=4"])}
     variants |= {"frozen": ("CLIP", [*own, "--FREEZE_ENCODER=True"]), "fine-tuned": ("CLIP", own)}
     everything = list_samples(DATA_ROOT, "train")
+    if max(PICTURES) > len(everything):
+        raise UserError(f"PICTURES = {PICTURES}: {DATA_ROOT} has {len(everything)} training pictures")
     for count, seed in product(PICTURES, SEEDS):
         if seed != SEEDS[0] and not 0 < count <= 30:
             continue
@@ -160,7 +165,8 @@ def few_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
         link_pictures(random.Random(seed).sample(everything, count or len(everything)), data)
         for variant, (row, options) in variants.items():
             about = {"variant": variant, "pictures": str(count or len(everything)), "seed": str(seed)}
-            yield Run(row, root / "_".join(about.values()), about, [*options, f"--SEED={seed}"], str(data))
+            folder, about = root / "_".join(about.values()), {"data": data_name(DATA_ROOT)} | about
+            yield Run(row, folder, about, [*options, f"--SEED={seed}"], str(data))
 
 
 def link_pictures(train: Sequence[Sample], target: Path) -> None:
@@ -178,10 +184,10 @@ def train(run: Run) -> None:
     saved = next(iter(run.folder.glob("*/last.pt")), None)
     if saved and load(saved)["epoch"] == load(saved)["constants"]["EPOCHS"]:
         return
-    options = [*run.options, f"--DATA_ROOT={run.data or DATA_ROOT}", f"--CHECKPOINTS={run.folder}"]
-    options.append(f"--DEVICE={DEVICE}")
-    options.append(f"--RESUME={any(run.folder.rglob('last.pt'))}")  # also of stage 1
-    run_main(importlib.import_module(Path(find_rows(run.folder)[run.row].script).stem).main, options)
+    places = [f"--DATA_ROOT={run.data or DATA_ROOT}", f"--CHECKPOINTS={run.folder}", f"--DEVICE={DEVICE}"]
+    resume = f"--RESUME={any(run.folder.rglob('last.pt'))}"  # also of stage 1
+    script = importlib.import_module(Path(find_rows(run.folder)[run.row].script).stem)
+    run_main(script.main, [*run.options, *places, resume])
 
 
 def run_main(main: Callable[..., int | None], arguments: Sequence[str], positional: str = "") -> int | None:
@@ -219,23 +225,27 @@ def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
 
 
 def plot_lines(lines: list[dict[str, str]], key: str, title: str, path: Path) -> None:
-    """mIoU of every variant against a number: a dot per training, a line through the means."""
-    figure, axes = plt.subplots(figsize=(6, 3.4))
-    for variant, look in looks(line["variant"] for line in lines if line["variant"] != "classic").items():
-        groups = defaultdict(list)
-        for line in lines:
-            if line["variant"] == variant:
-                groups[int(line[key])].append(float(line["miou"]))
-        for number, values in groups.items():
-            axes.plot([number] * len(values), values, look.marker, color=look.colour, alpha=0.6)
-        style = look.dashes + look.marker
-        axes.plot(sorted(groups), [mean(groups[x]) for x in sorted(groups)], style, color=look.colour, label=variant)
-    axes.set(xscale="log", xlabel=title, ylabel="test mIoU")
-    axes.set_xticks(numbers := sorted({int(line[key]) for line in lines}), numbers)
-    axes.minorticks_off()
-    axes.legend()
+    """mIoU of every variant against a number, a panel per data set: a dot per training, a line through the means."""
+    sets = dict.fromkeys(line.get("data", "") for line in lines)
+    figure, panels = plt.subplots(1, len(sets), figsize=(1 + 5 * len(sets), 3.4), squeeze=False)
+    styles = looks(line["variant"] for line in lines if line["variant"] != "classic")
+    for axes, data in zip(panels[0], sets, strict=True):
+        mine = [line for line in lines if line.get("data", "") == data]
+        for variant, look in styles.items():
+            groups = defaultdict(list)
+            for line in mine:
+                if line["variant"] == variant:
+                    groups[int(line[key])].append(float(line["miou"]))
+            for number, values in groups.items():
+                axes.plot([number] * len(values), values, look.marker, color=look.colour, alpha=0.6)
+            style, means = look.dashes + look.marker, [mean(groups[x]) for x in sorted(groups)]
+            axes.plot(sorted(groups), means, style, color=look.colour, label=variant)
+        axes.set(title=data, xscale="log", xlabel=title, ylabel="test mIoU")
+        axes.set_xticks(numbers := sorted({int(line[key]) for line in mine}), numbers)
+        axes.minorticks_off()
+    panels[0, 0].legend()
     save_figure(figure, path)
 
 
 if __name__ == "__main__":
-    run_script(main, "clip, autoencoder or seeds")
+    run_script(main, "clip, autoencoder, seeds or few")

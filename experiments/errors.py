@@ -25,7 +25,7 @@ from utils.files import read_csv
 from utils.inputs.layouts import SPLITS
 from utils.metrics import iou_per_class, mean_over_present
 from utils.rows import ROWS
-from utils.scoring.results import result_table
+from utils.scoring.results import classes_of, interval_of, result_table
 from utils.tables import markdown_table, row_place
 
 RESULTS = "results"  # folder of per_image.csv and results.csv
@@ -60,11 +60,6 @@ def main() -> None:
     print(f"{tables['summary']}\nwrote the figures in {IMAGES}")
 
 
-def classes_of(lines: Sequence[dict[str, str]]) -> list[str]:
-    """Names of the classes that lines of results.csv have an IoU of."""
-    return list(dict.fromkeys(key[4:] for line in lines for key in line if key.startswith("iou_") and line[key]))
-
-
 def summary_table(lines: Sequence[dict[str, str]]) -> str:
     """One line per row: its mIoU and interval on each data set, what it costs. lines: of results.csv, of test splits.
 
@@ -75,8 +70,7 @@ def summary_table(lines: Sequence[dict[str, str]]) -> str:
         by_class = any(line[key] for key in line if key.startswith("iou_"))
         column = line["data"] if by_class else f"{line['data']}, one click"
         (titles if by_class else clicked)[column] = f"mIoU, {column}"
-        low, high = (line[key].removeprefix("0") for key in ("miou_low", "miou_high"))
-        rows.setdefault(line["model"], dict(line))[column] = f"{line['miou']} ({low}–{high})"
+        rows.setdefault(line["model"], dict(line))[column] = f"{line['miou']} ({interval_of(line)})"
     titles |= clicked
     titles |= {"params_m": "params (M)", "images_per_second": "pictures/s", "minutes": "minutes"}
     missing = [{"model": row.name, "encoder": "not measured here"} for row in ROWS if row.name not in rows]
@@ -149,11 +143,11 @@ def miou_by_share(lines: Sequence[dict[str, str]]) -> dict[tuple[str, str], list
 
     lines: of per_image.csv.
     """
-    counts = [matrix_of(line) for line in lines]
-    most = max(map(len, counts), default=0)  # rows by click have fewer classes: their lines do not give the share
-    shares = {}
+    counts, most, shares = [matrix_of(line) for line in lines], {}, {}
     for line, matrix in zip(lines, counts, strict=True):
-        if len(matrix) == most:
+        most[line["data"]] = max(len(matrix), most.get(line["data"], 0))
+    for line, matrix in zip(lines, counts, strict=True):
+        if len(matrix) == most[line["data"]]:  # rows by click may have fewer classes: they do not give the share
             truth = matrix.sum(1)
             shares[line["data"], line["image"]] = truth[1:].sum() / truth.sum()
     bins: dict[tuple[str, str], list[list[float]]] = {}

@@ -54,17 +54,13 @@ def draw_data(path: Path) -> None:
     train = SegmentationDataset(DATA_ROOT, "trainval", 128)
     masks, classes = np.array(train.arrays["masks"]), train.classes
     colours = class_colours(classes)
-    main_class = np.array(
-        [s.species or _main_class(mask, classes.first) for s, mask in zip(train.samples, masks, strict=True)]
-    )
+    shows = {name: (masks == index).any((1, 2)) for index, name in enumerate(classes.names) if index >= classes.first}
     shown = classes.things[:6]  # more would be too small
     figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2))
     panels = figure.subplot_mosaic([["pictures", "pixels", *shown]])
 
-    counts = {
-        name: int((main_class == index).sum()) for index, name in enumerate(classes.names) if index >= classes.first
-    }
-    bars = panels["pictures"].bar(list(counts), list(counts.values()), color=[colours[name] for name in counts])
+    counts = [int(of_class.sum()) for of_class in shows.values()]
+    bars = panels["pictures"].bar(list(shows), counts, color=[colours[name] for name in shows])
     panels["pictures"].bar_label(bars)
     panels["pictures"].set_title(f"pictures of trainval, {len(train)}")
     shares = np.array([(masks == index).mean() for index in (*range(len(classes)), VOID)])
@@ -76,18 +72,12 @@ def draw_data(path: Path) -> None:
         panels[name].tick_params(axis="x", labelsize=8, rotation=90 if len(classes) > 4 else 0)
         panels[name].grid(axis="x", visible=False)
     for index, name in enumerate(shown, classes.first):
-        # share of the pictures with this main class that show it at a pixel of the squashed picture
-        mean = (masks[main_class == index] == index).mean(0) if counts[name] else np.zeros((128, 128))
-        drawn = panels[name].imshow(mean, cmap="magma", vmin=0, vmax=1)
+        where = (masks[shows[name]] == index).sum(0) / max(1, shows[name].sum())  # in the squashed picture
+        drawn = panels[name].imshow(where, cmap="magma", vmin=0, vmax=1)
         panels[name].set(title=f"where a {name} is", xticks=[], yticks=[])
         panels[name].grid(visible=False)
     figure.colorbar(drawn, ax=panels[shown[-1]], label="share of the pictures")
     save_figure(figure, path)
-
-
-def _main_class(mask: np.ndarray, first: int) -> int:
-    """The class that covers most of a mask, without background; 0 if there is none."""
-    return int(np.bincount(mask[(mask >= first) & (mask != VOID)], minlength=1).argmax())
 
 
 def draw_curves(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person gets for a click or a box in label.py: IoU of the mask, and seconds until it is there.
+"""Quality and speed of clicks and boxes in label.py: IoU of the mask, and seconds per answer.
 
     python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog,person,sofa,chair --OUT=data/voc_things
     pip install -r requirements-demo.txt
@@ -26,7 +26,7 @@ from experiments.clicks import binary_iou
 from experiments.readme import write_between_markers
 from utils.classes import VOID
 from utils.device import pick_device
-from utils.files import write_csv
+from utils.files import read_csv, write_csv
 from utils.inputs.clicks import Click, next_click, thing_mask
 from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample
@@ -59,6 +59,8 @@ def main() -> None:
                 continue
             truth = largest_region(mask, index)
             (left, right), (top, bottom) = box_of(truth == 1)
+            if min(right - left, bottom - top) < 3:  # too small for a box
+                continue
             corners = (left, top), (right - 1, bottom - 1)
             ways: dict[str, tuple[Find, list[Click]]] = {"box": (partial(find_in_box, image, corners), [])}
             if names[index] in row.classes.things:
@@ -68,14 +70,13 @@ def main() -> None:
                 for further, (iou, took) in enumerate(answers(find, clicks, truth)):
                     ious[way, names[index], further].append(iou)
                     seconds[way, names[index]].append(took)
-    lines = []
+    path, about, lines = Path(RESULTS) / "labelling.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}, []
     for way, name in sorted(seconds):
-        line = {"data": data_name(DATA_ROOT), "split": SPLIT, "way": way, "class": name}
+        line = about | {"way": way, "class": name}
         line |= {f"iou_{further}": f"{np.mean(ious[way, name, further]):.3f}" for further in FURTHER}
         line["seconds"] = f"{np.median(seconds[way, name]):.2f}"
         lines.append(line | {"things": str(len(ious[way, name, 0]))})
-    path = Path(RESULTS) / "labelling.csv"
-    write_csv(lines, path)
+    write_csv([line for line in read_csv(path) if any(line[key] != about[key] for key in about)] + lines, path)
     titles = {"way": "way", "class": "class", "iou_0": "IoU after the first click or the box"}
     titles |= {f"iou_{further}": f"{further} clicks more" for further in FURTHER[1:]}
     table = markdown_table(titles | {"seconds": "seconds per answer", "things": "things"}, lines, 2)

@@ -3,8 +3,9 @@
     python -m experiments.robustness                               # every row, all levels: hours
     python -m experiments.robustness --PICTURES=1000 --LEVELS=0,4,9
 
-Writes results/robustness.csv, a line per row, perturbation and level, and images/robustness.png; lines of rows that are
-not in ROWS are kept. Pictures are corrupted at their own size, before any resizing. Rows are scored without zoom.
+Writes results/robustness.csv, a line per row, perturbation and level, and images/robustness.png; lines of other rows
+and other numbers of pictures are kept. Pictures are corrupted at their own size, before any resizing. Rows are scored
+without zoom.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +25,13 @@ from experiments.readme import write_between_markers
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.figures.plots import save_figure
-from utils.files import read_csv, write_csv
 from utils.inputs.layouts import Sample, data_name, list_samples, subset
 from utils.inputs.pictures import read_sample, rng_of
 from utils.metrics import scores
 from utils.rows import find_rows, load_rows
 from utils.rows.row import Row
-from utils.tables import markdown_table, row_place
+from utils.scoring.results import merge_lines
+from utils.tables import markdown_table
 
 DATA_ROOT = DATA  # any layout of data/README.md
 ROWS = ()  # e.g. --ROWS=UNET,CLIP; empty: all that have a checkpoint
@@ -49,6 +50,8 @@ def main() -> None:
     device = pick_device(DEVICE)
     samples = subset(list_samples(DATA_ROOT, "test"), PICTURES)
     known = find_rows(CHECKPOINTS)
+    for name in ROWS:
+        require_choice("ROWS", name, tuple(known))
     rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, samples[0].classes, DATA_ROOT, zoom=False)
     for name, reason in missing.items():
         print(f"{name} is left out: {reason}", flush=True)
@@ -142,24 +145,23 @@ def read_perturbed(name: str, level: float, sample: Sample) -> tuple[np.ndarray,
 def score_robustness(
     rows: Sequence[Row], samples: Sequence[Sample], path: Path, data: str, order: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Write mIoU and mean Dice of every row under every perturbation at LEVELS; returns all lines of this data.
+    """Write mIoU and mean Dice of every row under every perturbation at LEVELS; returns all lines of these samples.
 
-    order: of the models in the file. Lines of other rows are kept if they have the same number of pictures.
+    order: of the models in the file. A row's lines are replaced when all its new ones are measured.
     """
-    names, images, place = {row.name for row in rows}, str(len(samples)), row_place(order)
-    lines = [x for x in read_csv(path) if x["data"] != data or (x["images"] == images and x["model"] not in names)]
-    measured = {}  # level 0 is the same picture for every perturbation: it is scored once per row
-    for row, name, level in tqdm(list(product(rows, PERTURBATIONS, LEVELS)), "robustness", leave=False, disable=None):
-        strength = PERTURBATIONS[name][1][level]
-        key = (row.name, name, level) if level else row.name
-        if key not in measured:
-            result = scores(row.score(samples, read=partial(read_perturbed, name, strength)), row.counted)
-            measured[key] = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
-        about = {"model": row.name, "data": data, "perturbation": name, "level": str(strength)}
-        lines.append(about | measured[key] | {"images": images})
-        lines.sort(key=lambda line: (line["data"], *place(line)))
-        write_csv(lines, path)
-    return [line for line in lines if line["data"] == data]
+    images, everything = str(len(samples)), []
+    for row in rows:
+        lines, measured = [], {}  # level 0 is the same picture for every perturbation: it is scored once
+        for name, level in tqdm(list(product(PERTURBATIONS, LEVELS)), row.name, leave=False, disable=None):
+            strength = PERTURBATIONS[name][1][level]
+            key = (name, level) if level else ""
+            if key not in measured:
+                result = scores(row.score(samples, read=partial(read_perturbed, name, strength)), row.counted)
+                measured[key] = {metric: f"{result[metric]:.4f}" for metric in ("miou", "mdice")}
+            about = {"model": row.name, "data": data, "perturbation": name, "level": str(strength)}
+            lines.append(about | measured[key] | {"images": images})
+        everything = merge_lines(lines, path, order, ("data", "images", "model"))
+    return [line for line in everything if line["data"] == data and line["images"] == images]
 
 
 def robustness_table(lines: Sequence[dict[str, str]]) -> str:

@@ -1,11 +1,11 @@
-"""Reproduce the table: train every row by its recipe, evaluate it, run the other experiments, draw the figures.
+"""Reproduce the table: train every row by its recipe, evaluate it, measure clicks and robustness, draw the figures.
 
     bash run.sh table                                   # sets up, then calls this script
     python -m experiments.table --ROWS=UNET             # one row
     python -m experiments.table --VOC=                  # on Oxford-IIIT Pet alone
 
-Trained rows are kept if their checkpoint comes from the same recipe; an interrupted training is resumed. Training all
-rows takes about nine hours on two CPU cores without bf16; the experiments come on top.
+Trained rows are kept if their checkpoint comes from the same recipe and data; an interrupted training is resumed.
+Training all rows takes about nine hours on two CPU cores without bf16; the experiments come on top.
 """
 
 import importlib
@@ -16,9 +16,12 @@ from pathlib import Path
 
 from utils.config import DATA, REPOSITORY, parse, read_recipe, require_choice, run_script, script_constants
 
-from utils.checkpoint import load, weights_file
+import torch
+
+from utils.checkpoint import load
 from utils.errors import UserError
-from utils.rows import find_rows
+from utils.inputs.layouts import data_name
+from utils.rows import find_rows, load_row
 
 DATA_ROOT = DATA  # Oxford-IIIT Pet
 VOC = "data/voc2012"  # written by `python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`; empty: skip VOC
@@ -49,22 +52,28 @@ def main() -> None:
     if VOC and not Path(VOC).is_dir():
         command = "`python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`"
         raise UserError(f"VOC = {VOC} is missing: {command} makes it; --VOC= skips it")
-    todo = [name for name in ROWS or RECIPES if not is_made(name)]
-    for number, name in enumerate(todo):
-        left = sum(RECIPES[later][1] for later in todo[number:])
-        print(f"--- {name}, training {number + 1} of {len(todo)}; about {left} minutes of training left", flush=True)
+    known = set().union(*(known_constants(name) for name in RECIPES))
+    if unknown := [option for option in OPTIONS if "=" not in option or option.split("=")[0] not in known]:
+        raise UserError(f"OPTIONS = {','.join(unknown)}: must be KEY=value with a constant of a training script")
+    names = list(ROWS or RECIPES)
+    for number, name in enumerate(names):
+        if is_made(name):
+            print(f"--- {name} is kept", flush=True)
+            continue
+        left = sum(RECIPES[later][1] for later in names[number:] if not is_made(later))
+        print(f"--- {name}; about {left} minutes of training left", flush=True)
         train(name)
     places = [f"--CHECKPOINTS={CHECKPOINTS}", f"--RESULTS={RESULTS}", f"--IMAGES={IMAGES}"]
-    tables = [f"--README={','.join(README)}"] if README else []
+    tables, rows = [f"--README={','.join(README)}"] if README else [], f"--ROWS={','.join(ROWS)}"
     for data in filter(None, (VOC, DATA_ROOT)):  # clicks.png shows the last one
-        run("evaluate.py", f"--DATA_ROOT={data}", *places[:2], f"--ROWS={','.join(ROWS)}")
-        if CLOSER:
+        run("evaluate.py", f"--DATA_ROOT={data}", *places[:2], rows)
+        if CLOSER and any(find_rows(CHECKPOINTS)[name].kind.prompt == "click" for name in names):
             few = "--PICTURES=200" if data == DATA_ROOT else "--PICTURES=0"
             run("experiments.clicks", f"--DATA_ROOT={data}", *places, *tables, few)
     run("experiments.errors", *places[1:], *tables)
     if CLOSER:
         own = f"--DATA_ROOT={DATA_ROOT}"
-        run("experiments.robustness", own, *places, *tables, "--PICTURES=1000", "--LEVELS=0,5,9")
+        run("experiments.robustness", own, *places, *tables, rows, "--PICTURES=1000", "--LEVELS=0,5,9")
         run("experiments.figures", own, f"--CHECKPOINTS={CHECKPOINTS}", f"--IMAGES={IMAGES}")
 
 
@@ -72,9 +81,14 @@ def script_of(name: str) -> str:
     return find_rows(CHECKPOINTS)[name].script.split()[0]
 
 
+def known_constants(name: str) -> dict:
+    """The constants of a row's script."""
+    return script_constants(importlib.import_module(Path(script_of(name)).stem).main)
+
+
 def constants_of(name: str) -> dict:
     """The constants of a row's training, with OPTIONS applied."""
-    known = script_constants(importlib.import_module(Path(script_of(name)).stem).main)
+    known = known_constants(name)
     recipe, _ = RECIPES[name]
     values = known | (read_recipe(REPOSITORY / recipe, known) if recipe else {})
     for key, text in (option.split("=", 1) for option in OPTIONS):
@@ -84,21 +98,25 @@ def constants_of(name: str) -> dict:
 
 
 def is_made(name: str) -> bool:
-    """Whether the row's checkpoint comes from a complete training with these constants."""
+    """Whether the row has usable weights of a complete training with these constants on this data."""
     folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
-    if not weights_file(folder).exists():
+    if not (folder / "best.safetensors").exists():  # best.pt: of earlier scripts
         return False
-    content = load(folder)
-    if content.get("zoom", False) != wanted.get("ZOOM", False):  # the last step of a training
+    try:
+        load_row(name, CHECKPOINTS, torch.device("cpu"))
+    except UserError:  # its encoder was trained again, for example
         return False
-    last = folder / "last.pt"
+    content, last = load(folder), folder / "last.pt"
     complete = not last.exists() or load(last)["epoch"] == wanted["EPOCHS"]
-    return complete and agree(content["constants"], wanted)
+    complete &= content.get("zoom", False) == wanted.get("ZOOM", False)  # the last step of a training
+    return complete and agree(content, wanted)
 
 
-def agree(known: dict, wanted: dict) -> bool:
-    """Whether a checkpoint's constants are the wanted ones; it may lack newer ones, and have lists for tuples."""
-    known, wanted = json.loads(json.dumps([known, wanted]))
+def agree(content: dict, wanted: dict) -> bool:
+    """Whether a checkpoint has these constants and this data; newer constants may be missing, lists are tuples."""
+    known, wanted = json.loads(json.dumps([content["constants"], wanted]))
+    if Path(known["DATA_ROOT"]).is_dir() and data_name(known["DATA_ROOT"]) != data_name(DATA_ROOT):
+        return False
     return all(known.get(key, value) == value for key, value in wanted.items())
 
 
@@ -106,9 +124,11 @@ def train(name: str) -> None:
     """Train a row; resume if it was interrupted."""
     folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     begun = [path for path in (folder / "last.pt", folder / "pretraining" / "last.pt") if path.exists()]
-    known = load(max(begun, key=lambda path: path.stat().st_mtime))["constants"] if begun else {}
-    resume = ["--RESUME=True"] if begun and agree(known, wanted) else []
-    options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in wanted]
+    last = load(max(begun, key=lambda path: path.stat().st_mtime)) if begun else {}
+    if last.get("model") == "autoencoder stage 1":  # its EPOCHS are PRETRAIN_EPOCHS
+        last["constants"]["EPOCHS"] = wanted["EPOCHS"]
+    resume = ["--RESUME=True"] if begun and agree(last, wanted) else []
+    options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in known_constants(name)]
     recipe, _ = RECIPES[name]
     recipe = [str(REPOSITORY / recipe)] if recipe else []
     run(script_of(name), *recipe, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}", *options, *resume)

@@ -32,7 +32,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         depth = vit.config.num_hidden_layers
         self.vit = vit
-        self.layers = tuple(layers) or tuple(round(depth * third / 3) for third in (1, 2, 3))
+        self.layers = tuple(map(int, layers)) or tuple(round(depth * third / 3) for third in (1, 2, 3))
         if not all(1 <= layer <= depth for layer in self.layers):
             raise ValueError(f"layers {self.layers}: the encoder has blocks 1 to {depth}")
         self.patch_size = vit.config.patch_size

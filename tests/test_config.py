@@ -243,7 +243,7 @@ def test_bf16_is_only_used_where_the_hardware_multiplies_it(hardware, monkeypatc
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: hardware | including_emulation
     )
-    monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: (kind, enabled))  # there may be no GPU
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled, **_: (kind, enabled))  # there may be no GPU
     for kind in ("cpu", "cuda"):
         assert autocast(torch.device(kind), "auto") == (kind, hardware)
         assert autocast(torch.device(kind), "bf16") == (kind, True)

@@ -36,7 +36,7 @@ def palette_image(mask: np.ndarray) -> Image.Image:
 
 
 LABELS = {
-    "colour": lambda mask: Image.fromarray(PETS.colourise(mask)),
+    "colour": lambda mask: Image.fromarray(PETS.palette[mask]),
     "palette": palette_image,
     "grey": lambda mask: Image.fromarray(GREYS[mask]),
     "index": Image.fromarray,

@@ -15,7 +15,7 @@ from experiments.diagrams import DIAGRAMS
 from experiments.figures import FIGURES
 from utils.checkpoint import load
 from utils.errors import UserError
-from utils.files import read_csv
+from utils.files import read_csv, write_csv
 
 pytestmark = pytest.mark.slow
 DATA = "Oxford-IIIT Pet"
@@ -116,8 +116,11 @@ def test_few_pictures_are_drawn_per_seed_for_every_variant(here, tmp_path):
     root = f"--DATA_ROOT={tmp_path / 'data'}"
     (tmp_path / "checkpoints").unlink()
     few = ("--PICTURES=3,0", "--SEEDS=0,1", "--IMAGE_SIZE=64", "--EPOCHS=1", "--STEPS=2")
+    other = {"data": "other", "variant": "frozen", "pictures": "3", "seed": "0", "images": "4", "miou": "0.5"}
+    write_csv([other], "results/few.csv")
     here(compare, "few", root, *few, f"--START={REPOSITORY / 'checkpoints' / 'clip_finetuned'}")
-    lines = read_csv("results/few.csv")
+    kept, *lines = read_csv("results/few.csv")
+    assert kept["data"] == "other" and {line["data"] for line in lines} == {"drawn"}
     variants = ("U-Net from scratch", "frozen", "fine-tuned")
     about = [(line["pictures"], line["seed"], line["variant"]) for line in lines]
     assert about == [(*drawn, variant) for drawn in (("3", "0"), ("3", "1"), ("21", "0")) for variant in variants]

@@ -140,7 +140,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def test_a_checkpoint_that_the_disk_cannot_hold_leaves_the_one_before(small_disk, name):
     path, about = small_disk / "unet" / name, {"model": "unet", "arguments": {}}
     checkpoint.save({**about, "epoch": 1, "weights": {}}, path)
-    with pytest.raises(UserError, match=f"cannot write {path}.*untouched"):
+    with pytest.raises(UserError, match=f"cannot write {path}.*the old file is unchanged"):
         checkpoint.save({**about, "epoch": 2, "weights": {"a": torch.randn(400_000)}}, path)
     assert checkpoint.load(path)["epoch"] == 1
     assert list(path.parent.iterdir()) == [path]

@@ -15,6 +15,7 @@ from models.blocks import ResidualBlock
 from models.clip import CLIPCNN, ImageEncoder
 from models.unet import UNet
 from utils import device
+from utils.device import autocast
 from utils.errors import UserError
 from utils.rows import load_row
 
@@ -84,3 +85,12 @@ def test_the_class_map_beside_clicks_has_the_precision_of_the_clicks(calls):
         seen.clear()
         row.segment(np.zeros((8, 8, 3), np.uint8), [(4, 4, 1)])
         assert set(seen) == {(False, precision == "bf16")}
+
+
+def test_weights_first_used_without_gradients_get_them_later():
+    layer, images = nn.Conv2d(3, 4, 1), torch.rand(1, 3, 4, 4)
+    with autocast(CPU, "bf16"):
+        with torch.no_grad():
+            layer(images)
+        layer(images).float().sum().backward()
+    assert layer.weight.grad is not None

@@ -61,11 +61,12 @@ def test_a_row_is_measured_anew_and_lines_of_others_are_kept(trained, oxford_roo
     assert len({line["mdice"] for line in lines[::2]}) == 1 and lines[7]["mdice"] < lines[6]["mdice"]  # nearly black
     assert f"| {lines[7]['mdice']} |" in readme.read_text() and (tmp_path / "images" / "robustness.png").exists()
 
-    others = [{**lines[0], "model": "CLIP"}, {**lines[0], "data": "mine"}]
-    stale = [{**lines[0], "mdice": "?"}, {**lines[0], "model": "CLIP", "images": "4"}]
-    write_csv([*others, *stale], "results/robustness.csv")
+    others = [{**lines[0], "data": "mine"}, {**lines[0], "model": "CLIP"}, {**lines[0], "images": "4", "model": "CLIP"}]
+    write_csv([{**lines[0], "mdice": "?"}, *others], "results/robustness.csv")
     run_here(robustness, *options, "--ROWS=UNET")
     after = read_csv("results/robustness.csv")
-    assert [line for line in after if line not in lines] == others and len(after) == 18
+    assert len(after) == 19 and all(line in after for line in (*lines, *others))
+    with pytest.raises(UserError, match="ROWS = 'Unet'"):
+        run_here(robustness, *options, "--ROWS=Unet")
     with pytest.raises(UserError, match="LEVELS = 10"):
         run_here(robustness, *options, "--LEVELS=10")

@@ -140,7 +140,11 @@ def test_predict_never_overwrites_an_input_nor_one_output_with_another(segment, 
     assert sorted(file.name for file in (tmp_path / "other" / "masks").iterdir()) == ["a.jpg.png", "a.png.png"]
     with pytest.raises(UserError, match="would both become a.jpg.png"):
         segment(picture, tmp_path / "a.jpg", "b/a.jpg", "--OUT=third")
+    with pytest.raises(UserError, match="would both become A.jpg.png"):  # on a disk that ignores capitals
+        segment(tmp_path / "a.jpg", "b/A.jpg", "--OUT=third")
     assert not (tmp_path / "third").exists()
+    status, message = segment(tmp_path / "a.jpg", "--POINT=3,3", "--OUT=fourth")
+    assert status == 1 and "a.jpg: UNET takes no click" in message
 
 
 def test_predict_without_pictures_or_checkpoint_says_what_to_do():

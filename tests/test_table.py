@@ -12,8 +12,10 @@ from conftest import REPOSITORY, run_here, script_environment
 
 import train_clip
 import train_pointclip
+from data.drawing.dataset import write_drawings
 from experiments import table
 from utils.checkpoint import load
+from utils.errors import UserError
 from utils.files import read_csv
 
 SMALL = ("--IMAGE_SIZE=32", "--VIEW_SIZE=32", "--EPOCHS=1", "--WIDTHS=4,8,8,16")
@@ -27,7 +29,12 @@ def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tin
     monkeypatch.setattr(table, "CHECKPOINTS", str(tmp_path))
     monkeypatch.setattr(table, "OPTIONS", [*(option[2:] for option in SMALL), f"ENCODER={tiny_clip_folder}"])
     run_here(train_clip, str(REPOSITORY / "recipes/deit_tiny.py"), f"--ENCODER={tiny_clip_folder}", *places)
+    monkeypatch.setattr(table, "DATA_ROOT", str(oxford_root))
     assert table.is_made("CLIP") and not table.is_made("CLIP fine-tuned")
+    write_drawings(tmp_path / "drawn", '{"name": "drawn"}', ("cat", "dog"), 2, 1, (64, 80), 0)
+    monkeypatch.setattr(table, "DATA_ROOT", str(tmp_path / "drawn"))
+    assert not table.is_made("CLIP")  # trained on other data
+    monkeypatch.setattr(table, "DATA_ROOT", str(oxford_root))
     again = (str(REPOSITORY / "recipes/clip_finetuned.py"), f"--ENCODER={tiny_clip_folder}", *places)
     run_here(train_clip, *again, "--ZOOM=False")
     assert not table.is_made("CLIP fine-tuned")  # its last step is missing
@@ -40,6 +47,12 @@ def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tin
     content = load(tmp_path / "clip_finetuned")
     assert content["constants"]["RECIPE"] == "clip_finetuned" and content["constants"]["PASTE"] == 0.3
     assert content["minutes"] > 0 and load(tmp_path / "pointclip")["encoder_from"] == "clip_finetuned"
+    monkeypatch.setattr(table, "OPTIONS", [option[2:] for option in SMALL])
+    assert table.is_made("PointCLIP")
+    run_here(train_clip, *again, "--SEED=1")
+    assert not table.is_made("PointCLIP")  # its encoder was trained again
+    with pytest.raises(UserError, match="OPTIONS = EPOCH=1: must be KEY=value"):
+        run_here(table, "--VOC=", "--OPTIONS=EPOCH=1")
 
 
 @pytest.mark.slow

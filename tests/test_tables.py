@@ -32,7 +32,7 @@ def test_a_csv_comes_back_as_it_was_written_and_none_is_empty(tmp_path):
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "x.txt"
     write_text("before", path)
-    with pytest.raises(UserError, match="x.txt: half.*untouched"), replacing(path) as temporary:
+    with pytest.raises(UserError, match="x.txt: half.*the old file is unchanged"), replacing(path) as temporary:
         temporary.write_text("ha")
         raise OSError("half")
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

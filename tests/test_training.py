@@ -86,7 +86,7 @@ def stop_at(monkeypatch, owner: object, name: str, call: int) -> None:
 def test_a_run_writes_its_files_and_says_with_which_settings(train, capsys):
     folder = train("run", "--BATCH_SIZE=1", "--EPOCHS=2")
     assert [line["epoch"] for line in log(folder)] == [1, 2]
-    assert list(log(folder)[0]) == ["epoch", "loss", "score", "cat", "dog", "lr"]
+    assert list(log(folder)[0]) == ["epoch", "loss", "score", "iou_cat", "iou_dog", "lr"]
     files = {file.name for file in folder.iterdir() if file.name[0] != "."}
     assert files == {"best.safetensors", "curves.png", "last.pt", "log.csv", "progress.png"}
     assert all(Image.open(folder / name).width > 500 for name in ("curves.png", "progress.png"))
@@ -154,8 +154,8 @@ def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
     before = {name: (folder / name).read_bytes() for name in ("best.safetensors", "last.pt", "log.csv", "curves.png")}
     (folder / "best.pt").write_text("of an older format")
     train("run", "--SEED=1")
-    assert {name: (folder / "previous" / name).read_bytes() for name in before} == before
-    assert not (folder / "best.pt").exists() and str(folder / "previous") in capsys.readouterr().out
+    assert {name: (folder / "previous_1" / name).read_bytes() for name in before} == before
+    assert not (folder / "best.pt").exists() and str(folder / "previous_1") in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------ stops and failures
@@ -184,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_can_be_resumed(train, mon
             return original(*args) * (math.nan if len(calls) == 3 else 1)
 
         patch.setattr(train_unet, "segmentation_loss", explode)
-        with pytest.raises(UserError, match=r"loss became nan in epoch 2: lower LEARNING_RATE"):
+        with pytest.raises(UserError, match=r"loss became nan in epoch 2: start again with a lower LEARNING_RATE"):
             train("run")
     model, content = load_model(tmp_path / "run" / "unet" / "best.safetensors", "unet", CPU)
     assert content["epoch"] == 1 and all(value.isfinite().all() for value in model.state_dict().values())
@@ -374,6 +374,8 @@ def test_resuming_on_other_classes_or_another_order_of_them_is_refused_with_both
 
 def test_resuming_from_a_file_that_holds_no_such_run_is_refused(tmp_path):
     fit_frozen(tmp_path)
+    with pytest.raises(UserError, match=r"last.pt belongs to a run of LEARNING_RATE = 0.002, now it is 0.001: change"):
+        fit_frozen(tmp_path, RESUME=True, LEARNING_RATE=1e-3)
     content = checkpoint.load(tmp_path / "last.pt")
     content["optimizer"]["param_groups"].pop()  # other learning rates per block
     checkpoint.save(content, tmp_path / "last.pt")
@@ -381,9 +383,18 @@ def test_resuming_from_a_file_that_holds_no_such_run_is_refused(tmp_path):
         fit_frozen(tmp_path, RESUME=True)
 
 
+def test_no_new_run_takes_the_weights_of_an_earlier_one(tmp_path):
+    for seed in range(3):
+        fit_frozen(tmp_path, SEED=seed)
+    kept = [checkpoint.load(tmp_path / f"previous_{n}")["constants"]["SEED"] for n in (1, 2)]
+    assert kept == [0, 1] and checkpoint.load(tmp_path)["constants"]["SEED"] == 2
+
+
 def test_a_score_that_is_not_finite_stops_the_run_and_keeps_its_files(tmp_path):
     scores = iter([0.5, math.nan])
-    with pytest.raises(UserError, match=r"the validation score became nan in epoch 2: lower LEARNING_RATE"):
+    with pytest.raises(
+        UserError, match=r"the validation score became nan in epoch 2: start again with a lower LEARNING_RATE"
+    ):
         fit_frozen(tmp_path, lambda model: {"score": next(scores)}, EPOCHS=3)
     assert [checkpoint.load(tmp_path / name)["epoch"] for name in ("best.safetensors", "last.pt")] == [1, 1]
 

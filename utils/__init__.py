@@ -1,6 +1,6 @@
 """The map of this folder.
 
-Imports run one way: figures -> scoring -> rows -> inputs, training -> inputs; all use what is on top.
+Imports run one way: figures -> scoring -> rows -> inputs, training -> inputs; all use the last list.
 
 inputs/           files -> batches
     layouts       which picture and which mask belong together, and to which split
@@ -16,7 +16,7 @@ training/         batches -> weights
     fit           the loop: epochs, averaged weights, checkpoints, exact resume
     losses        cross-entropy + soft Dice with void pixels
     simulated_clicks  simulated users, for the training of PointCLIP
-    encoders      models on a pretrained encoder, and their learning rates
+    encoders      models on a pretrained encoder
     start         weights to go on from, of these classes or of others
     naming        a classifier for object crops, for the closer look
 
@@ -34,7 +34,7 @@ figures/          numbers -> pictures that the scripts draw
     grids         pictures and every row's predictions, the progress of a training
     overlays      one picture with its mask, its clicks; index PNGs
 
-On top, for everything else:
+Used by all:
     metrics       confusion matrix, IoU, Dice, the interval
     classes       names and colours of a data set's classes
     config        constants at the top of a script, overridden by --KEY=value

@@ -34,13 +34,10 @@ def save(content: dict, path: str | Path) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
         return
-    try:
-        _check(content)
-    except ValueError as error:
-        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
     # Copied: safetensors takes neither channels_last nor shared memory.
     weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
     with replacing(path) as temporary:
+        _check({**content, "weights": weights})
         temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(content)}))
 
 
@@ -77,18 +74,18 @@ def _read_safetensors(path: Path) -> dict:
 
 
 def _check(content: dict) -> None:
-    """Raise an error unless everything required is there and all weights are finite."""
+    """Raise RuntimeError unless everything required is there and all weights are finite."""
     for key in REQUIRED:
         if key not in content:
-            raise ValueError(f"{key} is missing")
+            raise RuntimeError(f"{key} is missing")
     names = content.get("classes", PETS.names)
     if content["arguments"].get("classes", len(names)) != len(names):
-        raise ValueError(f"its classes are {', '.join(names)}, which are too many or too few")
+        raise RuntimeError(f"its classes are {', '.join(names)}, which are too many or too few")
     for name, value in content["weights"].items():
         if not isinstance(value, torch.Tensor):
-            raise ValueError(f"{name} is no tensor")
+            raise RuntimeError(f"{name} is no tensor")
         if not value.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity")
+            raise RuntimeError(f"{name} holds NaN or infinity")
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:

@@ -51,10 +51,6 @@ class Classes:
         table[VOID] = VOID_COLOUR
         return table
 
-    def colourise(self, mask: np.ndarray) -> np.ndarray:
-        """Index mask (H, W) uint8 -> colour mask (H, W, 3) uint8."""
-        return self.palette[mask]
-
 
 def is_background(name: str) -> bool:
     """Whether a name is one of the usual names of the background."""
@@ -116,8 +112,8 @@ def parse_classes(text: str, path: str | Path) -> Classes:
         colour = colour or voc_colour(index)
         if not name or max(colour) > 255:
             raise UserError(
-                f"{path}: {line!r} is no class; write its name, or name and colour: cat 128,0,0. A name with signs or "
-                "numbers needs a colour, a comment a line that begins with '# '; number all lines 0, 1, 2 ... or none"
+                f"{path}: {line!r} is no class; write its name, or name and colour: cat 128,0,0. Names with signs or "
+                "numbers need a colour; comments begin with '# '; number all lines 0, 1, 2 ... or none"
             )
         if name in names or colour in (*colours, VOID_COLOUR):
             raise UserError(f"{path}: {line!r}: a class before it has this name or colour, or it is void's white")

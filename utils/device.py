@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def in_force(device: torch.device, precision: str) -> str:
-    """PRECISION constant -> "bf16" or "fp32"; "auto" is bf16 where the hardware multiplies bf16."""
+    """PRECISION constant -> "bf16" or "fp32"; "auto" is bf16 where it is native."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -47,8 +47,12 @@ def in_force(device: torch.device, precision: str) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """PRECISION constant -> context. Measurements take "fp32", which gives the same numbers on every machine."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=in_force(device, precision) == "bf16")
+    """PRECISION constant -> context. Measurements take "fp32", which gives the same numbers on every machine.
+
+    Without a cache: in PyTorch 2.10 weights first cast under no_grad() would get no gradients later.
+    """
+    bf16 = in_force(device, precision) == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
 
 def _cpu_multiplies_bf16() -> bool:

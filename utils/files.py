@@ -26,7 +26,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        raise UserError(f"cannot write {path}: {error}; what was there before is untouched") from error
+        raise UserError(f"cannot write {path}: {error}; the old file is unchanged") from error
     finally:
         with suppress(OSError):  # it is gone after a success
             temporary.unlink()
@@ -47,17 +47,14 @@ def read_text(path: str | Path, what: str) -> str:
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The lines of a CSV; empty if there is no file."""
-    if not Path(path).exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """The lines of a CSV; empty if there is no file. Raises UserError."""
+    return list(csv.DictReader(io.StringIO(read_text(path, "a CSV")))) if Path(path).exists() else []
 
 
 def write_csv(lines: list[dict], path: str | Path) -> None:
-    """Replace a CSV; the keys of the first line are the columns."""
+    """Replace a CSV; what a line lacks of the others' columns is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     write_text(text.getvalue(), path)

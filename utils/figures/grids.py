@@ -21,7 +21,7 @@ def draw_examples(rows: Sequence[Row], samples: Sequence[Sample], path: Path, co
     for sample in samples:
         image, mask = read_sample(sample)
         columns["picture"].append(image)
-        columns["mask"].append(sample.classes.colourise(mask))
+        columns["mask"].append(sample.classes.palette[mask])
         for row in rows:
             columns[row.name].append(draw_prediction(row, image, *centre_of_thing(mask)))
     plot_examples(columns, path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from utils.classes import VOID, Classes
@@ -30,9 +31,12 @@ def outline(mask: np.ndarray, width: int) -> np.ndarray:
     return ndimage.maximum_filter(mask, 2 * width + 1) != ndimage.minimum_filter(mask, 2 * width + 1)
 
 
-def cutout(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Picture (H, W, 3) uint8 -> (H, W, 4), transparent but for things; soft outlines follow the picture's edges."""
-    thing = ((mask != 0) & (mask != VOID)).astype(np.float32)
+def cutout(image: np.ndarray, mask: np.ndarray, first: int = 1) -> np.ndarray:
+    """Picture (H, W, 3) uint8 -> (H, W, 4), transparent but for things, the ids from `first` on.
+
+    Its soft outlines follow the picture's edges.
+    """
+    thing = ((mask >= first) & (mask != VOID)).astype(np.float32)
     grey, radius = image.mean(-1, dtype=np.float32) / 255, max(1, round(0.01 * np.hypot(*mask.shape)))
     opacity = (2 * guided_filter(thing, grey, radius) - 0.5).clip(0, 1)[..., None]  # steeper, against halos
     return np.concatenate([image * (opacity > 0), (255 * opacity).round().astype(np.uint8)], -1)
@@ -62,14 +66,16 @@ def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Se
 
 
 def save_mask(mask: np.ndarray, path: Path, classes: Classes) -> None:
-    """Write class ids (H, W) as an index PNG; its palette shows them in colour."""
+    """Write class ids (H, W) as an index PNG; its palette shows them in colour, its text "classes" names them."""
     image = Image.fromarray(mask.astype(np.uint8, copy=False))
     image.putpalette(classes.palette.flatten().tolist())
-    save_picture(image, path)
+    about = PngInfo()
+    about.add_text("classes", "\n".join(classes.names))
+    save_picture(image, path, pnginfo=about)
 
 
-def save_picture(image: Image.Image | np.ndarray, path: Path) -> None:
-    """Write a PNG."""
+def save_picture(image: Image.Image | np.ndarray, path: Path, **options) -> None:
+    """Write a PNG; options of Pillow."""
     with replacing(path) as temporary:
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        image.save(temporary, format="PNG", compress_level=1)  # four times as fast, and a tenth larger
+        image.save(temporary, format="PNG", compress_level=1, **options)  # four times as fast, and a tenth larger

@@ -61,13 +61,9 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
 def scored_samples(root: str | Path, split: str = "val") -> list[Sample]:
     """The pictures of a split to score. Raises UserError if a file cannot be read or every pixel is void."""
-
-    def check(sample: Sample) -> None:
-        read_sample(sample)
-
     samples = list_samples(root, split)
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(check, samples))  # raises the first error
+        list(pool.map(lambda sample: bool(read_sample(sample)), samples))  # raises the first error
     require_labelled(samples, root, split)
     return samples
 

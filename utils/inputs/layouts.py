@@ -53,11 +53,11 @@ def list_samples(root: str | Path, split: str) -> list[Sample]:
         say_once(f"{classes_file(root)}: id 0 is {classes.names[0]}: there is no background")
     if read is _oxford:
         return samples
-    white = _meaning_of_white(root, classes)
+    white = meaning_of_white(root, classes)
     return [replace(sample, white=white) for sample in samples]
 
 
-def _meaning_of_white(root: Path, classes: Classes) -> int:
+def meaning_of_white(root: Path, classes: Classes) -> int:
     """The id of white in the masks of all splits: VOID, or 1 if there are two classes and every pixel is 0 or white.
 
     Raises UserError if the masks hold nothing but background and void.

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from utils.config import REPOSITORY
+
 import torch
 from torch import nn
 
@@ -20,6 +22,7 @@ from utils.rows.by_class import ByClass
 from utils.rows.by_click import ByClick
 from utils.rows.by_text import ByText
 from utils.rows.row import Row
+from utils.terminal import say_once
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
             continue
         try:
             base = models.get(load(weights_file(Path(checkpoints) / name))["model"])
-        except UserError:  # another program's file
+        except UserError as error:
+            say_once(str(error))
             continue
         if base:
             found[name] = replace(base, name=name, own_folder=name, script=f'{base.script} --ROW="{name}"', colour="")
@@ -137,7 +141,9 @@ def load_row(
         return ByText(name, model, device, *about, flip=flip, precision=precision, threshold=threshold)
     path = weights_file(Path(checkpoints) / row.folder)
     if not path.exists():
-        raise UserError(f"{path} is missing; `python {row.script}` makes it")
+        shipped = REPOSITORY / "checkpoints"
+        there = f"; there is one in CHECKPOINTS = {shipped}" if weights_file(shipped / row.folder).exists() else ""
+        raise UserError(f"{path} is missing; `python {row.script}` makes it{there}")
     model, content = load_model(path, row.file, device)
     if lost := [key for key in ("image_size", "mean", "std") if key not in content]:
         raise UserError(f"{path} does not say its {' and '.join(lost)}: train it again")
@@ -149,7 +155,7 @@ def load_row(
         source = content.get("encoder_from")
         for other in (x.name for x in rows.values() if x.folder == source and x.kind is ByClass):
             class_row = load_row(other, checkpoints, device, precision=precision)
-            if class_row.classes == made.classes:
+            if class_row.classes == made.classes and made.classes.first:
                 class_row.model.encoder.vit = model.encoder.vit  # in memory once
                 made.class_row = class_row
     return made

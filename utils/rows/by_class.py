@@ -34,7 +34,7 @@ class ByClass(Row):
     def validate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """mIoU ("score", by which a training chooses its weights) and the IoU of every class but background."""
         found = scores(self.score(samples), self.counted)
-        return {"score": found["miou"], **{name: found[f"iou_{name}"] for name in self.classes.things}}
+        return {"score": found["miou"], **{f"iou_{name}": found[f"iou_{name}"] for name in self.classes.things}}
 
     def _open(self, image: np.ndarray) -> Segment:
         (found,) = self.segment_all([image])
@@ -78,8 +78,8 @@ def look(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Squashed uint8 pictures (N, 3, S, S) -> logits (N, C, h, w); with several views the log of their mean softmax.
 
-    sizes: sides in pixels at which the model sees the pictures; empty: S. flip: every size is seen twice, as it is and
-    mirrored; without flip every second size is mirrored. The second value is None, or, from a model that also
+    sizes: sides in pixels at which the model sees the pictures; empty: S. flip: each size is seen plain and mirrored;
+    without flip every second size is mirrored. The second value is None, or, from a model that also
     classifies whole pictures, logits (N, C - 1) of the classes behind background.
     """
     images, found, names = normalise(images, mean, std), [], []

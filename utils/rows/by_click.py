@@ -35,9 +35,9 @@ _WORTH = 0.7  # skip windows larger than this fraction of the region already enc
 class ByClick(Row):
     """A model of pictures and clicks, models.pointclip for example.
 
-    score() takes one click on the animal and one on the background of every picture, each at random by the file's
-    name, and counts rest and clicked thing. Its option clicks: how many are given for each of the two masks; each one
-    after the first is at the centre of the largest wrong region.
+    score() gives one random click on the animal and one on the background of every picture, seeded by the file's name,
+    and counts rest and clicked thing. Its option clicks: how many are given for each of the two masks; each one after
+    the first is at the centre of the largest wrong region.
     """
 
     class_row: ByClass | None = None  # on the same encoder: with zoom the first answer is averaged with its class map

@@ -10,10 +10,10 @@ import torch
 
 from utils.classes import named
 from utils.device import autocast
-from utils.files import write_csv
+from utils.files import read_csv, write_csv
 from utils.inputs.augment import normalise
 from utils.inputs.clicks import Click
-from utils.inputs.layouts import list_samples
+from utils.inputs.dataset import scored_samples
 from utils.inputs.pictures import Sample
 from utils.metrics import confusion_matrix, scores
 from utils.rows.row import Predictions, Row, Segment, Segmentation, resized, squash
@@ -44,7 +44,7 @@ class ByText(Row):
 
     def prepare(self, root: str) -> None:
         """Choose the threshold with the best mIoU on the validation split."""
-        self.score(list_samples(root, "val"))
+        self.score(scored_samples(root))
         self.threshold = max(THRESHOLDS, key=lambda threshold: self._scores(threshold)["miou"])
 
     def score(self, *about: object, **options: object) -> torch.Tensor:
@@ -66,15 +66,16 @@ class ByText(Row):
         return scores(self.swept[threshold][None], self.counted)
 
     def write_details(self, folder: str, **about: str) -> None:
-        """The results at all THRESHOLDS, in a CSV named after the row."""
-        lines = []
+        """The results at all THRESHOLDS, in a CSV named after the row, in place of those of this data and split."""
+        path = Path(folder) / f"{self.name.lower()}{'_flip' * self.flip}.csv"
+        lines = [line for line in read_csv(path) if any(line[key] != value for key, value in about.items())]
         for threshold in self.swept:
             result = self._scores(threshold)
             keys = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in self.classes.things))
             line = {"model": self.name, "flip": str(int(self.flip)), **about, "threshold": threshold}
             line["chosen_on"] = "val" if threshold == self.threshold else ""
             lines.append(line | {key: f"{result[key]:.4f}" for key in keys})
-        write_csv(lines, Path(folder) / f"{self.name.lower()}{'_flip' * self.flip}.csv")
+        write_csv(lines, path)
 
     def _open(self, image: np.ndarray) -> Segment:
         small = squash([image], self.image_size, self.device)

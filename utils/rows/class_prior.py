@@ -37,8 +37,8 @@ class ClassPrior:
     def _class_under(self, x: int, y: int) -> torch.Tensor:
         """Probabilities (C,) of the classes under a click.
 
-        If the map is unsure whether that is background, its probability of background is averaged with that of a map
-        computed on a crop around the click. Which thing it is, the crop shows too little to tell.
+        If the map is unsure whether that is background, its probability of background is averaged with that from a
+        crop around the click. The crop shows too little to tell which thing it is.
         """
         under = self.classes[:, y, x].float()
         area = self.classes[0].mean(dtype=torch.float32).clamp(_AREA, 1 - _AREA)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from utils.classes import is_background
+from utils.device import in_force
 from utils.files import read_csv, write_csv
 from utils.inputs.layouts import Sample
 from utils.metrics import iou_per_class, mean_over_present, miou_interval, scores
@@ -32,32 +33,20 @@ def result_line(row: Row, about: dict[str, str], confusions: torch.Tensor, secon
     line |= {**about, "images": str(len(confusions))}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     minutes = "" if row.minutes is None else f"{row.minutes:.0f}"
-    scales = " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom)  # "1 1.4 zoom"
+    bf16 = in_force(row.device, row.precision) == "bf16"
+    scales = " ".join([f"{scale:g}" for scale in row.scales] + ["zoom"] * row.zoom + ["bf16"] * bf16)  # "1 1.4 zoom"
     return line | texts | {"scales": scales, "minutes": minutes}
 
 
 def per_image_lines(
-    model: str, counted: Sequence[str], samples: Sequence[Sample], confusions: torch.Tensor, **about: str
+    model: str, samples: Sequence[Sample], confusions: torch.Tensor, **about: str
 ) -> list[dict[str, str]]:
-    """Lines of results/per_image.csv; confusions: int64 (N, C, C), counted: names of the C classes.
-
-    class: the animal, else the foreground class with most pixels. confusion: the matrix, row by row. about: the first
-    columns.
-    """
+    """Lines of results/per_image.csv; confusions: int64 (N, C, C), written row by row; about: the first columns."""
     lines = []
     for sample, counts, miou in zip(samples, confusions, mean_over_present(iou_per_class(confusions)), strict=True):
-        line = {**about, "image": sample.name, "class": _main_class(counted, sample, counts), "breed": sample.breed}
-        matrix = " ".join(map(str, counts.flatten().tolist()))
-        lines.append(line | {"model": model, "miou": f"{miou:.4f}", "confusion": matrix})
+        line = {**about, "image": sample.name, "breed": sample.breed, "model": model, "miou": f"{miou:.4f}"}
+        lines.append(line | {"confusion": " ".join(map(str, counts.flatten().tolist()))})
     return lines
-
-
-def _main_class(counted: Sequence[str], sample: Sample, counts: torch.Tensor) -> str:
-    """The animal of an Oxford picture, else the foreground class with most pixels; "" for a row by click."""
-    if sample.species:
-        return sample.classes.names[sample.species]
-    first = sample.classes.first
-    return counted[first + int(counts[first:].sum(1).argmax())] if counted == sample.classes.names else ""
 
 
 def merge_lines(
@@ -71,10 +60,8 @@ def merge_lines(
     kept = [line for line in read_csv(path) if tuple(line.get(name, "") for name in key) not in new]
     place = row_place(order)
     merged = sorted([*kept, *lines], key=lambda line: (*place(line), *(line.get(name, "") for name in key)))
-    columns = dict.fromkeys(column for line in merged for column in line)
-    merged = [{column: line.get(column, "") for column in columns} for line in merged]
     write_csv(merged, path)
-    return merged
+    return read_csv(path)
 
 
 def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str:
@@ -83,14 +70,13 @@ def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str
     Of the numbers per class it has the IoU only, without background; those of more than four classes are a second
     table, with a line per class.
     """
-    keys = dict.fromkeys(key for line in lines for key in line if key.startswith("iou_") and line[key])
-    classes = {key: key.removeprefix("iou_") for key in keys if not is_background(key.removeprefix("iou_"))}
+    classes = {f"iou_{name}": name for name in classes_of(lines) if not is_background(name)}
     titles = {"model": "model", "views": "views", "encoder": "encoder", "images": "images", "miou": "mIoU"}
     titles |= {"interval": "95 %", "mdice": "mDice"}
     titles |= {key: f"IoU {name}" for key, name in classes.items() if len(classes) <= 4}
     titles |= {"params_m": "params (M)", "images_per_second": "img/s"}
     views = [line["scales"] + " flip" * (line["flip"] == "1") for line in lines]  # "1 1.4 flip": scales, zoom, flip
-    shown = [line | {"views": of, "interval": _interval_of(line)} for line, of in zip(lines, views, strict=True)]
+    shown = [line | {"views": of, "interval": interval_of(line)} for line, of in zip(lines, views, strict=True)]
     table = markdown_table(titles, [*shown, *({"model": name} for name in without)], 3)
     if len(classes) <= 4:
         return table
@@ -102,7 +88,12 @@ def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str
     return f"{table}\n\n{markdown_table(columns, per_class)}"
 
 
-def _interval_of(line: dict[str, str]) -> str:
+def classes_of(lines: Sequence[dict[str, str]]) -> list[str]:
+    """Names of the classes that lines of results.csv have an IoU of."""
+    return list(dict.fromkeys(key[4:] for line in lines for key in line if key.startswith("iou_") and line[key]))
+
+
+def interval_of(line: dict[str, str]) -> str:
     """ ".8912–.8975", "1.0000–1.0000"; empty where it was not measured."""
     low, high = (line[key].removeprefix("0") for key in ("miou_low", "miou_high"))
     return f"{low}–{high}" if low else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from models.clip import encoder_title
-from utils.checkpoint import digest, encoder_weights, load, weights_file
+from utils.checkpoint import digest, encoder_weights, load, load_state, weights_file
 from utils.errors import UserError
 
 WEIGHTS = (".safetensors", ".pt")  # suffixes of files of weights
@@ -38,6 +38,7 @@ def build_model(
             weights = encoder_weights(content, file)
             arguments = arguments | {key: content["arguments"][key] for key in ("encoder", "encoder_config")}
             shared = share_with and weights_file(Path(share_with) / file.parent.name).resolve() == file.resolve()
+            shared = shared and "classes" in content["arguments"]  # of a row by class
             reference = {"encoder_from": file.parent.name, "encoder_digest": digest(weights)}
             where = reference if shared else {"holds_encoder": True}
         model = make(**arguments)
@@ -46,7 +47,7 @@ def build_model(
     except OSError as error:
         raise UserError(f"ENCODER = {error}") from error
     if where:
-        model.load_state_dict(weights, strict=False)
+        load_state(model, model.state_dict() | weights, file)
     elif not arguments["freeze_encoder"] and arguments["encoder"] != "tiny":  # the checkpoint needs no other file
         arguments = arguments | {"encoder_config": model.encoder.config()}
     for name, size in sizes.items():

@@ -1,5 +1,6 @@
 """The training loop that every script uses: epochs, EMA, checkpoints, exact resume."""
 
+import itertools
 import math
 import sys
 import time
@@ -32,6 +33,8 @@ POSITIVE = (
 )
 SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "EDITED")
 NOT_NEGATIVE = ("WEIGHT_DECAY", "SEED", "VIEW_SIZE", "EPOCH_STEPS")
+# A resumed run keeps them: they make the schedule, or are in the optimizer's state.
+FIXED = ("EPOCHS", "EPOCH_STEPS", "BATCH_SIZE", "LEARNING_RATE", "ENCODER_RATE", "WEIGHT_DECAY", "WARMUP")
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
@@ -48,6 +51,8 @@ class Settings(SimpleNamespace):
         require_between(constants, 0, 1, *filter(constants.__contains__, SHARES))
         require_between(constants, 0, math.inf, *filter(constants.__contains__, NOT_NEGATIVE))
         require_range("SCALE", constants["SCALE"])
+        if len(constants.get("WIDTHS", "12")) < 2:
+            raise UserError(f"WIDTHS = {constants['WIDTHS']}: must be at least two numbers, such as 16,48,96,192")
         require_choice("EDGE", constants.get("EDGE", EDGES[0]), EDGES)
         require_choice("TRAIN_SPLIT", constants["TRAIN_SPLIT"], ("train", "trainval"))
         require_choice("PRECISION", constants["PRECISION"], PRECISIONS)
@@ -74,7 +79,7 @@ def fit(
     about: stored in both checkpoints: model, arguments, ...; with the argument freeze_encoder the weights of
         model.encoder are not. The row's normalisation and classes are stored too.
     report: called after every validation with the log, a line per validation, the averaged row, val and folder.
-    rates: of modules of the model, as a fraction of LEARNING_RATE; the others have 1.
+    rates: module of the model -> its learning rate, as a fraction of LEARNING_RATE; default 1.
 
     A run resumes at its last validation: all random numbers follow from SEED and the epoch, so interrupted epochs are
     run again with the same losses. Raises UserError for a loss or score that is not finite.
@@ -175,7 +180,7 @@ def _train_epoch(
 
 def _require_finite(what: str, value: float, epoch: int, settings: Settings) -> None:
     if not math.isfinite(value):
-        advice = f"lower LEARNING_RATE (now {settings.learning_rate})"
+        advice = f"start again with a lower LEARNING_RATE (now {settings.learning_rate})"
         raise UserError(f"the {what} became {value} in epoch {epoch}: {advice}; earlier checkpoints are untouched")
 
 
@@ -242,10 +247,11 @@ def _only_run_in(folder: Path) -> FileLock:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move the files of an earlier run to folder/previous."""
-    old, previous = [folder / name for name in FILES if (folder / name).exists()], folder / "previous"
+    """Move the files of an earlier run to folder/previous_1, previous_2, ..."""
+    old = [folder / name for name in FILES if (folder / name).exists()]
     if old:
-        previous.mkdir(exist_ok=True)
+        previous = next(new for n in itertools.count(1) if not (new := folder / f"previous_{n}").exists())
+        previous.mkdir()
         for file in old:
             file.replace(previous / file.name)
         print(f"a new run; the files of the last one are now in {previous}")
@@ -279,10 +285,10 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
     write_csv(run.log, folder / "log.csv")
     checkpoint.save({**about, **everything}, folder / "last.pt")  # last: a run resumes from it
     line = {key: value for key, value in run.log[-1].items() if key != "epoch"}
-    of_classes = {key: line[key] for key in line if key in about["classes"] and math.isfinite(line[key])}
+    of_classes = {key: line[key] for key in line if key.startswith("iou_") and math.isfinite(line[key])}
     if len(of_classes) > 4:  # log.csv has them all
         lowest = min(of_classes, key=of_classes.get)
-        line = {key: line[key] for key in line if key not in about["classes"] or key == lowest}
+        line = {key: line[key] for key in line if not key.startswith("iou_") or key == lowest}
     numbers = (f"{key} {value:.4g}" for key, value in line.items())
     print("  ".join([f"epoch {run.epoch}/{about['constants']['EPOCHS']}", *numbers]), flush=True)
 
@@ -292,9 +298,10 @@ def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Sett
     if not path.exists():
         raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
     saved = checkpoint.load(path)
-    require_same(checkpoint.classes_of(saved), classes, path, settings.constants.get("DATA_ROOT", "data"))
-    then = {"EPOCHS": saved["constants"]["EPOCHS"], **saved["arguments"]}
-    now = {"EPOCHS": settings.epochs, **about["arguments"], "encoder_config": then.get("encoder_config")}
+    require_same(checkpoint.classes_of(saved), classes, path, settings.data_root)
+    then = {**saved["constants"], **saved["arguments"], "encoder_digest": saved.get("encoder_digest")}
+    now = {key: settings.constants[key] for key in FIXED if key in settings.constants} | about["arguments"]
+    now |= {"encoder_config": then.get("encoder_config"), "encoder_digest": about.get("encoder_digest")}
     if odd := [f"{key} = {then[key]}, now it is {now[key]}" for key in now if key in then and then[key] != now[key]]:
         raise UserError(f"{path} belongs to a run of {odd[0]}: change that, or start with RESUME = False")
     try:
