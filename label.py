@@ -15,8 +15,7 @@ Predictions corrected by hand become training data: Suggest shows the mask of pr
     python predict.py photos/ --OUT=predictions
     python label.py photos/ --OUT=data/mine --CLASSES=cat,dog,rabbit --MASKS=predictions/masks
 
-Give predict.py's MODEL and CHECKPOINTS here too: the row says which classes the ids of its masks are. For masks from
-elsewhere put a classes.txt beside them.
+Masks from elsewhere need a classes.txt beside them.
 
 Keys: 1 to 9 choose a class, 0 background, v void; Enter adds, u undoes, s suggests, right and left arrow change the
 picture.
@@ -30,13 +29,15 @@ from pathlib import Path
 from utils.config import require_between, run_script
 
 import numpy as np
+from PIL import Image
 
 from data.labelling import Canvas, Labels, translate
 from data.marking import WAYS, Session
 from demo import PLAIN, QUEUE, pixel_under, serve
-from utils.classes import VOID, classes_file, read_classes
+from utils.classes import VOID, classes_file, named, read_classes
 from utils.device import pick_device
 from utils.errors import UserError
+from utils.inputs.layouts import skipped
 from utils.inputs.pictures import Sample, read_mask
 from utils.rows import best_row, find_rows, load_row, row_named
 from utils.rows.row import Row
@@ -60,11 +61,13 @@ def main(arguments: list[str]) -> None:
     if missing := [name for name in ("gradio", "cv2") if not find_spec(name)]:
         raise UserError(f"{' and '.join(missing)} cannot be imported: pip install -r requirements-demo.txt")
     if len(arguments) != 1 or not OUT:
-        raise UserError("name one folder of pictures and the data set's: python label.py photos/ --OUT=data/mine")
+        raise UserError("name one folder of pictures, and set OUT: python label.py photos/ --OUT=data/mine")
     if MASKS and not Path(MASKS).is_dir():
         raise UserError(f"MASKS = {MASKS}: there is no such folder")
     labels = Labels(arguments[0], OUT, CLASSES, COCO)
     print(f"{OUT}: {labels.progress()}; classes {', '.join(labels.classes.things)}")
+    if line := skipped(Path(arguments[0])):
+        print(line)
     serve(lambda folder: build_page(labels), HOST, PORT, MAX_PIXELS, js=KEYS)
 
 
@@ -99,14 +102,16 @@ def way_for(labels: Labels, index: int) -> str:
 def suggest(labels: Labels, canvas: Canvas) -> tuple[np.ndarray, str]:
     """Class ids (H, W) from MASKS/NAME.png, or if there is none a row's prediction; and which. Raises UserError."""
 
-    def row() -> Row:
-        return load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS))
-
     file = Path(MASKS) / f"{canvas.name}.png"
     if not (MASKS and file.exists()):
-        found = row().segment(canvas.image)
-        return translate(found.ids, found.classes, labels.classes), row().name
-    classes = read_classes(MASKS) if classes_file(MASKS) else row().classes
+        row = load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS))
+        found = row.segment(canvas.image)
+        return translate(found.ids, found.classes, labels.classes), row.name
+    with Image.open(file) as image:
+        names = image.info.get("classes")  # save_mask() writes them
+    if not names and not classes_file(MASKS):
+        raise UserError(f"{file} does not name its classes: put a classes.txt beside it")
+    classes = named(names.split("\n")) if names else read_classes(MASKS)
     ids = read_mask(Sample(canvas.name, file, file, classes=classes))
     if ids.shape != canvas.ids.shape:
         raise UserError(f"{file} has another size than the picture")
@@ -137,21 +142,14 @@ def build_page(labels: Labels):
     choices = [(f"{index} {name}" if index < 10 else name, index) for index, name in enumerate(classes.names)]
     choices = [*choices[1:], choices[0], ("v void", VOID)]
     brush = gr.Brush(default_size=20, colors=["#ffdc00"], color_mode="fixed")
-    tools = {
-        "sources": (),
-        "transforms": (),
-        "layers": False,
-        "format": "png",
-        "height": "min(65vh, 110vw)",
-        "buttons": [],
-        "show_label": False,
-    }
+    tools = {"sources": (), "transforms": (), "layers": False, "format": "png", "buttons": [], "show_label": False}
+    tools |= {"height": "min(65vh, 110vw)", "brush": brush, "eraser": gr.Eraser(20)}
     with gr.Blocks(title="Label pictures", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         session = gr.State(Session(labels.start, way_for(labels, 1), clicker=clicker))
         with gr.Row():
             with gr.Column(scale=3):
                 picture = gr.Image(elem_id="picture", format="jpeg", **PLAIN)
-                editor = gr.ImageEditor(visible=False, elem_id="editor", brush=brush, eraser=gr.Eraser(20), **tools)
+                editor = gr.ImageEditor(visible=False, elem_id="editor", **tools)
                 message = gr.Markdown(elem_id="message")
                 buttons = {}
                 for width, names in (
@@ -226,7 +224,7 @@ def build_page(labels: Labels):
 
         queue = QUEUE | {"outputs": [session, message, progress, way, picture, editor], "show_progress_on": message}
         state = [session, chosen, way]
-        page.load(go(0), state, **queue)
+        page.load(lambda tab, *now: answer(tab, *now, lambda: tab.go(labels, labels.start), False), state, **queue)
         picture.select(click, [*state, sign], **queue)
         chosen.input(lambda tab, index: change(tab, index, way_for(labels, index)), state[:2], **queue)
         way.input(change, state, **queue)

@@ -10,8 +10,8 @@ from utils.figures.overlays import guided_filter
 from utils.inputs.clicks import Click
 
 COARSE, FINE = 250, 500  # longer side in pixels: where the colours are learned, where the outline is found
-_MARGIN = 0.3  # of the box's longer side: how much around it says what the background looks like
-# A dab covers a small disk, and around it what has its colour; radii are fractions of the longer side of what is seen.
+_MARGIN = 0.3  # of background around the box, as a fraction of its longer side
+# A dab covers a small disk and similar colours near it; radii are fractions of the crop's longer side.
 _DISK, _REACH, _TOLERANCE = 0.015, 0.2, 10
 _SPECK = 0.03  # regions smaller than this fraction of the largest one are dropped, unless a dab is in them
 
@@ -73,7 +73,7 @@ def find_in_box(image: np.ndarray, corners: Sequence[tuple[int, int]], dabs: Seq
 
 
 def _dab(image: np.ndarray, place: list[int]) -> np.ndarray:
-    """The pixels of a picture, uint8 (h, w, 3), that a dab at x, y is about: bool (h, w)."""
+    """The pixels of a picture, uint8 (h, w, 3), that a dab at x, y covers: bool (h, w)."""
     import cv2
 
     height, width = image.shape[:2]
@@ -88,7 +88,7 @@ def _dab(image: np.ndarray, place: list[int]) -> np.ndarray:
 
 
 def _without_specks(found: np.ndarray, dabbed: np.ndarray) -> np.ndarray:
-    """Drop the small regions of a mask (H, W) and fill its small holes; dabbed: bool (H, W), regions to keep."""
+    """Drop the small regions of a mask (H, W); dabbed: bool (H, W), regions to keep."""
     regions, count = ndimage.label(found)
     if not count:
         return found

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -24,7 +25,7 @@ from utils.classes import VOID, Classes, classes_file, read_classes
 from utils.errors import UserError
 from utils.figures.overlays import save_mask
 from utils.files import read_text, replacing, write_text
-from utils.inputs.layouts import contents, list_pictures
+from utils.inputs.layouts import SPLITS, contents, list_files, list_pictures, meaning_of_white
 from utils.inputs.pictures import Sample, read_image, read_mask
 
 VAL_EVERY = 10  # the first and then every 10th saved picture is for validation
@@ -42,14 +43,15 @@ class Canvas:
     history: list[tuple[Window, np.ndarray]] = field(default_factory=list)  # the ids that add() replaced
     new: bool = True  # nothing was saved of the picture when it was opened
     unsaved: bool = False
-    written: bytes = b""  # the mask file as this canvas saved it
+    found: bytes = b""  # the mask file as it was when the picture was opened
+    written: bytes = b""  # and as this canvas saved it
 
     @property
     def name(self) -> str:
         return self.file.stem
 
     def add(self, mask: np.ndarray, ids: int | np.ndarray) -> None:
-        """Give the pixels of a mask, bool (H, W), a class id, or each its own: uint8 (H, W)."""
+        """Set the pixels in mask, bool (H, W), to one id, or to their ids in uint8 (H, W)."""
         places = ndimage.find_objects(mask.astype(np.uint8))
         if not places:
             return
@@ -70,7 +72,7 @@ class Labels:
     """The pictures of a folder and what was saved of them. Raises UserError if OUT cannot take them."""
 
     def __init__(self, folder: str | Path, out: str | Path, names: Sequence[str] = (), coco: str | Path = ""):
-        """names: the classes without background; empty: those of OUT/classes.txt. coco: JSON to write, or none."""
+        """names: the classes without background; empty: OUT's. coco: JSON to write, or none."""
         self.out, self.coco = Path(out), Path(coco) if coco else None
         self.pictures = list_pictures(Path(folder)) if Path(folder).is_dir() else []
         if not self.pictures:
@@ -86,15 +88,16 @@ class Labels:
                     f"{self.out} holds {other}/, so its train/ and val/ would not be read together with it: choose "
                     "another folder with --OUT=..., or move images and masks into train/"
                 )
+        self.saved = {}  # name -> the picture in OUT
+        for images in (self.out / split / "images" for split in SPLITS[:3]):
+            masks, pictures = images.with_name("masks"), list_pictures(images) if images.is_dir() else []
+            self.saved |= {file.stem: file for file in pictures if (masks / f"{file.stem}.png").exists()}
+            known = {f"{file.stem}.png" for file in (*pictures, *self.pictures)}
+            if other := [file for file in (list_files(masks) if masks.is_dir() else ()) if file.name not in known]:
+                raise UserError(f"{other[0]} is no mask of a picture in {images}: masks are called PICTURE.png here")
         self._find_classes(names)
         if self.coco and self.coco.exists() and MADE_BY not in read_text(self.coco, "a COCO JSON")[:100]:
             raise UserError(f"{self.coco} was not made by {MADE_BY}: choose another file with --COCO=...")
-        self.saved = {}  # name -> the picture in OUT
-        for images in (self.out / split / "images" for split in ("train", "val")):
-            masks = images.with_name("masks")
-            for picture in list_pictures(images) if images.is_dir() else ():
-                if (masks / f"{picture.stem}.png").exists():
-                    self.saved[picture.stem] = picture
         self.start, self.skipped = self._find_place()  # index of the picture to go on with; names
         self._described = {}  # name -> the JSON of the picture, and of its annotations
         self._numbers = {}  # name -> the picture's id in the JSON
@@ -105,7 +108,7 @@ class Labels:
 
     def _find_classes(self, names: Sequence[str]) -> None:
         file, names = classes_file(self.out), [normalize("NFC", name) for name in names]
-        if not file:
+        if not file and not self.saved:
             if not names:
                 raise UserError(f"{self.out} has no classes.txt yet: name the classes, --CLASSES=cat,dog,rabbit")
             self.out.mkdir(parents=True, exist_ok=True)
@@ -113,9 +116,16 @@ class Labels:
         self.classes = read_classes(self.out)
         if names and tuple(names) != self.classes.things:
             raise UserError(
-                f"CLASSES = {','.join(names)}, but {file} lists {self.classes}: leave CLASSES out, or add a class as a "
-                "last line to that file"
+                f"CLASSES = {','.join(names)}, but {file or self.out} lists {self.classes}: leave CLASSES out, or add "
+                "a class as a last line to classes.txt"
             )
+        if not self.classes.first:
+            raise UserError(f"{file}: id 0 is {self.classes.names[0]}, but what is not labelled must be background")
+        white = VOID
+        with suppress(UserError):  # no mask shows a thing yet
+            white = meaning_of_white(self.out, self.classes) if self.saved else VOID
+        if white != VOID:  # with the first new mask the loader would read the old ones otherwise
+            raise UserError(f"the masks in {self.out} are black and white: write {white} in place of 255 first")
 
     def _find_place(self) -> tuple[int, set[str]]:
         record = self.out / "label.json"
@@ -137,36 +147,36 @@ class Labels:
         file = self.pictures[index]
         if skip and file.stem not in self.saved:
             self.skipped.add(file.stem)
+        self.start = index
         write_text(json.dumps({"at": file.name, "skipped": sorted(self.skipped)}) + "\n", self.out / "label.json")
 
     def load(self, index: int) -> Canvas:
-        """A picture with the labels saved of it. Raises UserError, also if OUT holds another picture of its name."""
+        """A picture with its saved labels. Raises UserError, also if OUT has a different picture of that name."""
         file = self.pictures[index]
         image = read_image(file)
         ids = np.zeros(image.shape[:2], np.uint8)
-        if file.stem in self.saved:
-            own = self.saved[file.stem]
+        places = [self.out / split / "images" / file.name for split in SPLITS[:3]]
+        for own in (self.saved.get(file.stem, file), *filter(Path.exists, places)):
             if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
+        if file.stem in self.saved:
             ids, (height, width) = self._read_ids(file.stem), image.shape[:2]
             if ids.shape != (height, width):
                 tall, wide = ids.shape
                 raise UserError(f"{self._mask(file.stem)} is {wide} x {tall}, but its picture is {width} x {height}")
-        return Canvas(file, image, ids, new=file.stem not in self.saved)
+        found = _bytes_of(self._place_of(file) / "masks" / f"{file.stem}.png")
+        return Canvas(file, image, ids, new=file.stem not in self.saved, found=found)
 
     def save(self, canvas: Canvas) -> None:
         """Write mask and picture; an earlier mask that this canvas did not write is kept in old_masks.
 
-        Every file is written whole or not at all. Raises UserError.
+        Every file is written whole or not at all. Raises UserError, also if something else changed the mask meanwhile.
         """
-        name = canvas.name
-        split = "train" if len(self.saved) % VAL_EVERY else "val"
-        for other in ("train", "val"):  # where its mask or its picture is
-            own = (self.out / other / "masks" / f"{name}.png", self.out / other / "images" / canvas.file.name)
-            split = other if any(file.exists() for file in own) else split
-        mask, picture = self.out / split / "masks" / f"{name}.png", self.out / split / "images" / canvas.file.name
+        name, place = canvas.name, self._place_of(canvas.file)
+        mask, picture = place / "masks" / f"{name}.png", place / "images" / canvas.file.name
+        _require_unchanged(mask, canvas)
         try:
-            if mask.exists() and mask.read_bytes() != canvas.written:
+            if _bytes_of(mask) not in (b"", canvas.written):
                 self._keep(mask)
             save_mask(canvas.ids, mask, self.classes)
             canvas.written = mask.read_bytes()
@@ -185,6 +195,7 @@ class Labels:
         if canvas.name not in self.saved:
             return
         mask, picture = self._mask(canvas.name), self.saved[canvas.name]
+        _require_unchanged(mask, canvas)
         self._keep(mask)
         if picture.resolve() != canvas.file.resolve():  # the folder of pictures may be OUT's own
             picture.unlink()  # a link or a copy
@@ -196,8 +207,16 @@ class Labels:
             self._write_coco()
 
     def split_of(self, name: str) -> str:
-        """The split, "train" or "val", of a saved picture."""
+        """The split of a saved picture."""
         return self.saved[name].parents[1].name
+
+    def _place_of(self, file: Path) -> Path:
+        """The folder of the split that has a picture or its mask, else of the one where it belongs."""
+        for place in (self.out / split for split in SPLITS[:3]):
+            if (place / "masks" / f"{file.stem}.png").exists() or (place / "images" / file.name).exists():
+                return place
+        has_val = not self.saved or (self.out / "val").is_dir()  # else every 10th picture of train is for validation
+        return self.out / ("train" if len(self.saved) % VAL_EVERY or not has_val else "val")
 
     def _mask(self, name: str) -> Path:
         return self.saved[name].parents[1] / "masks" / f"{name}.png"
@@ -228,6 +247,15 @@ class Labels:
         annotations = ",\n".join(text for _, *texts in self._described.values() for text in texts)
         head = json.dumps({"info": {"description": MADE_BY}, "categories": categories})
         write_text(f'{head[:-1]}, "images": [\n{images}],\n"annotations": [\n{annotations}]}}\n', self.coco)
+
+
+def _bytes_of(mask: Path) -> bytes:
+    return mask.read_bytes() if mask.exists() else b""
+
+
+def _require_unchanged(mask: Path, canvas: Canvas) -> None:
+    if _bytes_of(mask) not in (canvas.found, canvas.written):
+        raise UserError(f"{mask} was changed by another tab or program: reload the page")
 
 
 def coco_entries(ids: np.ndarray) -> list[dict]:

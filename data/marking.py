@@ -19,7 +19,7 @@ YELLOW = (255, 220, 0)
 # ways to find a thing, and what to do
 WAYS = {
     "click": "Click on a thing of the class.",
-    "box": "Click on two opposite corners of a box around the thing; further clicks are dabs on it or beside it.",
+    "box": "Click on two opposite corners of a box around the thing; correct by clicks on it or beside it.",
     "brush": "Paint, then take it with Add.",
 }
 
@@ -55,7 +55,7 @@ class Session:
         self.clicks, self.mask = [], None
 
     def change(self, index: int, way: str) -> str:
-        """Choose another class, also for what was found, or another way, which starts without clicks."""
+        """Change the class, also of what was found, or the way, which clears the clicks."""
         if way == self.way and self.clicks:
             return self.find(self.clicks, way, index)
         self.forget()

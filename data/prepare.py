@@ -3,7 +3,7 @@
     python data/prepare.py                    # 800 MB into data/pets; run it again after an interruption
     python data/prepare.py --SYNTHETIC=True   # 300 drawn cats and dogs into data/synthetic, in seconds
     python data/prepare.py --SYNTHETIC=True --CLASSES=cat,rabbit,bird --SYNTHETIC_ROOT=data/animals   # other classes
-    python data/prepare.py --COCO=instances.json --PICTURES=pictures --OUT=data/mine   # your own, 5,000 in a minute
+    python data/prepare.py --COCO=instances.json --PICTURES=pictures --OUT=data/mine   # your own
     python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog                             # 2 GB, into data/voc2012
 
 data/README.md describes the layouts. A data set appears in its folder only when it is complete. To train on it, add
@@ -56,6 +56,8 @@ def main() -> None:
         raise UserError("SYNTHETIC, COCO and VOC exclude each other: choose one")
     if CLASSES != ("cat", "dog") and not SYNTHETIC:
         raise UserError("CLASSES needs --SYNTHETIC=True (for COCO and VOC, CATEGORIES chooses classes)")
+    if unused := [name for name in ("PICTURES", "CATEGORIES", "OUT") if globals()[name] and not (COCO or VOC)]:
+        raise UserError(f"{' and '.join(unused)} needs --COCO=instances.json or --VOC=2012")
     require_between(globals(), 0, 2**32, "SEED")
     try:
         if SYNTHETIC:

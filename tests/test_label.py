@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -125,8 +126,10 @@ def test_a_mask_on_disk_is_kept_beside_the_one_that_replaces_it(opened, tmp_path
     assert [file.read_bytes() for file in old.iterdir()] == [before]  # what a tab wrote itself is not kept
     of_one = mask.read_bytes()
     other.add(square(GREEN), 3)
-    labels.save(other)
-    assert (old / "00_2.png").read_bytes() == of_one and len(list(old.iterdir())) == 2
+    for change in (labels.save, labels.withdraw):
+        with pytest.raises(UserError, match="00.png was changed by another tab or program: reload the page"):
+            change(other)
+    assert mask.read_bytes() == of_one and len(list(old.iterdir())) == 1
     while one.undo():
         pass
     assert np.array_equal(one.ids, first.ids)
@@ -204,6 +207,51 @@ def test_bad_folders_and_constants_are_refused_by_name(opened, photos, tmp_path)
     refused("mine holds images/")
     with pytest.raises(UserError, match="no pictures in .*nowhere, which holds no such folder"):
         Labels(tmp_path / "nowhere", tmp_path / "mine")
+
+
+def test_masks_of_a_data_set_that_label_py_would_read_otherwise_are_refused(photos, tmp_path):
+    def refused(text, file, ids, classes=("background", "cat"), **options):
+        shutil.rmtree(out := tmp_path / "other", ignore_errors=True)
+        write_classes(classes, out / "train")
+        (out / "train" / "classes.txt").replace(out / "classes.txt")
+        for folder, picture in (("images", photos / "00.png"), ("masks", Image.fromarray(np.uint8(ids)))):
+            (out / "train" / folder).mkdir()
+            if folder == "images":
+                shutil.copy(picture, out / "train" / folder / "00.png")
+            else:
+                picture.save(out / "train" / folder / file)
+        with pytest.raises(UserError, match=text):
+            Labels(photos, out, **options)
+
+    ids = square(RED)
+    refused("masks in .*other are black and white: write 1 in place of 255", "00.png", 255 * ids)
+    refused("00_mask.png is no mask of a picture in .*: masks are called PICTURE.png", "00_mask.png", ids)
+    refused("id 0 is road, but what is not labelled must be background", "00.png", ids, ("road", "cat"))
+    refused("CLASSES = dog, but .* lists background, cat", "00.png", ids, names=("dog",))
+
+
+def test_a_picture_of_the_test_split_keeps_its_place_and_no_second_split_appears(photos, tmp_path):
+    root = tmp_path / "mine"
+    write_classes(("background", "cat"), root / "test")
+    (root / "test" / "classes.txt").replace(root / "classes.txt")
+    (root / "test" / "images").mkdir()
+    shutil.copy(photos / "00.png", root / "test" / "images")
+    save_mask(square(RED), root / "test" / "masks" / "00.png", named(("background", "cat")))
+    labels = Labels(photos, root)
+    assert labels.progress() == "saved 1 of 12" and labels.load(0).ids.sum() == square(RED).sum()
+    for index in range(12):
+        label_one(labels, index)
+    assert labels.split_of("00") == "test" and not (root / "val").exists()
+    assert len(list((root / "train" / "images").iterdir())) == 11
+
+
+def test_a_picture_without_a_mask_is_never_taken_for_another_of_its_name(photos, tmp_path, opened):
+    (tmp_path / "mine" / "train" / "images").mkdir(parents=True)
+    shutil.copy(photos / "01.png", own := tmp_path / "mine" / "train" / "images" / "00.png")
+    before = own.read_bytes()
+    with pytest.raises(UserError, match=r"train.images.00.png is another picture than"):
+        opened().load(0)
+    assert own.read_bytes() == before
 
 
 def test_the_coco_json_says_what_pycocotools_reads_in_the_masks(opened, tmp_path):
@@ -361,14 +409,16 @@ def test_masks_of_predict_py_are_the_start_and_their_ids_follow_the_names(tab, t
     ids = np.select([square(RED), square(GREEN)], [1, 3], 0).astype(np.uint8)
     ids[25:] = 2
     save_mask(ids, masks / "00.png", theirs)
-    write_classes(theirs.names, masks)
     monkeypatch.setattr(label, "MASKS", str(masks))
     tab.add(tab.labels, 3, square((slice(5, 15), slice(5, 10))))
     tab.suggest(*label.suggest(tab.labels, tab.canvas))
     tab.add(tab.labels, 1, None)
     expected = np.select([square((slice(5, 15), slice(5, 10))), square(RED), square(GREEN)], [3, 2, 1], 0)
     assert np.array_equal(tab.labels.load(0).ids, expected)  # what was labelled stays; the fox is background
-    save_mask(ids[:20], masks / "00.png", theirs)
+    Image.fromarray(ids[:20]).save(masks / "00.png")  # by another program
+    with pytest.raises(UserError, match="00.png does not name its classes"):
+        label.suggest(tab.labels, tab.canvas)
+    write_classes(theirs.names, masks)
     with pytest.raises(UserError, match="00.png has another size than the picture"):
         label.suggest(tab.labels, tab.canvas)
 
