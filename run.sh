@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# bash run.sh         set up, then train and evaluate every row on the built-in data: under ten minutes on two CPU cores
+# bash run.sh         set up, then train and evaluate four rows on the built-in data: under ten minutes on two CPU cores
 # bash run.sh test    set up, then run the tests
-# bash run.sh table   set up, then make the README's table: every training and measurement, on PETS_ROOT, in hours
+# bash run.sh table   set up, then make the README's tables and figures on PETS_ROOT: trains every row, takes hours
 set -euo pipefail
 cd "$(dirname "$0")"
+case "${1:-}" in "" | test | table) ;; *) echo "bash run.sh [test | table]; there is no $1" >&2; exit 2 ;; esac
 
 # 1. Environment: the active one, or one of our own in .venv.
 if [ -z "${VIRTUAL_ENV:-}" ]; then
-    [ -x .venv/bin/pip ] || python3 -m venv .venv
-    source .venv/bin/activate
+    [ -x .venv/bin/pip ] || [ -x .venv/Scripts/pip.exe ] || python3 -m venv .venv
+    source .venv/bin/activate 2> /dev/null || source .venv/Scripts/activate  # the second on Windows
 fi
 requirements=requirements.txt
 [ "${1:-}" != test ] || requirements=requirements-test.txt

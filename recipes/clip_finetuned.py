@@ -1,4 +1,4 @@
-"""CLIP fine-tuned: the encoder learns too, from the decoder of CLIP's row on.
+"""CLIP fine-tuned: train encoder and decoder, starting from the row CLIP.
 
 python train_clip.py recipes/clip_finetuned.py    # 77 minutes on one core in bf16; .969 on Pet's validation split
 """
@@ -10,9 +10,9 @@ ENCODER_RATE = 0.1  # the encoder needs smaller steps than the decoder
 LEARNING_RATE = 5e-4
 EPOCHS = 5
 IMAGE_SIZE = 288  # a fifth fewer pixels than 320
-VIEW_SIZE = 320  # animals in augmented pictures are larger than they will be (Touvron et al., NeurIPS 2019)
+VIEW_SIZE = 320  # augmentation enlarges animals: predict at a larger size (Touvron et al., NeurIPS 2019)
 SCALE = (0.4, 2.0)  # animals that are small in the picture, as on other people's photos
 EDGE = "mirror"  # at .4, grey would be most of the picture
-PASTE = 0.3  # animals on backgrounds that they were not photographed on
+PASTE = 0.3  # animals on other pictures' backgrounds
 COLOUR = 0.8
 ZOOM = True

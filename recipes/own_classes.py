@@ -1,4 +1,4 @@
-"""Classes of your own, from ten labelled pictures on: CLIP fine-tuned goes on learning.
+"""Your own classes, from ten labelled pictures on: continue the training of CLIP fine-tuned.
 
 python train_clip.py recipes/own_classes.py --DATA_ROOT=data/mine --CHECKPOINTS=checkpoints/mine  # 20 minutes
 
