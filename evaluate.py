@@ -25,6 +25,7 @@ from utils.figures.overlays import save_mask
 from utils.inputs.dataset import scored_samples
 from utils.inputs.layouts import SPLITS, Sample, data_name
 from utils.rows import find_rows, load_rows
+from utils.rows.by_click import CLICKED
 from utils.rows.row import Row
 from utils.scoring.results import merge_lines, per_image_lines, result_line, result_table
 
@@ -47,7 +48,7 @@ SAVE_MASKS = ""  # folder: every prediction as an index PNG at the mask's own si
 
 
 def main() -> None:
-    require_choice("SPLIT", SPLIT, SPLITS[:3])
+    require_choice("SPLIT", SPLIT, SPLITS)
     require_choice("PRECISION", PRECISION, PRECISIONS)
     known = find_rows(CHECKPOINTS)
     for name in ROWS:
@@ -55,6 +56,8 @@ def main() -> None:
     device = pick_device(DEVICE)
     # 1. Pictures.
     samples = scored_samples(DATA_ROOT, SPLIT)
+    if SAVE_MASKS and len({sample.name for sample in samples}) < len(samples):
+        raise UserError(f"SAVE_MASKS: pictures of train and val in {DATA_ROOT} have the same name: score one of them")
     classes, about = samples[0].classes, {"data": data_name(DATA_ROOT), "split": SPLIT}
 
     # 2. Rows that have weights and the data's classes.
@@ -66,10 +69,11 @@ def main() -> None:
     for row in rows:
         for row.flip in (False, True) if FLIP else (False,):
             try:
-                line, confusions = score(row, samples, about)
-            except UserError as error:  # no validation split to choose its threshold on, for example
+                row.prepare(DATA_ROOT)
+            except UserError as error:  # no validation split to tune on
                 missing[row.name] = str(error)
                 break
+            line, confusions = score(row, samples, about)
             lines.append(line)
             merge_lines([line], Path(RESULTS) / "results.csv", list(known))
             if not row.flip:
@@ -93,9 +97,9 @@ def score(row: Row, samples: Sequence[Sample], about: dict[str, str]) -> tuple[d
 
     def on_prediction(index: int, ids: np.ndarray, part: str) -> None:
         if folder:
-            save_mask(ids, folder / part / f"{samples[index].name}.png", row.classes)
+            classes = CLICKED if row.prompt == "click" else row.classes
+            save_mask(ids, folder / part / f"{samples[index].name}.png", classes)
 
-    row.prepare(DATA_ROOT)
     started = time.perf_counter()
     confusions = row.score(samples, on_prediction)
     seconds = time.perf_counter() - started

@@ -29,16 +29,15 @@ from pathlib import Path
 from utils.config import require_between, run_script
 
 import numpy as np
-from PIL import Image
 
 from data.labelling import Canvas, Labels, translate
 from data.marking import WAYS, Session
 from demo import PLAIN, QUEUE, pixel_under, serve
-from utils.classes import VOID, classes_file, named, read_classes
+from utils.classes import VOID, classes_file, parse_classes, read_classes
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.inputs.layouts import skipped
-from utils.inputs.pictures import Sample, read_mask
+from utils.inputs.pictures import Sample, open_picture, read_mask
 from utils.rows import best_row, find_rows, load_row, row_named
 from utils.rows.row import Row
 
@@ -107,11 +106,11 @@ def suggest(labels: Labels, canvas: Canvas) -> tuple[np.ndarray, str]:
         row = load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS))
         found = row.segment(canvas.image)
         return translate(found.ids, found.classes, labels.classes), row.name
-    with Image.open(file) as image:
-        names = image.info.get("classes")  # save_mask() writes them
-    if not names and not classes_file(MASKS):
+    with open_picture(file) as image:
+        text = image.info.get("classes")  # save_mask() writes it
+    if not text and not classes_file(MASKS):
         raise UserError(f"{file} does not name its classes: put a classes.txt beside it")
-    classes = named(names.split("\n")) if names else read_classes(MASKS)
+    classes = parse_classes(text, file) if text else read_classes(MASKS)
     ids = read_mask(Sample(canvas.name, file, file, classes=classes))
     if ids.shape != canvas.ids.shape:
         raise UserError(f"{file} has another size than the picture")

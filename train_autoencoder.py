@@ -12,7 +12,7 @@ files in checkpoints/autoencoder/pretraining/.
 
 from pathlib import Path
 
-from utils.config import DATA, require_between, require_choice, run_script, script_constants
+from utils.config import DATA, require_between, require_choice, require_positive, run_script, script_constants
 
 import numpy as np
 import torch
@@ -90,6 +90,7 @@ def main() -> None:
     if FINETUNE == "scratch" and START:
         raise UserError("FINETUNE = scratch takes no START: choose one of them")
     if FINETUNE != "scratch" and not START:
+        require_positive(constants, "PRETRAIN_EPOCHS")
         pretrain(folder, network, constants, device)
     finetune(folder, network, constants, device)
 

@@ -2,7 +2,6 @@
 
     python train_clip.py                                              # the encoder stays frozen
     python train_clip.py --ENCODER=facebook/deit-tiny-patch16-224     # any encoder that transformers knows
-    python train_clip.py --ENCODER=facebook/dinov2-small --IMAGE_SIZE=252 --ROW=DINOv2   # as a row beside CLIP's
     python train_clip.py recipes/deit_tiny.py                         # the table's, on a small encoder
     python train_clip.py recipes/clip_finetuned.py                    # then the encoder is trained too
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from utils.classes import MOST, name_and_colour, named, parse_classes, voc_colour
+from utils.classes import MOST, name_and_colour, named, parse_classes
 from utils.errors import UserError
 from utils.files import write_text
 from utils.inputs.pictures import open_picture
@@ -156,7 +156,7 @@ def save_mask(ids: Image.Image, folder: Path, name: str) -> None:
 def write_classes(names: Sequence[str], root: str | Path) -> None:
     """Write root/classes.txt with the colours of PASCAL VOC. UserError for names that cannot be read back."""
     path, names = Path(root) / "classes.txt", [normalize("NFC", name).strip() for name in names]
-    text = "".join(f"{name} {','.join(map(str, voc_colour(index)))}\n" for index, name in enumerate(names))
+    text = named(names).text
     odd = [name for name in names if name_and_colour(f"{name} 1,1,1")[0] != name]
     if odd or parse_classes(text, path).names != tuple(names):
         raise UserError(f"{path} cannot hold these names of classes, rename them: {', '.join(odd or names)}")

@@ -1,6 +1,7 @@
 """Labels that a person makes: a folder of pictures, their masks in the folder layout, and the same as COCO JSON.
 
 OUT/{train,val}/images/NAME.jpg   the pictures, hard-linked or copied; the first and then every 10th saved one is in val
+                                  (pictures that are in OUT/test stay there)
 OUT/{train,val}/masks/NAME.png    class ids, 255 is void
 OUT/{train,val}/old_masks/        masks as they were before they were changed: NAME_1.png, NAME_2.png, ...
 OUT/classes.txt, OUT/label.json   the classes; the picture where label.py goes on, and the skipped ones
@@ -91,7 +92,8 @@ class Labels:
         self.saved = {}  # name -> the picture in OUT
         for images in (self.out / split / "images" for split in SPLITS[:3]):
             masks, pictures = images.with_name("masks"), list_pictures(images) if images.is_dir() else []
-            self.saved |= {file.stem: file for file in pictures if (masks / f"{file.stem}.png").exists()}
+            here = {file.stem: file for file in pictures if (masks / f"{file.stem}.png").exists()}
+            self.saved = here | self.saved
             known = {f"{file.stem}.png" for file in (*pictures, *self.pictures)}
             if other := [file for file in (list_files(masks) if masks.is_dir() else ()) if file.name not in known]:
                 raise UserError(f"{other[0]} is no mask of a picture in {images}: masks are called PICTURE.png here")
@@ -155,16 +157,16 @@ class Labels:
         file = self.pictures[index]
         image = read_image(file)
         ids = np.zeros(image.shape[:2], np.uint8)
-        places = [self.out / split / "images" / file.name for split in SPLITS[:3]]
-        for own in (self.saved.get(file.stem, file), *filter(Path.exists, places)):
-            if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
+        place = self._place_of(file)
+        for own in (self.saved.get(file.stem, file), place / "images" / file.name):
+            if own.exists() and (own.name != file.name or not filecmp.cmp(own, file, shallow=False)):
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
         if file.stem in self.saved:
             ids, (height, width) = self._read_ids(file.stem), image.shape[:2]
             if ids.shape != (height, width):
                 tall, wide = ids.shape
                 raise UserError(f"{self._mask(file.stem)} is {wide} x {tall}, but its picture is {width} x {height}")
-        found = _bytes_of(self._place_of(file) / "masks" / f"{file.stem}.png")
+        found = _bytes_of(place / "masks" / f"{file.stem}.png")
         return Canvas(file, image, ids, new=file.stem not in self.saved, found=found)
 
     def save(self, canvas: Canvas) -> None:

@@ -56,8 +56,10 @@ def main() -> None:
         raise UserError("SYNTHETIC, COCO and VOC exclude each other: choose one")
     if CLASSES != ("cat", "dog") and not SYNTHETIC:
         raise UserError("CLASSES needs --SYNTHETIC=True (for COCO and VOC, CATEGORIES chooses classes)")
-    if unused := [name for name in ("PICTURES", "CATEGORIES", "OUT") if globals()[name] and not (COCO or VOC)]:
-        raise UserError(f"{' and '.join(unused)} needs --COCO=instances.json or --VOC=2012")
+    if PICTURES and not COCO:
+        raise UserError("PICTURES needs --COCO=instances.json")
+    if (OUT or CATEGORIES) and not (COCO or VOC):
+        raise UserError("OUT and CATEGORIES need --COCO or --VOC; for drawings set SYNTHETIC_ROOT and CLASSES")
     require_between(globals(), 0, 2**32, "SEED")
     try:
         if SYNTHETIC:

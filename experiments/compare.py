@@ -55,7 +55,7 @@ PICTURES = (10, 30, 100, 0)  # numbers of training pictures for few; 0: all
 START = "checkpoints/clip_finetuned"  # weights for few
 STEPS = 100  # per epoch of few
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
-CHECKPOINTS = "checkpoints/compare"  # a folder per comparison, size, epochs and variant
+CHECKPOINTS = "checkpoints/compare"  # a folder per comparison, data set, size, epochs and variant
 RESULTS = "results"  # folder of the CSV
 IMAGES = "images"  # folder of labels.png and few.png
 README = ()  # files whose table between markers is updated
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
         lines.append(run.about | score(run))
         print("  ".join(lines[-1].values()), flush=True)
     if name == "few":
-        lines = [line for line in read_csv(path) if line["data"] != data] + lines
+        lines = [line for line in read_csv(path) if line.get("data") != data] + lines
     write_csv(lines, path)
     marker, table = name, markdown_table({key: key.replace("_", " ") for key in lines[0]}, lines, len(run.about))
     if "seed" in run.about:

@@ -53,12 +53,16 @@ def main() -> None:
     for name in ROWS:
         require_choice("ROWS", name, tuple(known))
     rows, missing = load_rows(ROWS or known, CHECKPOINTS, device, samples[0].classes, DATA_ROOT, zoom=False)
+    for row in rows:
+        try:
+            row.prepare(DATA_ROOT)
+        except UserError as error:  # no validation split to tune on
+            missing[row.name] = str(error)
     for name, reason in missing.items():
         print(f"{name} is left out: {reason}", flush=True)
+    rows = [row for row in rows if row.name not in missing]
     if not rows:
         raise UserError("no row could be scored")
-    for row in rows:
-        row.prepare(DATA_ROOT)
     path, figure = Path(RESULTS) / "robustness.csv", Path(IMAGES) / "robustness.png"
     lines = score_robustness(rows, samples, path, data_name(DATA_ROOT), list(known))
     plot_robustness(lines, figure)

@@ -18,7 +18,7 @@ from utils.config import DATA, REPOSITORY, parse, read_recipe, require_choice, r
 
 import torch
 
-from utils.checkpoint import load
+from utils.checkpoint import digest, encoder_weights, load, weights_file
 from utils.errors import UserError
 from utils.inputs.layouts import data_name
 from utils.rows import find_rows, load_row
@@ -52,7 +52,7 @@ def main() -> None:
     if VOC and not Path(VOC).is_dir():
         command = "`python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog`"
         raise UserError(f"VOC = {VOC} is missing: {command} makes it; --VOC= skips it")
-    known = set().union(*(known_constants(name) for name in RECIPES))
+    known = set().union(*(known_constants(name) for name in RECIPES)) - {"DATA_ROOT", "CHECKPOINTS", "RESUME"}
     if unknown := [option for option in OPTIONS if "=" not in option or option.split("=")[0] not in known]:
         raise UserError(f"OPTIONS = {','.join(unknown)}: must be KEY=value with a constant of a training script")
     names = list(ROWS or RECIPES)
@@ -120,6 +120,14 @@ def agree(content: dict, wanted: dict) -> bool:
     return all(known.get(key, value) == value for key, value in wanted.items())
 
 
+def has_its_encoder(content: dict) -> bool:
+    """Whether the row that a checkpoint's encoder came from still has it."""
+    if not (source := content.get("encoder_from")):
+        return True
+    file = weights_file(Path(CHECKPOINTS) / source)
+    return digest(encoder_weights(load(file), file)) == content["encoder_digest"]
+
+
 def train(name: str) -> None:
     """Train a row; resume if it was interrupted."""
     folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
@@ -127,7 +135,7 @@ def train(name: str) -> None:
     last = load(max(begun, key=lambda path: path.stat().st_mtime)) if begun else {}
     if last.get("model") == "autoencoder stage 1":  # its EPOCHS are PRETRAIN_EPOCHS
         last["constants"]["EPOCHS"] = wanted["EPOCHS"]
-    resume = ["--RESUME=True"] if begun and agree(last, wanted) else []
+    resume = ["--RESUME=True"] if begun and agree(last, wanted) and has_its_encoder(last) else []
     options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in known_constants(name)]
     recipe, _ = RECIPES[name]
     recipe = [str(REPOSITORY / recipe)] if recipe else []

@@ -98,8 +98,6 @@ def encoder_title(name: str, tuned: bool) -> str:
         "tiny": "tiny, from scratch",
         "facebook/deit-tiny-patch16-224": "DeiT-Tiny (ImageNet)",
         "openai/clip-vit-base-patch16": "CLIP ViT-B/16",
-        "openai/clip-vit-base-patch32": "CLIP ViT-B/32",
-        "openai/clip-vit-large-patch14": "CLIP ViT-L/14",
     }
     return titles.get(name, name) + ", fine-tuned" * tuned
 

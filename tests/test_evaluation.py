@@ -93,7 +93,7 @@ def test_what_is_scored_stays_when_a_later_row_fails(oxford_root, tmp_path, monk
         line = {"model": row.name, "flip": str(int(row.flip)), **about, "miou": "0.5"}
         return line, torch.ones(len(samples), 3, 3, dtype=torch.int64)
 
-    rows = [SimpleNamespace(name=name, counted=PETS.names) for name in ("UNET", "CLIP")]
+    rows = [SimpleNamespace(name=name, counted=PETS.names, prepare=str) for name in ("UNET", "CLIP")]
     monkeypatch.setattr(evaluate_script, "load_rows", lambda *about, **options: (rows, {}))
     monkeypatch.setattr(evaluate_script, "score", score)
     with pytest.raises(RuntimeError):

@@ -22,7 +22,7 @@ from data.drawing.dataset import draw_picture
 from data.folder_layout import write_classes
 from data.labelling import Labels
 from data.marking import Session
-from utils.classes import PETS, VOID, named
+from utils.classes import PETS, VOID, named, voc_colour
 from utils.errors import UserError
 from utils.figures.overlays import save_mask
 from utils.inputs.clicks import next_click
@@ -49,6 +49,9 @@ def photos(tmp_path):
 def opened(photos, tmp_path):
     """opened(): the folder's labels as a new start of label.py finds them, in OUT = mine."""
     return lambda **options: Labels(photos, tmp_path / "mine", **{"names": ("cat", "dog", "rabbit"), **options})
+
+
+PERMUTED = [voc_colour(index) for index in (0, 3, 1, 2)]  # a class has another one's usual colour
 
 
 def square(place):
@@ -212,14 +215,11 @@ def test_bad_folders_and_constants_are_refused_by_name(opened, photos, tmp_path)
 def test_masks_of_a_data_set_that_label_py_would_read_otherwise_are_refused(photos, tmp_path):
     def refused(text, file, ids, classes=("background", "cat"), **options):
         shutil.rmtree(out := tmp_path / "other", ignore_errors=True)
-        write_classes(classes, out / "train")
-        (out / "train" / "classes.txt").replace(out / "classes.txt")
-        for folder, picture in (("images", photos / "00.png"), ("masks", Image.fromarray(np.uint8(ids)))):
-            (out / "train" / folder).mkdir()
-            if folder == "images":
-                shutil.copy(picture, out / "train" / folder / "00.png")
-            else:
-                picture.save(out / "train" / folder / file)
+        for folder in ("images", "masks"):
+            (out / "train" / folder).mkdir(parents=True)
+        write_classes(classes, out)
+        shutil.copy(photos / "00.png", out / "train" / "images")
+        Image.fromarray(np.uint8(ids)).save(out / "train" / "masks" / file)
         with pytest.raises(UserError, match=text):
             Labels(photos, out, **options)
 
@@ -232,9 +232,8 @@ def test_masks_of_a_data_set_that_label_py_would_read_otherwise_are_refused(phot
 
 def test_a_picture_of_the_test_split_keeps_its_place_and_no_second_split_appears(photos, tmp_path):
     root = tmp_path / "mine"
-    write_classes(("background", "cat"), root / "test")
-    (root / "test" / "classes.txt").replace(root / "classes.txt")
-    (root / "test" / "images").mkdir()
+    (root / "test" / "images").mkdir(parents=True)
+    write_classes(("background", "cat"), root)
     shutil.copy(photos / "00.png", root / "test" / "images")
     save_mask(square(RED), root / "test" / "masks" / "00.png", named(("background", "cat")))
     labels = Labels(photos, root)
@@ -405,7 +404,7 @@ def test_strokes_are_a_mask_of_the_picture_and_background_erases(tab):
 
 
 def test_masks_of_predict_py_are_the_start_and_their_ids_follow_the_names(tab, tmp_path, monkeypatch):
-    masks, theirs = tmp_path / "masks", named(("background", "dog", "fox", "cat"))
+    masks, theirs = tmp_path / "masks", named(("background", "dog", "fox", "cat"), PERMUTED)
     ids = np.select([square(RED), square(GREEN)], [1, 3], 0).astype(np.uint8)
     ids[25:] = 2
     save_mask(ids, masks / "00.png", theirs)

@@ -109,6 +109,9 @@ def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
     for name, model, score in (("unet", "unet", 0.7), ("Better", "unet", 0.8), ("pointclip", "pointclip", 0.9)):
         checkpoint.save({**content, "model": model, "score": score}, tmp_path / name / "best.safetensors")
     assert best_row(tmp_path) == "Better"
+    for name, score in (("clip", 0.8), ("Better", 0.803), ("unet", 0.804)):  # luck
+        checkpoint.save({**content, "score": score}, tmp_path / name / "best.safetensors")
+    assert best_row(tmp_path) == "Better"
     with pytest.raises(UserError, match="no row in .*nowhere has a checkpoint; `python train_unet.py` makes one"):
         best_row(tmp_path / "nowhere")
 

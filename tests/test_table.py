@@ -51,6 +51,10 @@ def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tin
     assert table.is_made("PointCLIP")
     run_here(train_clip, *again, "--SEED=1")
     assert not table.is_made("PointCLIP")  # its encoder was trained again
+    monkeypatch.setattr(table, "run", lambda script, *options: commands.append(options))
+    commands = []
+    table.train("PointCLIP")
+    assert "--RESUME=True" not in commands[0]
     with pytest.raises(UserError, match="OPTIONS = EPOCH=1: must be KEY=value"):
         run_here(table, "--VOC=", "--OPTIONS=EPOCH=1")
 

@@ -34,10 +34,10 @@ def save(content: dict, path: str | Path) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
         return
-    # Copied: safetensors takes neither channels_last nor shared memory.
-    weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
     with replacing(path) as temporary:
-        _check({**content, "weights": weights})
+        _check(content)
+        # Copied: safetensors takes neither channels_last nor shared memory.
+        weights = {name: x.clone(memory_format=torch.contiguous_format) for name, x in content.pop("weights").items()}
         temporary.write_bytes(to_bytes(weights, {ABOUT: json.dumps(content)}))
 
 

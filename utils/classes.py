@@ -43,6 +43,11 @@ class Classes:
         """The names of all classes but background."""
         return self.names[self.first :]
 
+    @property
+    def text(self) -> str:
+        """The lines of a classes.txt."""
+        return "".join(f"{name} {r},{g},{b}\n" for name, (r, g, b) in zip(self.names, self.colours, strict=True))
+
     @cached_property
     def palette(self) -> np.ndarray:
         """Colours of all ids, uint8 (256, 3): VOID is white, ids without a class are black."""

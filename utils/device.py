@@ -51,8 +51,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
     Without a cache: in PyTorch 2.10 weights first cast under no_grad() would get no gradients later.
     """
-    bf16 = in_force(device, precision) == "bf16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
+    return torch.autocast(device.type, torch.bfloat16, in_force(device, precision) == "bf16", cache_enabled=False)
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -52,7 +52,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 
 
 def write_csv(lines: list[dict], path: str | Path) -> None:
-    """Replace a CSV; what a line lacks of the others' columns is empty."""
+    """Replace a CSV; missing columns of a line stay empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
     writer.writeheader()

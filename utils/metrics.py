@@ -59,11 +59,7 @@ def scores(confusions: torch.Tensor, names: Sequence[str]) -> dict[str, float]:
     """
     total = confusions.sum(0)
     iou, dice = iou_per_class(total), dice_per_class(total)
-    result = {
-        "miou": mean_over_present(iou),
-        "mdice": mean_over_present(dice),
-        "pixel_accuracy": pixel_accuracy(total),
-    }
+    result = {"miou": mean_over_present(iou), "mdice": mean_over_present(dice), "pixel_accuracy": pixel_accuracy(total)}
     result |= {f"iou_{name}": value for name, value in zip(names, iou, strict=True)}
     result |= {f"dice_{name}": value for name, value in zip(names, dice, strict=True)}
     # A picture that is entirely void has no mIoU and is left out.

@@ -32,10 +32,7 @@ def outline(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 def cutout(image: np.ndarray, mask: np.ndarray, first: int = 1) -> np.ndarray:
-    """Picture (H, W, 3) uint8 -> (H, W, 4), transparent but for things, the ids from `first` on.
-
-    Its soft outlines follow the picture's edges.
-    """
+    """Picture (H, W, 3) uint8 -> (H, W, 4), opaque where mask >= first; soft outlines follow the picture's edges."""
     thing = ((mask >= first) & (mask != VOID)).astype(np.float32)
     grey, radius = image.mean(-1, dtype=np.float32) / 255, max(1, round(0.01 * np.hypot(*mask.shape)))
     opacity = (2 * guided_filter(thing, grey, radius) - 0.5).clip(0, 1)[..., None]  # steeper, against halos
@@ -66,11 +63,11 @@ def draw_points(image: np.ndarray, points: Sequence[tuple[int, int]], labels: Se
 
 
 def save_mask(mask: np.ndarray, path: Path, classes: Classes) -> None:
-    """Write class ids (H, W) as an index PNG; its palette shows them in colour, its text "classes" names them."""
+    """Write class ids (H, W) as an index PNG; its palette shows them in colour, its text "classes" is a classes.txt."""
     image = Image.fromarray(mask.astype(np.uint8, copy=False))
     image.putpalette(classes.palette.flatten().tolist())
     about = PngInfo()
-    about.add_text("classes", "\n".join(classes.names))
+    about.add_text("classes", classes.text)
     save_picture(image, path, pnginfo=about)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from utils.classes import PETS, VOID, Classes, classes_file, read_classes
 from utils.errors import UserError
 from utils.files import read_text
-from utils.inputs.pictures import WORKERS, Sample, mask_values
+from utils.inputs.pictures import WORKERS, Sample, mask_values, open_picture
 from utils.terminal import say_once
 
 SPLITS = ("train", "val", "test", "trainval")
@@ -70,7 +70,9 @@ def meaning_of_white(root: Path, classes: Classes) -> int:
         found = set().union(*pool.map(lambda mask: _values_in(*mask), masks))
     if found - {0, VOID} or not found:
         return VOID
-    if len(classes) == 2 and VOID in found:
+    with open_picture(masks[0][0]) as first:
+        ours = "classes" in first.info  # of label.py, for example
+    if len(classes) == 2 and VOID in found and not ours:
         say_once(f"{root}: its masks are black and white, so white is {classes.names[1]}, not void")
         return 1
     raise UserError(
@@ -179,10 +181,8 @@ _LISTS = {"trainval": "trainval.txt", "test": "test.txt"}
 def _oxford(root: Path, split: str) -> list[Sample]:
     classes = read_classes(root)
     if len(classes) != len(PETS):
-        raise UserError(
-            f"{root / 'classes.txt'} lists {classes}, but trimaps with species have three classes: {PETS}. "
-            "For others use the folder layout, see data/README.md"
-        )
+        has = f"{root / 'classes.txt'} lists {classes}, but trimaps with species have {PETS}"
+        raise UserError(f"{has}. For other classes use the folder layout, see data/README.md")
     file = root / "annotations" / _LISTS["test" if split == "test" else "trainval"]
     text = read_text(file, "the pictures of a split, a name per line")
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]

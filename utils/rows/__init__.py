@@ -89,13 +89,13 @@ def row_named(text: str, checkpoints: str | Path) -> str:
 
 
 def best_row(checkpoints: str | Path) -> str:
-    """Name of the row by class with the best score on its validation split. Raises UserError without a checkpoint."""
+    """Name of the row by class with the best validation score, of equals (to .01) the last. Raises UserError."""
     by_class = {name: row for name, row in find_rows(checkpoints).items() if not row.kind.prompt}
     files = {name: weights_file(Path(checkpoints) / row.folder) for name, row in by_class.items()}
     scores = {name: load(path).get("score", 0.0) for name, path in files.items() if path.exists()}
     if not scores:
         raise UserError(f"no row in {checkpoints} has a checkpoint; `python {ROWS[0].script}` makes one")
-    return max(scores, key=scores.get)
+    return max(reversed(scores), key=lambda name: round(scores[name], 2))
 
 
 def folder_of(row: str, model: str) -> str:

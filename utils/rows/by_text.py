@@ -72,8 +72,8 @@ class ByText(Row):
         for threshold in self.swept:
             result = self._scores(threshold)
             keys = ("miou", "mdice", "pixel_accuracy", *(f"iou_{name}" for name in self.classes.things))
-            line = {"model": self.name, "flip": str(int(self.flip)), **about, "threshold": threshold}
-            line["chosen_on"] = "val" if threshold == self.threshold else ""
+            chosen = {"threshold": threshold, "chosen_on": "val" if threshold == self.threshold else ""}
+            line = {"model": self.name, "flip": str(int(self.flip)), **about, **chosen}
             lines.append(line | {key: f"{result[key]:.4f}" for key in keys})
         write_csv(lines, path)
 

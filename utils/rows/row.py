@@ -42,7 +42,7 @@ Predictions = Iterator[list[tuple[np.ndarray, np.ndarray, str]]]
 
 @dataclass(eq=False)
 class Row:
-    """A model with its weights. ByClass, ByText and ByClick are the kinds of row."""
+    """A model with its weights. Its kinds are ByClass, ByText, ByClick: they define _predict() and _open()."""
 
     name: str
     model: nn.Module
@@ -101,12 +101,6 @@ class Row:
                     bar.update()
         return confusions
 
-    def _predict(
-        self, samples: Sequence[Sample], images: Sequence[np.ndarray], masks: Sequence[np.ndarray]
-    ) -> Predictions:
-        """What score() counts in a batch of pictures."""
-        raise NotImplementedError
-
     def write_details(self, folder: str, **about: str) -> None:
         """Write further results of the last score() into a folder; most rows have none.
 
@@ -128,9 +122,6 @@ class Row:
             return answer(clicks, text)
 
         return segment
-
-    def _open(self, image: np.ndarray) -> Segment:
-        raise NotImplementedError
 
     def segment(self, image: np.ndarray, clicks: Sequence[Click] = (), text: str = "") -> Segmentation:
         """One picture uint8 (H, W, 3) of any size."""

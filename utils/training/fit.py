@@ -34,7 +34,7 @@ POSITIVE = (
 SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "EDITED")
 NOT_NEGATIVE = ("WEIGHT_DECAY", "SEED", "VIEW_SIZE", "EPOCH_STEPS")
 # A resumed run keeps them: they make the schedule, or are in the optimizer's state.
-FIXED = ("EPOCHS", "EPOCH_STEPS", "BATCH_SIZE", "LEARNING_RATE", "ENCODER_RATE", "WEIGHT_DECAY", "WARMUP")
+FIXED = "EPOCHS BATCH_SIZE EPOCH_STEPS TRAIN_SPLIT WARMUP LEARNING_RATE ENCODER_RATE WEIGHT_DECAY".split()
 FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
@@ -51,7 +51,7 @@ class Settings(SimpleNamespace):
         require_between(constants, 0, 1, *filter(constants.__contains__, SHARES))
         require_between(constants, 0, math.inf, *filter(constants.__contains__, NOT_NEGATIVE))
         require_range("SCALE", constants["SCALE"])
-        if len(constants.get("WIDTHS", "12")) < 2:
+        if len(constants.get("WIDTHS", (1, 1))) < 2:
             raise UserError(f"WIDTHS = {constants['WIDTHS']}: must be at least two numbers, such as 16,48,96,192")
         require_choice("EDGE", constants.get("EDGE", EDGES[0]), EDGES)
         require_choice("TRAIN_SPLIT", constants["TRAIN_SPLIT"], ("train", "trainval"))
@@ -299,9 +299,12 @@ def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Sett
         raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
     saved = checkpoint.load(path)
     require_same(checkpoint.classes_of(saved), classes, path, settings.data_root)
-    then = {**saved["constants"], **saved["arguments"], "encoder_digest": saved.get("encoder_digest")}
-    now = {key: settings.constants[key] for key in FIXED if key in settings.constants} | about["arguments"]
-    now |= {"encoder_config": then.get("encoder_config"), "encoder_digest": about.get("encoder_digest")}
+    if saved.get("encoder_digest") != about.get("encoder_digest"):
+        raise UserError(f"{path} belongs to a run on another encoder: start with RESUME = False")
+    fixed = FIXED if saved["epoch"] < settings.epochs else FIXED[:1]  # a finished run trains no more
+    then = {**saved["constants"], **saved["arguments"]}
+    now = {key: settings.constants[key] for key in fixed if key in settings.constants} | about["arguments"]
+    now |= {"encoder_config": then.get("encoder_config")}
     if odd := [f"{key} = {then[key]}, now it is {now[key]}" for key in now if key in then and then[key] != now[key]]:
         raise UserError(f"{path} belongs to a run of {odd[0]}: change that, or start with RESUME = False")
     try:

@@ -54,9 +54,7 @@ def object_crops(dataset: Dataset, size: int, count: int, seed: int) -> tuple[np
             crops.append(resize_image(resize_image(crops[-2], int(rng.integers(*AFAR))), size))
             classes += 3 * [largest]
     if not crops:
-        raise UserError(
-            "the training masks show nothing but background, so there are no crops to classify: set ZOOM = False"
-        )
+        raise UserError("the training masks show nothing but background, no object to classify: set ZOOM = False")
     return np.stack(crops), np.array(classes)
 
 

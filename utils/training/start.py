@@ -40,7 +40,7 @@ def load_start(model: nn.Module, start: dict, classes: Classes, frozen: bool = F
     if by_class != ("classes" in start["arguments"]):  # of a related model
         kept = {key: value for key, value in weights.items() if not key.startswith("head.")}
         weights = {key: own[key] for key in own if key.startswith("head.") or not by_class} | kept
-        line += "; the last layer is new" if by_class else "; the last layer and what reads clicks are new"
+        line += "; the last layer is new" if by_class else "; the last layer and the click layers are new"
     elif by_class and names != classes.names:
         for key in ("head.weight", "head.bias"):
             known, weights[key] = weights[key], own[key].clone()
