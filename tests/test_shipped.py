@@ -25,15 +25,15 @@ CAT = REPOSITORY / "images" / "examples" / "cat.jpg"  # a cat's face, 300 x 451 
 OUTLINE = [(40, 0), (33, 30), (31, 90), (28, 108), (12, 120), (0, 125), (0, 300), (385, 300), (383, 270), (370, 240)]
 OUTLINE += [(345, 215), (325, 205), (345, 190), (358, 150), (362, 125), (354, 95), (357, 75), (375, 50), (398, 0)]
 SHIPPED = {name: name for name in ("unet", "autoencoder", "clip", "pointclip")} | {"clip_finetuned": "clip"}
+SUMS = dict(reversed(line.split("  ")) for line in (FOLDER / "SHA256SUMS").read_text().splitlines())
 
 
 def committed(name: str) -> bytes:
     """A file of checkpoints/ as it is in the repository, for a new training replaces the one in the folder."""
-    command = ["git", "-C", str(REPOSITORY), "show", f":checkpoints/{name}"]
-    shown = subprocess.run(command, capture_output=True)
-    if shown.returncode:
-        pytest.skip(f"not a clone with checkpoints/{name}: {shown.stderr.decode().strip()}")
-    return shown.stdout
+    show = ["git", "-C", str(REPOSITORY), "show"]
+    if (first := subprocess.run([*show, ":checkpoints/SHA256SUMS"], capture_output=True)).returncode:
+        pytest.skip(f"not a clone: {first.stderr.decode().strip()}")
+    return subprocess.run([*show, f":checkpoints/{name}"], capture_output=True, check=True).stdout
 
 
 def row(name: str) -> Row:
@@ -46,18 +46,19 @@ def row(name: str) -> Row:
 
 
 def test_the_checksum_file_names_every_checkpoint_and_its_content():
-    lines = dict(reversed(line.split("  ")) for line in committed("SHA256SUMS").decode().splitlines())
-    assert sorted(lines) == sorted(f"{name}/best.pt" for name in SHIPPED)
-    contents = {name: committed(name) for name in lines}
-    assert {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()} == lines
+    assert sorted(os.path.dirname(name) for name in SUMS) == sorted(SHIPPED)
+    contents = {name: committed(name) for name in SUMS}
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()} == SUMS
     sizes = [len(content) / 2**20 for content in contents.values()]
     assert max(sizes) <= 25 and sum(sizes) <= 64
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_that_made_it(name, tmp_path):
-    (tmp_path / "best.pt").write_bytes(committed(f"{name}/best.pt"))
-    content = checkpoint.load(tmp_path / "best.pt")
+    (file,) = (file for file in SUMS if os.path.dirname(file) == name)
+    copy = tmp_path / os.path.basename(file)
+    copy.write_bytes(committed(file))
+    content = checkpoint.load(copy)
     assert content["model"] == SHIPPED[name] and checkpoint.classes_of(content) == PETS
     floats = [value for value in content["weights"].values() if value.is_floating_point() and value.ndim > 1]
     assert {value.dtype for value in floats} == {torch.float16}
