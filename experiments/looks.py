@@ -6,7 +6,7 @@ from typing import NamedTuple
 from utils.classes import Classes
 from utils.rows import ROWS
 
-FALLBACK = ("#D55E00", "#56B4E9", "#8C564B", "#6A3D9A", "#B8A600", "#17BECF")  # for rows without a colour of their own
+FALLBACK = ("#56B4E9", "#8C564B", "#6A3D9A", "#B8A600", "#17BECF")  # for rows without a colour of their own
 
 
 class Look(NamedTuple):
@@ -20,7 +20,7 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     declared = {row.name: (place, row.colour) for place, row in enumerate(ROWS)}
     found, others = {}, 0
     for name in dict.fromkeys(names):
-        place, colour = declared.get(name, (len(ROWS) + others, ""))
+        place, colour = declared.get(name.removesuffix(" look-up"), (len(ROWS) + others, ""))
         if not colour:
             colour = FALLBACK[others % len(FALLBACK)]
             others += 1
