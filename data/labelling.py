@@ -158,8 +158,8 @@ class Labels:
         image = read_image(file)
         ids = np.zeros(image.shape[:2], np.uint8)
         place = self._place_of(file)
-        for own in (self.saved.get(file.stem, file), place / "images" / file.name):
-            if own.exists() and (own.name != file.name or not filecmp.cmp(own, file, shallow=False)):
+        for own in filter(Path.exists, (self.saved.get(file.stem, file), place / "images" / file.name)):
+            if own.name != file.name or not (own.samefile(file) or filecmp.cmp(own, file, shallow=False)):
                 raise UserError(f"{own} is another picture than {file}: rename one of them, with its mask")
         if file.stem in self.saved:
             ids, (height, width) = self._read_ids(file.stem), image.shape[:2]

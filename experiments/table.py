@@ -18,7 +18,7 @@ from utils.config import DATA, REPOSITORY, parse, read_recipe, require_choice, r
 
 import torch
 
-from utils.checkpoint import digest, encoder_weights, load, weights_file
+from utils.checkpoint import borrowed_encoder, load
 from utils.errors import UserError
 from utils.inputs.layouts import data_name
 from utils.rows import find_rows, load_row
@@ -107,9 +107,9 @@ def is_made(name: str) -> bool:
     except UserError:  # its encoder was trained again, for example
         return False
     content, last = load(folder), folder / "last.pt"
-    complete = not last.exists() or load(last)["epoch"] == wanted["EPOCHS"]
-    complete &= content.get("zoom", False) == wanted.get("ZOOM", False)  # the last step of a training
-    return complete and agree(content, wanted)
+    trained = not last.exists() or load(last)["epoch"] == wanted["EPOCHS"]
+    fitted = content.get("zoom", False) == wanted.get("ZOOM", False)  # the last step of a training
+    return trained and fitted and agree(content, wanted)
 
 
 def agree(content: dict, wanted: dict) -> bool:
@@ -120,23 +120,25 @@ def agree(content: dict, wanted: dict) -> bool:
     return all(known.get(key, value) == value for key, value in wanted.items())
 
 
-def has_its_encoder(content: dict) -> bool:
-    """Whether the row that a checkpoint's encoder came from still has it."""
-    if not (source := content.get("encoder_from")):
-        return True
-    file = weights_file(Path(CHECKPOINTS) / source)
-    return digest(encoder_weights(load(file), file)) == content["encoder_digest"]
+def can_go_on(last: Path, wanted: dict) -> bool:
+    """Whether an interrupted training has these constants, this data, and still its encoder."""
+    content = load(last)
+    if content["model"] == "autoencoder stage 1":  # its EPOCHS are PRETRAIN_EPOCHS
+        content["constants"]["EPOCHS"] = wanted["EPOCHS"]
+    try:
+        borrowed_encoder(content, last)
+    except UserError:
+        return False
+    return agree(content, wanted)
 
 
 def train(name: str) -> None:
     """Train a row; resume if it was interrupted."""
     folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
     begun = [path for path in (folder / "last.pt", folder / "pretraining" / "last.pt") if path.exists()]
-    last = load(max(begun, key=lambda path: path.stat().st_mtime)) if begun else {}
-    if last.get("model") == "autoencoder stage 1":  # its EPOCHS are PRETRAIN_EPOCHS
-        last["constants"]["EPOCHS"] = wanted["EPOCHS"]
-    resume = ["--RESUME=True"] if begun and agree(last, wanted) and has_its_encoder(last) else []
-    options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in known_constants(name)]
+    resume = ["--RESUME=True"] if begun and can_go_on(max(begun, key=lambda path: path.stat().st_mtime), wanted) else []
+    known = known_constants(name)
+    options = [f"--{option}" for option in OPTIONS if option.split("=")[0] in known]
     recipe, _ = RECIPES[name]
     recipe = [str(REPOSITORY / recipe)] if recipe else []
     run(script_of(name), *recipe, f"--DATA_ROOT={DATA_ROOT}", f"--CHECKPOINTS={CHECKPOINTS}", *options, *resume)

@@ -111,11 +111,19 @@ def classes_of(content: dict) -> Classes:
 
 
 def encoder_weights(content: dict, path: str | Path) -> dict[str, torch.Tensor]:
-    """The fine-tuned encoder's weights, by their names in the model. Raises UserError if the file holds none.
-
-    content: what load(path) returned.
-    """
+    """The fine-tuned encoder's weights in content = load(path), by their names in the model. Raises UserError."""
     weights = {name: value for name, value in content["weights"].items() if name.startswith("encoder.")}
     if "encoder_config" not in content["arguments"] or not weights:
         raise UserError(f"{path} holds no pretrained encoder that was fine-tuned (FREEZE_ENCODER = False)")
+    return weights
+
+
+def borrowed_encoder(content: dict, path: str | Path) -> dict[str, torch.Tensor]:
+    """The encoder's weights from another row, which content = load(path) names, or {}. UserError if they changed."""
+    if "encoder_from" not in content:
+        return {}
+    source = weights_file(Path(path).parent.parent / content["encoder_from"])
+    weights = encoder_weights(load(source), source)
+    if digest(weights) != content.get("encoder_digest"):
+        raise UserError(f"{path} was trained on another encoder than {source} holds now: train it again")
     return weights

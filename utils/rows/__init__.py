@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from models.clipseg import HUB_ID
-from utils.checkpoint import classes_of, digest, encoder_weights, load, load_state, weights_file
+from utils.checkpoint import borrowed_encoder, classes_of, load, load_state, weights_file
 from utils.classes import PETS, Classes, require_same
 from utils.errors import UserError
 from utils.rows.by_class import ByClass
@@ -203,12 +203,6 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
         raise UserError(f"{path} needs its encoder: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path} was written by another version of {name}: {error}; train it again") from error
-    weights = content["weights"]
-    if "encoder_from" in content:  # another row's folder, whose checkpoint holds the encoder
-        source = weights_file(path.parent.parent / content["encoder_from"])
-        encoder = encoder_weights(load(source), source)
-        if digest(encoder) != content.get("encoder_digest"):
-            raise UserError(f"{path} was trained on another encoder than {source} holds now: train it again")
-        weights = weights | encoder
+    weights = content["weights"] | borrowed_encoder(content, path)
     load_state(model, weights, path, ignore="encoder." if content["arguments"].get("freeze_encoder") else "")
     return model.to(device, memory_format=torch.channels_last).eval(), content
