@@ -6,9 +6,9 @@
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),
-OUT/overlays/NAME.png and, with CUTOUT, OUT/cutouts/NAME.png, all at the picture's own size. For a.jpg and a.png
-NAME is a.jpg and a.png. Inputs are never overwritten. Files that cannot be read, and files in folders that are not
-pictures, are listed at the end.
+OUT/overlays/NAME.png and, with CUTOUT, OUT/cutouts/NAME.png, all at the picture's own size. NAME keeps its suffix
+where two pictures share a stem: a.jpg.png and a.png.png. Inputs are never overwritten. Files that cannot be read, and
+files in folders that are not pictures, are listed at the end.
 """
 
 import os

@@ -119,7 +119,7 @@ def encoder_weights(content: dict, path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def borrowed_encoder(content: dict, path: str | Path) -> dict[str, torch.Tensor]:
-    """The encoder's weights from another row, which content = load(path) names, or {}. UserError if they changed."""
+    """Weights of the encoder that a checkpoint takes from another row, or {}. Raises UserError if they changed."""
     if "encoder_from" not in content:
         return {}
     source = weights_file(Path(path).parent.parent / content["encoder_from"])

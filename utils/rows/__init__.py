@@ -89,7 +89,7 @@ def row_named(text: str, checkpoints: str | Path) -> str:
 
 
 def best_row(checkpoints: str | Path) -> str:
-    """Name of the row by class with the best validation score, of equals (to .01) the last. Raises UserError."""
+    """Row by class with the best validation score, rounded to .01; the last of several. Raises UserError."""
     by_class = {name: row for name, row in find_rows(checkpoints).items() if not row.kind.prompt}
     files = {name: weights_file(Path(checkpoints) / row.folder) for name, row in by_class.items()}
     scores = {name: load(path).get("score", 0.0) for name, path in files.items() if path.exists()}
