@@ -25,7 +25,7 @@ fi
 # 3. The table: experiments/table.py says what it does, and goes on where it was stopped.
 if [ "${1:-}" = table ]; then
     shift
-    exec python -m experiments.table --README=README.md,results/README.md "$@"
+    exec python -m experiments.table --README=README.md,results/README.md,checkpoints/README.md "$@"
 fi
 
 # 4. The main job, small enough for two cores. Encoders come from the local Hugging Face cache; nothing is downloaded.

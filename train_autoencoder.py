@@ -176,9 +176,10 @@ def finetune(folder: Path, network: dict, constants: dict, device: torch.device)
     # 4. Train; validation sees each picture at one size, evaluate.py at two.
     about = {"model": "autoencoder", "arguments": arguments}
     about["pretrained"] = digest(start["weights"]) if start else ""
+    about["minutes"] = 0.0 if START else start.get("minutes", 0.0)  # of stage 1
     if RESUME and start:  # if stage 1 was interrupted, stage 2 begins anew
-        last = folder / "last.pt"
-        settings.resume = last.exists() and load(last).get("pretrained") == about["pretrained"]
+        last, best = folder / "last.pt", folder / "best.safetensors"
+        settings.resume = last.exists() and best.exists() and load(last).get("pretrained") == about["pretrained"]
     fit(row, labelled, compute_loss, val, folder=folder, about=about, settings=settings, report=draw_progress)
 
 

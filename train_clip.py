@@ -9,6 +9,7 @@ Writes best.safetensors (the decoder, and the encoder's id or weights), last.pt,
 checkpoints/clip/ (or ROW/). train_pointclip.py goes on from the decoder.
 """
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,11 +120,12 @@ def main() -> None:
 
     # 5. Fit the layer that classifies crops; the checkpoint's score becomes the one with crops.
     if ZOOM:
-        model, content = load_model(best, "clip", device)
+        began, (model, content) = time.perf_counter(), load_model(best, "clip", device)
         fit_names(model, train, view_size, device)
         score = replace(row, model=model, zoom=True).validate(val)["score"]
         names = {f"name_layer.{key}": value.cpu() for key, value in model.name_layer.state_dict().items()}
         content["arguments"]["name_parts"] = True
+        content["minutes"] += (time.perf_counter() - began) / 60
         save({**content, "weights": content["weights"] | halve(names), "score": score, "zoom": True}, best)
         print(f"score with crops {score:.4f}: {best}")
 

@@ -154,6 +154,7 @@ def test_a_recipe_beats_the_script_and_the_command_line_beats_the_recipe(namespa
         ("EPOCH = 3", "EPOCH is no constant of this script"),
         ("EPOCHS = 0.5", "EPOCHS = 0.5, expected int, like 90"),
         ("RATE = True", "RATE = True, expected float, like 0.002"),
+        ("SCALE = (0.5, '2')", "SCALE = (0.5, '2'), expected tuple, like (0.7, 1.8)"),
         ("EPOCHS = 3\nopen(MARK, 'w')", "a recipe is lines of NAME = value, and nothing else"),
         ("EPOCHS = open(MARK, 'w')", "a recipe is lines of NAME = value, and nothing else"),
     ],

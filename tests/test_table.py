@@ -5,7 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+
+from utils.config import script_constants
 
 import pytest
 from conftest import REPOSITORY, run_here, script_environment
@@ -60,6 +63,68 @@ def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tin
 
 
 @pytest.mark.slow
+def test_all_rows_are_trained_and_measured_once_and_a_row_trained_again_is_measured_again(
+    tiny_clip_folder, tmp_path, monkeypatch
+):
+    for name in ("drawn", "other"):
+        write_drawings(tmp_path / name, f'{{"name": "{name}"}}', ("cat", "dog"), 20, 5, (64, 80), 0)
+    (tmp_path / "README.md").write_text("nothing to replace\n")
+    options = "IMAGE_SIZE=32 VIEW_SIZE=32 SMALL_SIZE=32 PATCH=8 WIDTH=4 DEPTH=2 EPOCHS=1 PRETRAIN_EPOCHS=1".split()
+    options += ["BATCH_SIZE=4", "WIDTHS=4,8,8,16", f"ENCODER={tiny_clip_folder}"]
+    command = [sys.executable, "-m", "experiments.table", "--DATA_ROOT=drawn", "--VOC=other", "--README=README.md"]
+    command += [f"--OPTIONS={option}" for option in options]
+
+    def run(*more):
+        environment = script_environment(PYTHONPATH=str(REPOSITORY))
+        done = subprocess.run([*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        steps = [line[4:] for line in done.stdout.splitlines() if line.startswith("--- ")]
+        return [step.split(" --")[0] + step[step.find(" --ROWS=") :] * (" --ROWS=" in step) for step in steps]
+
+    assert "experiments.figures" in run()
+    lines = read_csv(tmp_path / "results" / "results.csv")
+    scored = {(line["model"], line["data"], line["flip"]) for line in lines}
+    by_class = {"UNET", "Autoencoder", "CLIP", "CLIP fine-tuned"}
+    expected = {*product(by_class, ("drawn",), "01"), *product(by_class, ("other",), "0")}
+    assert scored == expected | {("PointCLIP", "drawn", "0"), ("PointCLIP", "other", "0")}
+    assert {line["data"] for line in read_csv(tmp_path / "results" / "clicks.csv")} == {"drawn", "other"}
+    assert (tmp_path / "README.md").read_text() == "nothing to replace\n"
+
+    by_hand = list(table.RECIPES)[:2]
+    shutil.rmtree(tmp_path / "checkpoints" / "unet")
+    log = tmp_path / "checkpoints" / "autoencoder" / "log.csv"
+    (tmp_path / "checkpoints" / "autoencoder" / "last.pt").unlink()
+    log.write_text(log.read_text().replace("\n1,", "\n0,"))  # stopped between best.safetensors and last.pt
+    again = run("--VOC=")
+    assert [step for step in again if "kept" in step] == [f"{name} is kept" for name in list(table.RECIPES)[2:]]
+    evaluations = [f"evaluate.py --ROWS={name} --FLIP=True" for name in by_hand]
+    robust = [f"experiments.robustness --ROWS={name} --PICTURES=1000 --LEVELS=0,5,9" for name in by_hand]
+    measured = [*evaluations, "experiments.clicks", "experiments.errors", *robust, "experiments.figures"]
+    steps = [step for step in again if "kept" not in step and "minutes" not in step]
+    assert steps == ["train_unet.py", "train_autoencoder.py", *measured]
+    lines = read_csv(tmp_path / "results" / "results.csv")
+    gone = {(name, "other", "0") for name in by_hand}  # numbers of the old weights
+    assert {(line["model"], line["data"], line["flip"]) for line in lines} == scored - gone
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table, "DATA_ROOT", "drawn")
+    monkeypatch.setattr(table, "OPTIONS", options)
+    assert table.is_made("CLIP fine-tuned") and table.is_made("PointCLIP")
+    own = [f"--{option}" for option in options if option.split("=")[0] in script_constants(train_clip.main)]
+    run_here(train_clip, str(REPOSITORY / "recipes/deit_tiny.py"), *own, "--DATA_ROOT=drawn", "--SEED=1")
+    assert not table.is_made("CLIP fine-tuned")  # START was trained again
+
+    commands = []
+    monkeypatch.setattr(table, "run", lambda script, *options: commands.append("--RESUME=True" in options))
+    stage_2, stage_1 = Path("checkpoints/autoencoder"), Path("checkpoints/autoencoder/pretraining")
+    for file in (stage_2 / "best.safetensors", stage_1 / "last.pt"):
+        table.train("Autoencoder")
+        file.unlink()
+    table.train("Autoencoder")
+    assert commands == [True, True, False]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_the_table_is_made_by_one_command_that_goes_on_where_it_was_stopped(oxford_root, tmp_path):
     left_out = shutil.ignore_patterns(".*", "__pycache__", "checkpoints", "results", "images", "predictions", "pets")
@@ -77,7 +142,7 @@ def test_the_table_is_made_by_one_command_that_goes_on_where_it_was_stopped(oxfo
     assert process.returncode == 128 + signal.SIGTERM
     second = subprocess.run(command, capture_output=True, check=True, **run).stdout
     assert "epoch 1/8" not in second and "epoch 2/8" not in second and "epoch 8/8" in second
-    (line,) = read_csv(copy / "results" / "results.csv")
+    line, _ = read_csv(copy / "results" / "results.csv")  # without and with flip
     assert line["model"] == "UNET" and line["miou"] in (copy / "README.md").read_text()
     third = subprocess.run(command, capture_output=True, check=True, **run).stdout
     assert "epoch" not in third and line["miou"] in third

@@ -49,3 +49,12 @@ def test_an_interval_has_no_leading_zero_and_loses_no_one():
     lines = [{"model": "a", "scales": "1", "flip": "0", "miou_low": low, "miou_high": high} for low, high in shown]
     table = result_table(lines, []).splitlines()[2:]
     assert [line.split("|")[6].strip() for line in table] == list(shown.values())
+
+
+def test_only_a_background_at_id_0_is_left_out_of_the_table():
+    about = {"model": "a", "scales": "1", "flip": "0", "miou_low": "", "miou_high": ""}
+    for names, shown in {("background", "cat", "other"): ["cat", "other"], ("sky", "sign"): ["sky", "sign"]}.items():
+        titles = result_table([about | {f"iou_{name}": "0.5" for name in names}], []).splitlines()[0].split("|")
+        assert [title.strip() for title in titles if "IoU" in title and "mIoU" not in title] == [
+            f"IoU {name}" for name in shown
+        ]

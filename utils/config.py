@@ -85,10 +85,10 @@ def override(namespace: dict, source: str, arguments: Sequence[str], positional:
         repeated = isinstance(value, list) and namespace[key] is not known[key]
         namespace[key] = namespace[key] + value if repeated else value
     for key in known:
-        namespace[key] = _expand(namespace[key])
+        namespace[key] = expand(namespace[key])
     if rest and not positional:
         raise UserError(f"unexpected argument {rest[0]!r}; constants are set as --KEY=value, see --help")
-    return _expand(rest)
+    return expand(rest)
 
 
 def read_recipe(path: str | Path, known: dict) -> dict:
@@ -108,9 +108,11 @@ def read_recipe(path: str | Path, known: dict) -> dict:
     for key, value in values.items():
         if key not in known:
             raise UserError(f"{path}: {key} is no constant of this script")
-        kinds = (int, float) if isinstance(known[key], float) else (type(known[key]),)
-        if type(value) not in kinds:
-            raise UserError(f"{path}: {key} = {value!r}, expected {kinds[-1].__name__}, like {known[key]!r}")
+        default = known[key]
+        both = isinstance(value, tuple) and isinstance(default, tuple)
+        pairs = [(part, default[0]) for part in value if default] if both else [(value, default)]
+        if any(type(x) not in ((int, float) if isinstance(y, float) else (type(y),)) for x, y in pairs):
+            raise UserError(f"{path}: {key} = {value!r}, expected {type(default).__name__}, like {default!r}")
     return values
 
 
@@ -156,11 +158,11 @@ def _remarks(source: str) -> dict[str, str]:
     return dict(re.findall(r"^([A-Z][A-Z0-9_]*) = .*?(?:  # (.*))?$", source, re.MULTILINE))
 
 
-def _expand(value: object) -> object:
+def expand(value: object) -> object:
     """Replace a leading ~ by the home folder, in a text and in every text of a tuple or list."""
     if isinstance(value, str):
         return os.path.expanduser(value)
-    return type(value)(map(_expand, value)) if isinstance(value, (tuple, list)) else value
+    return type(value)(map(expand, value)) if isinstance(value, (tuple, list)) else value
 
 
 def _show(value: object) -> str:

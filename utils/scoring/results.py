@@ -1,5 +1,6 @@
 """Lines of results.csv (a row, flip, data set and split each) and of per_image.csv, and the table of results."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,9 @@ def result_line(row: Row, about: dict[str, str], confusions: torch.Tensor, secon
     numbers = {"miou": found.pop("miou"), "miou_low": low, "miou_high": high, **found}
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
     line = {"model": row.name, "flip": str(int(row.flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
-    line |= {**about, "images": str(len(confusions))}
+    weights = Path(row.checkpoint)  # or an id of the hub
+    sha = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights.is_file() else ""
+    line |= {"sha256": sha, **about, "images": str(len(confusions))}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     minutes = "" if row.minutes is None else f"{row.minutes:.0f}"
     bf16 = in_force(row.device, row.precision) == "bf16"
@@ -70,7 +73,9 @@ def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str
     Of the numbers per class it has the IoU only, without background; those of more than four classes are a second
     table, with a line per class.
     """
-    classes = {f"iou_{name}": name for name in classes_of(lines) if not is_background(name)}
+    names = classes_of(lines)
+    background = next(filter(is_background, names), "")  # another class may be called other
+    classes = {f"iou_{name}": name for name in names if name != background}
     titles = {"model": "model", "views": "views", "encoder": "encoder", "images": "images", "miou": "mIoU"}
     titles |= {"interval": "95 %", "mdice": "mDice"}
     titles |= {key: f"IoU {name}" for key, name in classes.items() if len(classes) <= 4}

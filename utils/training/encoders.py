@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from models.clip import encoder_title
-from utils.checkpoint import digest, encoder_weights, load, load_state, weights_file
+from utils.checkpoint import borrowed_encoder, digest, encoder_weights, load, load_state, weights_file
 from utils.errors import UserError
 
 WEIGHTS = (".safetensors", ".pt")  # suffixes of files of weights
@@ -27,9 +27,12 @@ def build_model(
         arguments = arguments | {key: start["arguments"][key] for key in SAME if key in start["arguments"]}
         if "encoder_config" in arguments:  # fine-tuned: its weights are in this file or in that of another row
             other = start.get("encoder_from")
+            borrowed_encoder(start, start["file"])  # it has not changed
             arguments["encoder"] = str(weights_file(start["file"].parent.parent / other) if other else start["file"])
     if arguments["encoder"] == "tiny":
         arguments = arguments | {"freeze_encoder": False}  # random weights have to learn
+    elif weights_file(arguments["encoder"]).is_file():  # a row's folder
+        arguments = arguments | {"encoder": str(weights_file(arguments["encoder"]))}
     where = {}
     try:
         if arguments["encoder"].endswith(WEIGHTS):
@@ -54,4 +57,5 @@ def build_model(
         if size % model.encoder.patch_size:
             raise UserError(f"{name} = {size}: must be a multiple of the patch size {model.encoder.patch_size}")
     title = encoder_title(arguments["encoder"], "encoder_config" in arguments)
-    return model, arguments, {"encoder": title, **where}
+    print(f"encoder: {title}", flush=True)
+    return model, arguments, {"encoder": title, **where} | ({"start": digest(start["weights"])} if start else {})

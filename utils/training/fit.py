@@ -76,8 +76,8 @@ def fit(
     row: a Row of utils.rows, or a dataclass with its model, device, image_size, mean, std, classes and validate().
     dataset: dataset[[i, j, ...]] is a batch, a tuple of tensors.
     val: row.validate(val) scores the averaged model (EMA) every VALIDATE_EVERY epochs; higher "score" is better.
-    about: stored in both checkpoints: model, arguments, ...; with the argument freeze_encoder the weights of
-        model.encoder are not. The row's normalisation and classes are stored too.
+    about: stored in both checkpoints: model, arguments, minutes of an earlier stage, ...; with the argument
+        freeze_encoder the weights of model.encoder are not. The row's normalisation and classes are stored too.
     report: called after every validation with the log, a line per validation, the averaged row, val and folder.
     rates: module of the model -> its learning rate, as a fraction of LEARNING_RATE; default 1.
 
@@ -92,7 +92,7 @@ def fit(
         optimizer = _adamw(model, rates or {}, settings)
         steps = settings.epochs * len(_batches(len(dataset), settings, 0))
         schedule = _warmup_cosine(optimizer, steps, settings.warmup)
-        run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule)
+        run = _Run(model, _averaged(model, settings.ema_decay), optimizer, schedule, minutes=about.get("minutes", 0.0))
         if settings.resume:
             _resume(run, folder / "last.pt", about, row.classes, settings)
         else:
@@ -123,7 +123,7 @@ def fit(
             about |= {"constants": settings.constants, "epoch": run.epoch, "minutes": run.minutes}
             _save(run, folder, about, metrics["score"])
             report(run.log, averaged, val, folder)
-        best = checkpoint.weights_file(folder)
+        best = folder / FILES[0]
         checkpoint.save({**checkpoint.load(best), "minutes": run.minutes}, best)  # of the whole training
         print(f"best score {run.best:.4f}; checkpoint: {best}, curves: {folder / 'curves.png'}")
     return best
@@ -269,6 +269,7 @@ def _own_weights(model: nn.Module, about: dict) -> dict[str, torch.Tensor]:
 
 def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
     """After a validation: write the weights if they are the best so far, log.csv and last.pt; print the log's line."""
+    write_csv(run.log, folder / "log.csv")  # first: it says how long the run is
     averaged = _own_weights(run.ema.module, about)
     if score > run.best:
         run.best = score
@@ -282,7 +283,6 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
         "best": run.best,
         "log": run.log,
     }
-    write_csv(run.log, folder / "log.csv")
     checkpoint.save({**about, **everything}, folder / "last.pt")  # last: a run resumes from it
     line = {key: value for key, value in run.log[-1].items() if key != "epoch"}
     of_classes = {key: line[key] for key in line if key.startswith("iou_") and math.isfinite(line[key])}
@@ -295,8 +295,9 @@ def _save(run: _Run, folder: Path, about: dict, score: float) -> None:
 
 def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Settings) -> None:
     """Restore the run from last.pt. Raises UserError if it belongs to another run."""
-    if not path.exists():
-        raise UserError(f"RESUME = True, but {path} is missing: start with RESUME = False")
+    for file in (path, path.with_name(FILES[0])):
+        if not file.exists():
+            raise UserError(f"RESUME = True, but {file} is missing: start with RESUME = False")
     saved = checkpoint.load(path)
     require_same(checkpoint.classes_of(saved), classes, path, settings.data_root)
     if saved.get("encoder_digest") != about.get("encoder_digest"):
