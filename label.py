@@ -26,18 +26,17 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from utils.config import require_between, run_script
+from utils.config import REPOSITORY, require_between, run_script
 
 import numpy as np
 
-from data.labelling import Canvas, Labels, translate
+from data.labelling import Canvas, Labels, read_foreign, translate
 from data.marking import WAYS, Session
 from demo import PLAIN, QUEUE, pixel_under, serve
-from utils.classes import VOID, classes_file, parse_classes, read_classes
+from utils.classes import VOID
 from utils.device import pick_device
 from utils.errors import UserError
 from utils.inputs.layouts import skipped
-from utils.inputs.pictures import Sample, open_picture, read_mask
 from utils.rows import best_row, find_rows, load_row, row_named
 from utils.rows.row import Row
 
@@ -47,7 +46,7 @@ COCO = ""  # also write the labels to this JSON
 MASKS = ""  # folder of masks for Suggest, NAME.png, e.g. predictions/masks
 MODEL = ""  # row by class for Suggest; empty: the best on validation
 ZOOM = True  # False: clicks without a closer look, three times as fast
-CHECKPOINTS = "checkpoints"  # folder of all rows
+CHECKPOINTS = "checkpoints"  # folder of all rows; clicks fall back to the repository's
 DEVICE = "auto"  # "cpu", "cuda", "cuda:1"
 HOST = "127.0.0.1"  # "0.0.0.0" opens the page to the network
 PORT = 7861
@@ -74,19 +73,20 @@ def main(arguments: list[str]) -> None:
 
 
 @cache
-def load(name: str) -> Row:
-    return load_row(name, CHECKPOINTS, pick_device(DEVICE), zoom=ZOOM, precision="auto")
+def load(name: str, checkpoints: str) -> Row:
+    return load_row(name, checkpoints, pick_device(DEVICE), zoom=ZOOM, precision="auto")
 
 
 @cache
 def clicker() -> Row | None:
-    """The first row by click that can be loaded."""
-    for name, row in find_rows(CHECKPOINTS).items():
-        try:
-            if row.kind.prompt == "click":
-                return load(name)
-        except UserError as error:
-            print(f"clicks cannot be used: {error}", flush=True)
+    """The first row by click that can be loaded, from CHECKPOINTS or else the repository's."""
+    for checkpoints in dict.fromkeys((CHECKPOINTS, str(REPOSITORY / "checkpoints"))):
+        for name, row in find_rows(checkpoints).items():
+            try:
+                if row.kind.prompt == "click":
+                    return load(name, checkpoints)
+            except UserError as error:
+                print(f"no clicks by {name}: {error}", flush=True)
     return None
 
 
@@ -103,18 +103,10 @@ def suggest(labels: Labels, canvas: Canvas) -> tuple[np.ndarray, str]:
 
     file = Path(MASKS) / f"{canvas.name}.png"
     if not (MASKS and file.exists()):
-        row = load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS))
+        row = load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS), CHECKPOINTS)
         found = row.segment(canvas.image)
         return translate(found.ids, found.classes, labels.classes), row.name
-    with open_picture(file) as image:
-        text = image.info.get("classes")  # save_mask() writes it
-    if not text and not classes_file(MASKS):
-        raise UserError(f"{file} does not name its classes: put a classes.txt beside it")
-    classes = parse_classes(text, file) if text else read_classes(MASKS)
-    ids = read_mask(Sample(canvas.name, file, file, classes=classes))
-    if ids.shape != canvas.ids.shape:
-        raise UserError(f"{file} has another size than the picture")
-    return translate(ids, classes, labels.classes), str(file)
+    return read_foreign(file, labels.classes, canvas.ids.shape), str(file)
 
 
 # ------------------------------------------------------------------------------------------------ page
@@ -178,7 +170,7 @@ def build_page(labels: Labels):
                 line = work()
             except (UserError, OSError) as error:
                 line = f"⚠️ {error}"
-            file, tab.way = labels.pictures[tab.index], how
+            file, tab.way, tab.chosen = labels.pictures[tab.index], how, index
             split = f"in {labels.split_of(file.stem)}" if file.stem in labels.saved else "not saved"
             where = f"**{labels.progress()}**. Picture {tab.index + 1}: {file.name}, {split}"
             view, brushing = tab.view(labels) if tab.canvas else None, how == "brush" and tab.canvas
@@ -207,10 +199,11 @@ def build_page(labels: Labels):
 
             return lambda tab, index, how: answer(tab, index, how, lambda: work(tab), needs_picture=False)
 
-        def change(tab: Session, index: int, how: str) -> dict:
-            if how == tab.way == "brush":
-                return {way: how, message: WAYS[how]}  # the strokes stay
-            return answer(tab, index, how, lambda: tab.change(index, how))
+        def change(tab: Session, index: int, how: str, strokes: dict | None) -> dict:
+            return answer(tab, index, how, lambda: tab.change(labels, index, how, tab.painted(strokes)))
+
+        def choose(tab: Session, index: int, strokes: dict | None) -> dict:
+            return change(tab, index, way_for(labels, index), strokes)
 
         def add(tab: Session, index: int, how: str, strokes: dict | None) -> dict:
             return answer(tab, index, how, lambda: tab.add(labels, index, tab.painted(strokes)))
@@ -225,8 +218,8 @@ def build_page(labels: Labels):
         state = [session, chosen, way]
         page.load(lambda tab, *now: answer(tab, *now, lambda: tab.go(labels, labels.start), False), state, **queue)
         picture.select(click, [*state, sign], **queue)
-        chosen.input(lambda tab, index: change(tab, index, way_for(labels, index)), state[:2], **queue)
-        way.input(change, state, **queue)
+        chosen.input(choose, [session, chosen, editor], **queue)
+        way.input(change, [*state, editor], **queue)
         buttons["Add"].click(add, [*state, editor], **queue)
         buttons["Undo"].click(undo, [*state, editor], **queue)
         buttons["Suggest"].click(make_suggestion, state, **queue)

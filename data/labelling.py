@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from unicodedata import normalize
@@ -22,12 +23,12 @@ import numpy as np
 from scipy import ndimage
 
 from data.folder_layout import write_classes
-from utils.classes import VOID, Classes, classes_file, read_classes
+from utils.classes import VOID, Classes, classes_file, parse_classes, read_classes
 from utils.errors import UserError
 from utils.figures.overlays import save_mask
 from utils.files import read_text, replacing, write_text
 from utils.inputs.layouts import SPLITS, contents, list_files, list_pictures, meaning_of_white
-from utils.inputs.pictures import Sample, read_image, read_mask
+from utils.inputs.pictures import Sample, open_picture, read_image, read_mask
 
 VAL_EVERY = 10  # the first and then every 10th saved picture is for validation
 MADE_BY = "label.py"  # in the COCO JSON: other files are not overwritten
@@ -93,6 +94,10 @@ class Labels:
         for images in (self.out / split / "images" for split in SPLITS[:3]):
             masks, pictures = images.with_name("masks"), list_pictures(images) if images.is_dir() else []
             here = {file.stem: file for file in pictures if (masks / f"{file.stem}.png").exists()}
+            for file in self.pictures:  # a mask came without its picture
+                if (masks / f"{file.stem}.png").exists() and file.stem not in here:
+                    here[file.stem] = images / file.name
+                    link(file, here[file.stem])
             self.saved = here | self.saved
             known = {f"{file.stem}.png" for file in (*pictures, *self.pictures)}
             if other := [file for file in (list_files(masks) if masks.is_dir() else ()) if file.name not in known]:
@@ -195,6 +200,10 @@ class Labels:
     def withdraw(self, canvas: Canvas) -> None:
         """Take a picture out of the data set again, if it is in it; its mask is kept in old_masks."""
         if canvas.name not in self.saved:
+            canvas.unsaved = False
+            mask = self._place_of(canvas.file) / "masks" / f"{canvas.name}.png"
+            if canvas.written and _bytes_of(mask) == canvas.written:  # its picture could not be written
+                mask.unlink()
             return
         mask, picture = self._mask(canvas.name), self.saved[canvas.name]
         _require_unchanged(mask, canvas)
@@ -280,6 +289,58 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     lengths = np.diff([0, *ends.tolist(), flat.size]).tolist()
     return [0, *lengths] if flat[0] else lengths
+
+
+def take_masks(folder: str | Path, masks: str | Path, out: str | Path) -> str:
+    """Add the pictures of a folder that have a mask NAME.png in `masks` to OUT; those in OUT stay. Returns a line.
+
+    Classes are translated by name; a new OUT has those of the first mask. Raises UserError.
+    """
+    pictures = list_pictures(Path(folder)) if Path(folder).is_dir() else []
+    files = {file.stem: mask for file in pictures if (mask := Path(masks) / f"{file.stem}.png").is_file()}
+    if not files:
+        raise UserError(f"no mask in {masks} has the name of a picture in {folder}: a.jpg belongs to a.png")
+    things = classes_in(next(iter(files.values()))).things
+    labels, lost, added = Labels(folder, out, () if classes_file(out) else things), set(), 0
+    for index, picture in enumerate(labels.pictures):
+        mask = files.get(picture.stem)
+        if mask and picture.stem not in labels.saved:
+            own = set(classes_in(mask).things)
+            if not own & set(labels.classes.things):
+                raise UserError(f"{mask} has the classes {', '.join(own)}, of which {out} has none: {labels.classes}")
+            canvas = labels.load(index)
+            canvas.ids[:] = read_foreign(mask, labels.classes, canvas.ids.shape)
+            labels.save(canvas)
+            lost, added = lost | own - set(labels.classes.things), added + 1
+    line = f"{out}: {added} pictures added, with those before {len(labels.saved)}; classes {labels.classes}"
+    return line + f"; made background: {', '.join(sorted(lost))}" * bool(lost)
+
+
+def classes_in(mask: Path) -> Classes:
+    """The classes of a mask: from its text "classes", which predict.py writes, or a classes.txt beside it."""
+    with open_picture(mask) as image:
+        text = image.info.get("classes")
+    if not text and not classes_file(mask.parent):
+        raise UserError(f"{mask} does not name its classes: put a classes.txt beside it")
+    return parse_classes(text, mask) if text else read_classes(mask.parent)
+
+
+def read_foreign(mask: Path, target: Classes, shape: tuple[int, int]) -> np.ndarray:
+    """A mask of other classes as ids (H, W) of `target`, by name. UserError if it has another shape than `shape`."""
+    classes = classes_in(mask)
+    ids = read_mask(Sample(mask.stem, mask, mask, classes=classes, white=_white_in(mask.parent, classes)))
+    if ids.shape != shape:
+        raise UserError(f"{mask} has another size than the picture")
+    return translate(ids, classes, target)
+
+
+@cache
+def _white_in(folder: Path, classes: Classes) -> int:
+    """The id of white in a folder of masks: VOID, or 1 if its classes.txt lists two classes and no mask has a 1."""
+    if len(classes) != 2 or not classes_file(folder):
+        return VOID
+    masks = [file for file in list_pictures(folder) if classes_in(file) == classes]
+    return VOID if any((read_mask(Sample("", mask, mask, classes=classes)) == 1).any() for mask in masks) else 1
 
 
 def translate(ids: np.ndarray, source: Classes, target: Classes) -> np.ndarray:

@@ -34,6 +34,7 @@ class Session:
     clicks: list[Click] = field(default_factory=list)  # by box: two corners, then dabs
     mask: np.ndarray | None = None  # bool (H, W): what Add takes
     ids: int | np.ndarray = 0  # its class id, or uint8 (H, W)
+    chosen: int = 1  # class id, until a change
     segment: Segment | None = None  # of the row by click, for this picture
     clicker: Callable[[], Row | None] = lambda: None  # loads the row by click, if there is one
 
@@ -54,8 +55,14 @@ class Session:
     def forget(self) -> None:
         self.clicks, self.mask = [], None
 
-    def change(self, index: int, way: str) -> str:
-        """Change the class, also of what was found, or the way, which clears the clicks."""
+    def change(self, labels: Labels, index: int, way: str, painted: np.ndarray | None) -> str:
+        """Change the class, also of what was found, or the way, which clears the clicks.
+
+        painted: strokes so far, bool (H, W) or None; they are added as the class that was chosen until now.
+        """
+        if painted is not None:
+            self.forget()
+            return f"{self.add(labels, self.chosen, painted)} {self.change(labels, index, way, None)}"
         if way == self.way and self.clicks:
             return self.find(self.clicks, way, index)
         self.forget()

@@ -1,13 +1,14 @@
-"""Get the data: download Oxford-IIIT Pet, draw a small synthetic one, or import COCO annotations or PASCAL VOC.
+"""Get the data: download Oxford-IIIT Pet, draw a small synthetic one, or import COCO annotations, masks or PASCAL VOC.
 
     python data/prepare.py                    # 800 MB into data/pets; run it again after an interruption
     python data/prepare.py --SYNTHETIC=True   # 300 drawn cats and dogs into data/synthetic, in seconds
     python data/prepare.py --SYNTHETIC=True --CLASSES=cat,rabbit,bird --SYNTHETIC_ROOT=data/animals   # other classes
     python data/prepare.py --COCO=instances.json --PICTURES=pictures --OUT=data/mine   # your own
+    python data/prepare.py --MASKS=predictions/masks --PICTURES=photos --OUT=data/mine # what predict.py wrote
     python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog                             # 2 GB, into data/voc2012
 
-data/README.md describes the layouts. A data set appears in its folder only when it is complete. To train on it, add
-for example `--DATA_ROOT=data/synthetic`; without it the scripts read data/pets.
+data/README.md describes the layouts. A data set appears in its folder only when it is complete; MASKS adds to one. To
+train on it, add for example `--DATA_ROOT=data/synthetic`; without it the scripts read data/pets.
 """
 
 import shutil
@@ -24,6 +25,7 @@ from torchvision.datasets import OxfordIIITPet  # noqa: E402
 from data import voc  # noqa: E402
 from data.drawing.dataset import ANIMALS, write_drawings  # noqa: E402
 from data.folder_layout import describe, fetch, holds, occupied, require_known  # noqa: E402
+from data.labelling import take_masks  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.inputs.layouts import list_samples  # noqa: E402
 
@@ -39,9 +41,10 @@ SIDES = (128, 160)  # shortest and longest side of a picture, in pixels
 SEED = 0  # for drawing and for SPLIT
 # your own annotations in COCO's format
 COCO = ()  # JSON files: one, divided by SPLIT; two: train,test; three: train,val,test
-PICTURES = ()  # the folder that the JSON's file names are relative to; or one per JSON
+PICTURES = ()  # the folder that the JSON's file names are relative to, or one per JSON; with MASKS: the pictures
 SPLIT = (0.8, 0.1, 0.1)  # shares of train, val and test
 CROWDS = "auto"  # what iscrowd marks: "objects" or "void"; "auto": void if they look like COCO's, not CVAT's
+MASKS = ""  # folder of masks NAME.png in place of COCO; each names its classes, or a classes.txt beside them does
 # PASCAL VOC
 VOC = ""  # the year, 2007 to 2012
 VOC_ROOT = str(Path(__file__).with_name("voc"))  # the folder with VOCdevkit, which is downloaded if missing
@@ -52,14 +55,16 @@ NAME = ""  # the data set's name in tables of results; empty: VOC and the year, 
 
 
 def main() -> None:
-    if sum(map(bool, (SYNTHETIC, COCO, VOC))) > 1:
-        raise UserError("SYNTHETIC, COCO and VOC exclude each other: choose one")
+    if sum(map(bool, (SYNTHETIC, COCO, MASKS, VOC))) > 1:
+        raise UserError("SYNTHETIC, COCO, MASKS and VOC exclude each other: choose one")
     if CLASSES != ("cat", "dog") and not SYNTHETIC:
         raise UserError("CLASSES needs --SYNTHETIC=True (for COCO and VOC, CATEGORIES chooses classes)")
-    if PICTURES and not COCO:
-        raise UserError("PICTURES needs --COCO=instances.json")
-    if (OUT or CATEGORIES) and not (COCO or VOC):
-        raise UserError("OUT and CATEGORIES need --COCO or --VOC; for drawings set SYNTHETIC_ROOT and CLASSES")
+    if PICTURES and not (COCO or MASKS):
+        raise UserError("PICTURES needs --COCO=instances.json or --MASKS=FOLDER")
+    if MASKS and (len(PICTURES) != 1 or not OUT or CATEGORIES or NAME):
+        raise UserError("MASKS needs --PICTURES=FOLDER and --OUT=data/mine, and takes no CATEGORIES or NAME")
+    if (OUT or CATEGORIES) and not (COCO or MASKS or VOC):
+        raise UserError("OUT and CATEGORIES need --COCO, --MASKS or --VOC; for drawings set SYNTHETIC_ROOT and CLASSES")
     require_between(globals(), 0, 2**32, "SEED")
     try:
         if SYNTHETIC:
@@ -73,6 +78,8 @@ def main() -> None:
                 raise UserError(f"--COCO needs pycocotools: pip install pycocotools ({error})") from error
             target = Path(OUT).resolve()
             coco.convert(target, NAME or target.name, script_constants(main))
+        elif MASKS:
+            print(take_masks(PICTURES[0], MASKS, OUT))
         elif VOC:
             target = Path(OUT) if OUT else Path(__file__).with_name(f"voc{VOC}")
             voc.convert(target.resolve(), NAME or f"VOC {VOC}", VOC, Path(VOC_ROOT).resolve(), CATEGORIES)

@@ -391,7 +391,7 @@ def test_split_of_which_no_picture_is_left_is_an_error(tmp_path, data):
         ("--CATEGORIES=background", "must name different classes of .*, without background"),
         ("--PICTURES=a,b", "PICTURES names 2 folders"),
         ("--COCO=absent.json", "cannot be read .*absent.json"),
-        ("--VOC=2012", "SYNTHETIC, COCO and VOC"),
+        ("--VOC=2012", "SYNTHETIC, COCO, MASKS and VOC"),
     ],
 )
 def test_senseless_constant_is_named(tmp_path, data, option, message):

@@ -156,6 +156,62 @@ def test_a_write_that_fails_loses_nothing_and_is_tried_again(opened, photos, tmp
     assert set(np.unique(labels.load(0).ids)) == {0, 1, 2}
 
 
+def test_a_first_thing_that_could_not_be_saved_and_is_undone_leaves_nothing(opened, tmp_path, monkeypatch):
+    labels, tab = opened(), Session(way="brush")
+    tab.go(labels, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("data.labelling.link", lambda *files: (_ for _ in ()).throw(OSError(28, "disk full", "00.png")))
+        with pytest.raises(UserError, match="00.png: disk full; 00 is not saved"):
+            tab.add(labels, 1, square(RED))
+    tab.undo(labels, 1, None)
+    tab.go(labels, 1)
+    assert labels.progress() == "saved 0 of 12" and not list((tmp_path / "mine").rglob("*.png"))
+
+
+def test_a_mask_in_the_data_set_gets_its_picture_and_is_opened(opened, photos, tmp_path):
+    opened()
+    save_mask(2 * square(RED), tmp_path / "mine" / "train" / "masks" / "03.png", named(("background", "cat", "dog")))
+    labels = opened()
+    assert labels.progress() == "saved 1 of 12" and np.array_equal(labels.load(3).ids, 2 * square(RED))
+    assert (tmp_path / "mine" / "train" / "images" / "03.png").samefile(photos / "03.png")
+    other = tmp_path / "mine" / "train" / "masks" / "04.png"
+    save_mask(square(RED), other, named(("background", "dog", "cat")))  # ids mean something else there
+    with pytest.raises(UserError, match="04.png says that its classes are background, dog, cat, not background, cat, "):
+        opened().load(4)
+
+
+def test_masks_of_predict_py_become_a_data_set_by_name_and_hand_made_ones_stay(photos, tmp_path, capsys):
+    from data import prepare
+
+    masks, mine = tmp_path / "masks", tmp_path / "mine"
+    for number in range(3):
+        save_mask(np.where(square(RED), 2, 0), masks / f"0{number}.png", named(("background", "fox", "cat")))
+    arguments = (f"--MASKS={masks}", f"--PICTURES={photos}", f"--OUT={mine}")
+    run_here(prepare, *arguments)
+    assert "3 pictures added, with those before 3; classes background, fox, cat" in capsys.readouterr().out
+    assert Labels(photos, mine).classes.names == ("background", "fox", "cat")
+    shutil.rmtree(mine)
+    label_one(Labels(photos, mine, ("cat", "dog")), 1, GREEN, 2)
+    run_here(prepare, *arguments)
+    assert "2 pictures added, with those before 3; classes background, cat, dog; made background: fox" in (
+        capsys.readouterr().out
+    )
+    labels = Labels(photos, mine)
+    assert np.array_equal(labels.load(1).ids, 2 * square(GREEN)) and np.array_equal(labels.load(2).ids, square(RED))
+    Image.fromarray(np.uint8(255 * square(RED))).save(masks / "05.png")  # white is the thing
+    write_classes(("background", "dog"), masks)
+    run_here(prepare, *arguments)
+    assert np.array_equal(Labels(photos, mine).load(5).ids, 2 * square(RED))
+    save_mask(square(RED), masks / "06.png", named(("background", "the thing clicked")))
+    with pytest.raises(UserError, match="06.png has the classes the thing clicked, of which .*mine has none"):
+        run_here(prepare, *arguments)
+    with pytest.raises(UserError, match="no mask in .*none has the name of a picture in .*photos"):
+        run_here(prepare, f"--MASKS={photos / 'none'}", f"--PICTURES={photos}", f"--OUT={tmp_path / 'new'}")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UserError, match="MASKS needs --PICTURES=FOLDER and --OUT=data/mine"):
+        run_here(prepare, f"--MASKS={masks}")
+
+
 def test_undoing_the_first_thing_takes_the_picture_out_again(opened, tmp_path):
     labels, tab = opened(coco=tmp_path / "mine.json"), Session(way="brush")
     tab.go(labels, 0)
@@ -377,7 +433,7 @@ def test_the_way_fits_the_class_and_undo_goes_back_click_by_click(tab, monkeypat
     tab.find([*tab.clicks, (20, 7, 1)], "click", 1)
     assert np.array_equal(tab.mask, square(GREEN))
     tab.undo(tab.labels, 1, None)
-    tab.change(2, "click")  # another class for the same clicks
+    tab.change(tab.labels, 2, "click", None)  # another class for the same clicks
     assert "saved" in tab.add(tab.labels, 2, None) and np.array_equal(tab.canvas.ids == 2, square(RED))
     view = tab.view(tab.labels)
     assert view.shape == (768, 1024, 3) and view[256, 256, 1] > 100 > view[256, 256, 2]  # tinted green
@@ -401,6 +457,9 @@ def test_strokes_are_a_mask_of_the_picture_and_background_erases(tab):
     tab.add(tab.labels, 2, square(GREEN))
     tab.add(tab.labels, 0, square((slice(0, 30), slice(0, 15))))
     assert np.array_equal(tab.labels.load(0).ids > 0, square(GREEN))
+    tab.chosen = 3  # as the page sets it
+    assert "Added and saved" in tab.change(tab.labels, VOID, "brush", square(RED))  # as the class until now
+    assert np.array_equal(tab.labels.load(0).ids == 3, square(RED))
 
 
 def test_masks_of_predict_py_are_the_start_and_their_ids_follow_the_names(tab, tmp_path, monkeypatch):
@@ -458,7 +517,7 @@ def served(tmp_path):
 @pytest.mark.slow
 def test_three_pictures_are_labelled_in_the_browser_and_a_row_is_trained_on_them(browser, served, tmp_path, capsys):
     url, masks = served
-    page, faults = browser.new_page(viewport={"width": 1280, "height": 900}), []
+    page, faults = browser.new_page(viewport={"width": 390, "height": 844}), []
     page.set_default_timeout(60_000)
     page.on("request", lambda request: request.url.startswith((url, "data:", "blob:")) or faults.append(request.url))
     page.on("pageerror", lambda error: faults.append(error))
@@ -472,7 +531,7 @@ def test_three_pictures_are_labelled_in_the_browser_and_a_row_is_trained_on_them
         box, (height, width) = view.bounding_box(), masks[name].shape
         view.click(position={"x": (x + 0.5) * box["width"] / width, "y": (y + 0.5) * box["height"] / height})
 
-    # By click: on the dog's middle; whatever PointCLIP finds in a drawing is taken.
+    # By click, on a phone: on the dog's middle; whatever PointCLIP finds in a drawing is taken.
     wait("Click on a thing of the class.")
     page.keyboard.press("2")
     wait("picture 1", "#progress")
@@ -480,6 +539,8 @@ def test_three_pictures_are_labelled_in_the_browser_and_a_row_is_trained_on_them
     wait("take it with Add")
     page.keyboard.press("Enter")
     wait("saved 1 of 4", "#progress")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
 
     # By box: the rabbit, and one dab.
     page.keyboard.press("ArrowRight")

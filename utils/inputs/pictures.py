@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from utils.classes import PETS, VOID, Classes
+from utils.classes import PETS, VOID, Classes, parse_classes
 from utils.errors import UserError
 
 warnings.filterwarnings("ignore", module="PIL")  # about odd metadata; here, because threads share the filters
@@ -136,6 +136,12 @@ def mask_values(path: Path, classes: Classes) -> np.ndarray:
     with open_picture(path) as image:
         if image.format in ("JPEG", "MPO"):
             raise UserError(f"{path} is a JPEG, which changes the values of pixels: save masks as PNG")
+        if image.mode == "P" and "classes" in image.info:  # of save_mask(): ids of these classes
+            names = parse_classes(image.info["classes"], path).names
+            if names != classes.names[: len(names)]:
+                found = f"{path} says that its classes are {', '.join(names)}, not {classes}"
+                raise UserError(f"{found}; `python data/prepare.py --MASKS=...` translates masks by name")
+            return np.array(image)
         if image.mode in ("L", "1"):
             return np.array(image.convert("L"))
         if _has_deep_colours(image):
