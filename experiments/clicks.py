@@ -146,7 +146,7 @@ def click_table(lines: Sequence[dict[str, str]]) -> str:
 
 def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
     """IoU of the animal against the number of clicks; a second panel shows the range from .9 on."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
+    figure, panels = plt.subplots(1, 2, figsize=(8, 4))
     for model, look in looks(line["model"] for line in lines).items():
         for first_click, style in (("central", "-o"), ("random", "--s")):
             chosen = [line for line in lines if (line["model"], line["first_click"]) == (model, first_click)]
@@ -157,7 +157,7 @@ def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
     panels[1].set(title="from .9 on", ylim=(0.9, 1))
     for axes in panels:
         axes.set(xlabel="clicks", xticks=COUNTS)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save_figure(figure, path)
 
 

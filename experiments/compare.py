@@ -155,6 +155,7 @@ def few_runs(root: Path, size: int, epochs: int) -> Iterator[Run]:
     scratch = [f"--IMAGE_SIZE={size // 2}", f"--SMALL_SIZE={size // 2}", f"--EPOCHS={4 * epochs}"]
     variants = {"U-Net from scratch": ("UNET", [*scratch, f"--EPOCH_STEPS={STEPS}", "--VALIDATE_EVERY=4"])}
     variants |= {"frozen": ("CLIP", [*own, "--FREEZE_ENCODER=True"]), "fine-tuned": ("CLIP", own)}
+    list_samples(DATA_ROOT, "test")  # before hours of training: it is there
     everything = list_samples(DATA_ROOT, "train")
     if max(PICTURES) > len(everything):
         raise UserError(f"PICTURES = {PICTURES}: {DATA_ROOT} has {len(everything)} training pictures")
@@ -227,7 +228,7 @@ def spread_table(lines: list[dict[str, str]], columns: list[str]) -> str:
 def plot_lines(lines: list[dict[str, str]], key: str, title: str, path: Path) -> None:
     """mIoU of every variant against a number, a panel per data set: a dot per training, a line through the means."""
     sets = dict.fromkeys(line.get("data", "") for line in lines)
-    figure, panels = plt.subplots(1, len(sets), figsize=(1 + 5 * len(sets), 3.4), squeeze=False)
+    figure, panels = plt.subplots(1, len(sets), figsize=(max(6, 4 * len(sets)), 3.4), squeeze=False)
     styles = looks(line["variant"] for line in lines if line["variant"] != "classic")
     for axes, data in zip(panels[0], sets, strict=True):
         mine = [line for line in lines if line.get("data", "") == data]

@@ -35,7 +35,7 @@ def draw(boxes: dict[str, Box], arrows: list[tuple[str, str]], path: Path, size:
         corner = (box.x - width / 2, box.y - height / 2)
         style = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "edgecolor": "#555555"}
         axes.add_patch(FancyBboxPatch(corner, width, height, facecolor=COLOURS[box.kind], **style))
-        axes.text(box.x, box.y, box.text, ha="center", va="center", fontsize=8, color="black")
+        axes.text(box.x, box.y, box.text, ha="center", va="center", fontsize=9, color="black")
     for start, end in arrows:
         a, b = boxes[start.lstrip("~")], boxes[end]
         if a.x == b.x or abs(a.y - b.y) > abs(a.x - b.x):
@@ -67,23 +67,22 @@ def merged(decoder: nn.Module, features: list[torch.Tensor]) -> list[str]:
     return found
 
 
-def u_net(model: nn.Module, first: str, last: str, x: float = 0.0) -> tuple[dict[str, Box], list[tuple[str, str]]]:
-    """Boxes and arrows of a U-Net from x on; first, last: texts of its input and output."""
+def u_net(model: nn.Module, first: str, last: str) -> tuple[dict[str, Box], list[tuple[str, str]]]:
+    """Boxes and arrows of a U-Net; first, last: texts of its input and output."""
     features = model.eval().encoder(torch.zeros(1, 3, SIZE, SIZE))
     ups = merged(model.decoder, features)[::-1]  # finest first
     depth = len(features)
-    right = x + depth + 1.2  # the decoder is mirrored, with room for the skip connections
-    boxes = {f"{x}in": Box(x, 1, f"{first}\n3 × {SIZE} × {SIZE}", "data")}
+    right = depth + 1.2  # the decoder is mirrored, with room for the skip connections
+    boxes = {"in": Box(0, 1, f"{first}\n3 × {SIZE} × {SIZE}", "data")}
     for level, feature in enumerate(features):
-        boxes[f"{x}down{level}"] = Box(x + 0.5 * level, -level, f"residual\n{shape(feature)}")
+        boxes[f"down{level}"] = Box(0.5 * level, -level, f"residual\n{shape(feature)}")
     for level, up in enumerate(ups):
-        boxes[f"{x}up{level}"] = Box(right - 0.5 * level, -level, f"join + residual\n{up}")
-    logits = model(torch.zeros(1, 3, SIZE, SIZE))
-    boxes[f"{x}out"] = Box(right, 1, f"{last}\n{shape(logits)}", "result")
-    arrows = [(f"{x}in", f"{x}down0"), (f"{x}up0", f"{x}out"), (f"{x}down{depth - 1}", f"{x}up{depth - 2}")]
-    arrows += [(f"{x}down{level}", f"{x}down{level + 1}") for level in range(depth - 1)]
-    arrows += [(f"{x}up{level + 1}", f"{x}up{level}") for level in range(depth - 2)]
-    arrows += [(f"~{x}down{level}", f"{x}up{level}") for level in range(depth - 1)]
+        boxes[f"up{level}"] = Box(right - 0.5 * level, -level, f"join + residual\n{up}")
+    boxes["out"] = Box(right, 1, f"{last}\n{shape(model(torch.zeros(1, 3, SIZE, SIZE)))}", "result")
+    arrows = [("in", "down0"), ("up0", "out"), (f"down{depth - 1}", f"up{depth - 2}")]
+    arrows += [(f"down{level}", f"down{level + 1}") for level in range(depth - 1)]
+    arrows += [(f"up{level + 1}", f"up{level}") for level in range(depth - 2)]
+    arrows += [(f"~down{level}", f"up{level}") for level in range(depth - 1)]
     return boxes, arrows
 
 
@@ -94,11 +93,12 @@ def draw_unet(path: Path) -> None:
 def draw_autoencoder(path: Path) -> None:
     model = MODELS["autoencoder"]()  # both stages have three output channels: colours or classes
     boxes, arrows = u_net(model, "hidden patches", "rebuilt picture")
-    right, more = u_net(model, "picture", "logits", x=8.8)
-    boxes |= right | {"note": Box(7.5, -4, "all but the last\nlayer goes on", "result")}
-    boxes["1"], boxes["2"] = Box(3.1, 1, "stage 1", "data"), Box(11.9, 1, "stage 2", "data")
-    arrows += [*more, ("0.0up3", "note"), ("note", "8.8down3")]
-    draw(boxes, arrows, path, (13.6, 5))
+    boxes |= {"1": Box(3.1, 1, "stage 1", "data"), "2": Box(8.8, 1, "stage 2", "data")}
+    boxes["picture"] = Box(8.8, -0.5, boxes["in"].text.replace("hidden patches", "picture"), "data")
+    boxes["same"] = Box(8.8, -2, "the same network,\nnew last layer")
+    boxes["logits"] = Box(8.8, -3.5, boxes["out"].text.replace("rebuilt picture", "logits"), "result")
+    arrows += [("picture", "same"), ("same", "logits"), ("~up2", "same")]
+    draw(boxes, arrows, path, (10, 5))
 
 
 def clip_boxes() -> tuple[dict[str, Box], list[tuple[str, str]]]:

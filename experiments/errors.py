@@ -1,13 +1,13 @@
 """Tables and figures of results.csv and per_image.csv, which evaluate.py writes.
 
-    python -m experiments.errors --README=README.md,results/README.md      # seconds
+    python -m experiments.errors --README=README.md,results/README.md,checkpoints/README.md   # seconds
 
 Writes the tables of scores and of errors into README files, and draws images/data_sets.png and, of the first data set,
 images/results.png, images/confusion.png and images/breeds.png (Oxford-IIIT Pet).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from matplotlib import pyplot as plt
 
 from experiments.looks import looks
 from experiments.readme import write_between_markers
+from utils.classes import is_background
 from utils.errors import UserError
 from utils.figures.plots import save_figure
 from utils.files import read_csv
@@ -44,14 +45,20 @@ def main() -> None:
         raise UserError(f"{RESULTS} has no line of the {SPLIT} split: run evaluate.py first")
     single = [line for line in results if line["flip"] == "0"]
     tables, data_sets = {"summary": summary_table(single)}, list(dict.fromkeys(line["data"] for line in lines))
+    without = set()  # data sets without background
     for data in data_sets:
         scored = [line for line in results if line["data"] == data]
         unscored = [row.name for row in ROWS if row.name not in {line["model"] for line in scored}]
         tables[f"results {data}"] = result_table(scored, unscored)
-        tables[f"errors {data}"] = error_table([line for line in lines if line["data"] == data])
-    plot_data_sets(single, miou_by_share(lines), Path(IMAGES) / "data_sets.png")
+        names = classes_of(scored)
+        by_class = {line["model"] for line in scored if counts_classes(line)}
+        without |= set() if any(map(is_background, names)) else {data}
+        own = [line for line in lines if line["data"] == data]
+        tables[f"errors {data}"] = error_table(own, by_class if data in without else ())
+    by_share = miou_by_share([line for line in lines if line["data"] not in without])
+    plot_data_sets(single, by_share, Path(IMAGES) / "data_sets.png")
     results, lines = ([line for line in of_all if line["data"] == data_sets[0]] for of_all in (results, lines))
-    plot_scores(results, Path(IMAGES) / "results.png")
+    plot_scores([line for line in results if line["flip"] == "0"], Path(IMAGES) / "results.png")
     draw_confusions(lines, classes_of(results), Path(IMAGES) / "confusion.png")
     if any(line["breed"] for line in lines):
         draw_breeds(lines, Path(IMAGES) / "breeds.png")
@@ -67,14 +74,14 @@ def summary_table(lines: Sequence[dict[str, str]]) -> str:
     """
     rows, titles, clicked = {}, {"model": "model", "encoder": "encoder"}, {}
     for line in lines:
-        by_class = any(line[key] for key in line if key.startswith("iou_"))
-        column = line["data"] if by_class else f"{line['data']}, one click"
-        (titles if by_class else clicked)[column] = f"mIoU, {column}"
+        column = line["data"] if counts_classes(line) else f"{line['data']}, one click"
+        (titles if counts_classes(line) else clicked)[column] = f"mIoU, {column}"
         rows.setdefault(line["model"], dict(line))[column] = f"{line['miou']} ({interval_of(line)})"
         rows[line["model"]]["images_per_second"] = line["images_per_second"]  # on the last data set
     titles |= clicked
     titles |= {"params_m": "params (M)", "images_per_second": "pictures/s", "minutes": "minutes"}
-    missing = [{"model": row.name, "encoder": "not measured here"} for row in ROWS if row.name not in rows]
+    missing = [row for row in ROWS if row.name not in rows]
+    missing = [{"model": row.name, "encoder": f"not measured here: `python {row.script}`"} for row in missing]
     table = [{key: value for key, value in row.items() if value} for row in rows.values()]
     titles = {key: title for key, title in titles.items() if any(key in row for row in (*table, *missing))}
     return markdown_table(titles, sorted([*table, *missing], key=row_place([row.name for row in ROWS])), 2)
@@ -87,10 +94,11 @@ WRONG_MASKS: tuple[str, ...] = (
 )
 
 
-def error_table(lines: Sequence[dict[str, str]]) -> str:
+def error_table(lines: Sequence[dict[str, str]], without: Collection[str] = ()) -> str:
     """A table with, per row, mean shares of wrong pixels and the number of pictures below .75.
 
-    lines: of per_image.csv, of one split. If it contains WRONG_MASKS, the last column is the mIoU without them.
+    lines: of per_image.csv, of one split; without: models whose id 0 is no background. If the split contains
+    WRONG_MASKS, the last column is the mIoU without them.
     """
     titles = {"model": "model", "miou": "mIoU per image", "confused": "another class", "missed": "missed"}
     titles |= {"false_positive": "false positive", "bad": "pictures below .75", "swapped": "of these, class swapped"}
@@ -101,8 +109,8 @@ def error_table(lines: Sequence[dict[str, str]]) -> str:
         mine = [line for line in lines if line["model"] == model]
         mious, counts = np.array([float(line["miou"]) for line in mine]), np.stack([matrix_of(line) for line in mine])
         row = {"model": model, "miou": f"{np.nanmean(mious):.4f}", "bad": str((mious < 0.75).sum())}
-        shares = shares_of(counts)
-        if counts.shape[1] == 2:  # one class in the foreground, which is confused with no other
+        shares = shares_of(counts, model not in without)
+        if counts.shape[1] == 2 and model not in without:  # one thing, confused with no other
             del shares["confused"]
         else:
             row["swapped"] = str(((shares["confused"] > 0.5) & (mious < 0.75)).sum())
@@ -120,19 +128,20 @@ def matrix_of(line: dict[str, str]) -> np.ndarray:
     return counts.reshape(math.isqrt(len(counts)), -1)
 
 
-def shares_of(counts: np.ndarray) -> dict[str, np.ndarray]:
+def shares_of(counts: np.ndarray, background: bool = True) -> dict[str, np.ndarray]:
     """Shares of wrong pixels in N pictures, each (N,), from confusion matrices (N, C, C); NaN without pixels.
 
     confused and missed: share of the foreground predicted as another foreground class and as background;
-    false_positive: share of the background predicted as foreground.
+    false_positive: share of the background predicted as foreground. Without a background all is foreground.
     """
-    things, background = counts[:, 1:].sum((1, 2)), counts[:, 0].sum(1)
-    inside = counts[:, 1:, 1:]
+    things, rest, inside = counts[:, 1:].sum((1, 2)), counts[:, 0].sum(1), counts[:, 1:, 1:]
     with np.errstate(invalid="ignore"):
+        if not background:
+            return {"confused": 1 - counts.trace(axis1=1, axis2=2) / counts.sum((1, 2))}
         return {
             "confused": (inside.sum((1, 2)) - inside.trace(axis1=1, axis2=2)) / things,
             "missed": counts[:, 1:, 0].sum(1) / things,
-            "false_positive": counts[:, 0, 1:].sum(1) / background,
+            "false_positive": counts[:, 0, 1:].sum(1) / rest,
         }
 
 
@@ -169,35 +178,44 @@ def draw_breeds(lines: Sequence[dict[str, str]], path: Path) -> None:
     means = {model: {breed: float(np.nanmean(x)) for breed, x in of.items()} for model, of in values.items()}
     first = next(iter(means.values()))
     breeds = sorted(first, key=first.get)
-    figure, axes = plt.subplots(figsize=(11, 4))
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.19 * len(breeds)))
     for model, look in looks(means).items():
-        heights = [means[model].get(breed, np.nan) for breed in breeds]
-        axes.plot(range(len(breeds)), heights, look.marker, color=look.colour, label=model, markersize=5)
-    axes.set_xticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds], rotation=90, fontsize=8)
-    axes.set(ylabel="mIoU, mean over pictures", xlim=(-0.6, len(breeds) - 0.4))
-    figure.legend(loc="outside right upper")
+        values = [means[model].get(breed, np.nan) for breed in breeds]
+        axes.plot(values, range(len(breeds)), look.marker, color=look.colour, label=model, markersize=5)
+    axes.set_yticks(range(len(breeds)), [breed.replace("_", " ") for breed in breeds])
+    axes.set(xlabel="mIoU, mean over pictures", ylim=(-0.6, len(breeds) - 0.4))
+    figure.legend(loc="outside lower center", ncols=5)
     save_figure(figure, path)
 
 
+def title_of(line: dict[str, str]) -> str:
+    """The row of a line of results.csv, and whether its mIoU is of two classes, as by click."""
+    return line["model"] + ", two classes" * (not counts_classes(line))
+
+
+def counts_classes(line: dict[str, str]) -> bool:
+    """Whether a line of results.csv has an IoU for each class of the data, as a row by class."""
+    return any(line[key] for key in line if key.startswith("iou_"))
+
+
 def plot_scores(lines: Sequence[dict[str, str]], path: Path) -> None:
-    """IoU and Dice per class and their means: a group of bars per class, a bar per line of results.csv."""
+    """IoU and Dice per class and their means: a group of bars per class, a bar per row. lines: of results.csv."""
     classes = classes_of(lines)
     groups = [*classes, "mean"]
-    figure, panels = plt.subplots(2, 1, figsize=(max(10, 1.2 * len(groups)), 5.6), sharex=True)
+    figure, panels = plt.subplots(2, 1, figsize=(max(8, 1.2 * len(groups)), 5.6), sharex=True)
     width, styles = 0.9 / len(lines), looks(line["model"] for line in lines)
     for axes, metric in zip(panels, ("iou", "dice"), strict=True):
         for i, line in enumerate(lines):
             values = [float(line[f"{metric}_{name}"] or 0) for name in classes] + [float(line[f"m{metric}"])]
             places = [g + (i - (len(lines) - 1) / 2) * width for g in range(len(groups))]
-            flip = line["flip"] == "1"
-            style = {"color": styles[line["model"]].colour, "hatch": "//" if flip else None, "zorder": 2}
-            bars = axes.bar(places, values, width * 0.92, label=line["model"] + ", flip" * flip, **style)
+            style = {"color": styles[line["model"]].colour, "label": title_of(line), "zorder": 2}
+            bars = axes.bar(places, values, width * 0.92, **style)
             labels = [f"{value:.2f}".removeprefix("0") if value else "" for value in values]
-            axes.bar_label(bars, labels, fontsize=7, padding=1)
+            axes.bar_label(bars, labels, padding=1)
         axes.set(ylabel={"iou": "IoU", "dice": "Dice"}[metric], ylim=(0, 1.05))
         axes.set_xticks(range(len(groups)), groups)
         axes.grid(axis="x", visible=False)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     save_figure(figure, path)
 
 
@@ -205,23 +223,27 @@ def draw_confusions(lines: Sequence[dict[str, str]], names: Sequence[str], path:
     """Confusion matrices of every row in percent of the true class. lines: of per_image.csv; names: of the classes."""
     models = list(dict.fromkeys(line["model"] for line in lines))
     totals = [sum(matrix_of(line) for line in lines if line["model"] == model) for model in models]
-    sides = [max(3.2, 0.45 * len(counts)) for counts in totals]
-    size, ratios = (sum(sides), max(sides)), {"width_ratios": sides}
-    figure, panels = plt.subplots(1, len(sides), figsize=size, squeeze=False, gridspec_kw=ratios)
-    for axes, model, counts in zip(panels[0], models, totals, strict=True):
+    side = max(2.6, 0.55 * max(map(len, totals)))  # of a matrix, in inches
+    columns = max(1, min(len(models), int(8 // side)))
+    lines = math.ceil(len(models) / columns)
+    figure, panels = plt.subplots(lines, columns, figsize=(columns * side, lines * side), squeeze=False)
+    for axes in panels.flat[len(models) :]:
+        axes.axis("off")
+    for axes, model, counts in zip(panels.flat, models, totals, strict=False):
         shares, many = counts / counts.sum(1, keepdims=True).clip(min=1), len(counts) > 4
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for truth, predicted in np.ndindex(shares.shape):
             share = shares[truth, predicted]
             text = f"{share:.0%}" if many else f"{share:.1%}"
             colour = "white" if share > 0.5 else "black"
-            axes.text(predicted, truth, text, ha="center", va="center", color=colour, fontsize=7 if many else 10)
+            axes.text(predicted, truth, text, ha="center", va="center", color=colour, fontsize=7 if many else None)
         own = names if len(counts) == len(names) else ("rest", "thing")  # by click
         axes.set(title=model, xlabel="predicted")
         axes.set_xticks(range(len(own)), own, rotation=90 if many else 0)
         axes.set_yticks(range(len(own)), own)
         axes.grid(visible=False)
-    panels[0, 0].set_ylabel("truth")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("truth")
     save_figure(figure, path)
 
 
@@ -232,28 +254,33 @@ def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, st
     """
     sets = list(dict.fromkeys(line["data"] for line in lines))
     styles = looks(line["model"] for line in lines)
-    figure, panels = plt.subplots(1, 1 + len(sets), figsize=(4.4 + 3.6 * len(sets), 3.6))
+    binned = [data for data in sets if any(of == data for of, _ in by_share)]
+    figure = plt.figure(figsize=(8, 6 if binned else 3))
+    panels = figure.subplot_mosaic([["bars"] * max(1, len(binned)), binned] if binned else [["bars"]])
     width = 0.9 / len(styles)
     for place, (model, look) in enumerate(styles.items()):
-        values = {line["data"]: float(line["miou"]) for line in lines if line["model"] == model}
+        mine = [line for line in lines if line["model"] == model]
+        values = {line["data"]: float(line["miou"]) for line in mine}
         places = [sets.index(data) + (place - (len(styles) - 1) / 2) * width for data in values]
-        bars = panels[0].bar(places, list(values.values()), width * 0.92, color=look.colour, label=model, zorder=2)
+        style = {"color": look.colour, "label": title_of(mine[0]), "zorder": 2}
+        bars = panels["bars"].bar(places, list(values.values()), width * 0.92, **style)
         labels = [f"{value:.2f}".removeprefix("0") for value in values.values()]
-        panels[0].bar_label(bars, labels, fontsize=7, padding=1)
-    panels[0].set(ylabel="mIoU", ylim=(0, 1.05))
-    panels[0].set_xticks(range(len(sets)), sets)
-    panels[0].grid(axis="x", visible=False)
+        panels["bars"].bar_label(bars, labels, padding=1)
+    panels["bars"].set(ylabel="mIoU", ylim=(0, 1.05))
+    panels["bars"].set_xticks(range(len(sets)), sets)
+    panels["bars"].grid(axis="x", visible=False)
     bounds = [f"{share:.0%}".removesuffix("%") for share in SHARES]
     bins = [f"< {bounds[0]} %", *map("–".join, pairwise(bounds)), f"> {bounds[-1]} %"]
-    panels[1].set_ylabel("mIoU, mean over pictures")
-    for axes, data in zip(panels[1:], sets, strict=True):
+    for data in binned:
         for model, look in styles.items():
             if (data, model) in by_share:
                 style = look.dashes + look.marker
-                axes.plot(range(len(bins)), by_share[data, model], style, color=look.colour)
-        axes.set(title=data, xlabel="share of the picture that is an animal", ylim=(0.2, 1))
-        axes.set_xticks(range(len(bins)), bins)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(styles))
+                panels[data].plot(range(len(bins)), by_share[data, model], style, color=look.colour)
+        panels[data].set(title=data, xlabel="share of the picture that is an animal", ylim=(0.2, 1))
+        panels[data].set_xticks(range(len(bins)), bins)
+    if binned:
+        panels[binned[0]].set_ylabel("mIoU, mean over pictures")
+    figure.legend(*panels["bars"].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     save_figure(figure, path)
 
 

@@ -56,8 +56,9 @@ def draw_data(path: Path) -> None:
     colours = class_colours(classes)
     shows = {name: (masks == index).any((1, 2)) for index, name in enumerate(classes.names) if index >= classes.first}
     shown = classes.things[:6]  # more would be too small
-    figure = plt.figure(figsize=(5.5 + 2.75 * len(shown), 3.2))
-    panels = figure.subplot_mosaic([["pictures", "pixels", *shown]])
+    lines = [["pictures", "pixels"], *([*shown, "."][place : place + 2] for place in range(0, len(shown), 2))]
+    figure = plt.figure(figsize=(8, 3 * len(lines)))
+    panels = figure.subplot_mosaic(lines)
 
     counts = [int(of_class.sum()) for of_class in shows.values()]
     bars = panels["pictures"].bar(list(shows), counts, color=[colours[name] for name in shows])
@@ -69,7 +70,7 @@ def draw_data(path: Path) -> None:
     panels["pixels"].bar_label(bars, [f"{share:.0%}" for share in shares])
     panels["pixels"].set_title("share of the pixels")
     for name in ("pictures", "pixels"):
-        panels[name].tick_params(axis="x", labelsize=8, rotation=90 if len(classes) > 4 else 0)
+        panels[name].tick_params(axis="x", rotation=90 if len(classes) > 4 else 0)
         panels[name].grid(axis="x", visible=False)
     for index, name in enumerate(shown, classes.first):
         where = (masks[shows[name]] == index).sum(0) / max(1, shows[name].sum())  # in the squashed picture
@@ -103,12 +104,12 @@ def draw_cat(path: Path) -> None:
     """A free photo of a cat with every row's prediction."""
     image, rows = read_image(CAT), rows_that_know_cats(path)
     pictures = {"photo": image} | {row.name: draw_prediction(row, image, NOSE, 1) for row in rows}
-    figure, panels = plt.subplots(2, (len(pictures) + 1) // 2, figsize=(10, 5), squeeze=False)
+    figure, panels = plt.subplots(2, (len(pictures) + 1) // 2, figsize=(8, 4), squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
     for axes, (title, picture) in zip(panels.flat, pictures.items(), strict=False):
         axes.imshow(picture)
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title)
     save_figure(figure, path)
 
 
@@ -116,12 +117,11 @@ def draw_corrupted_cat(path: Path) -> None:
     """The same photo under every perturbation at its last level, with every row's prediction."""
     rows, corrupted = rows_that_know_cats(path), {"unchanged": read_image(CAT)}
     for name, (_, levels, perturb) in PERTURBATIONS.items():
-        corrupted[f"{name}\n{levels[-1]}"] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
-    columns = {
-        title: [picture, *(draw_prediction(row, picture, NOSE, 1) for row in rows)]
-        for title, picture in corrupted.items()
-    }
-    plot_examples(columns, path, ["picture", *(row.name for row in rows)])
+        title = f"{name} {levels[-1]}".replace(" ", "\n", 1)
+        corrupted[title] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
+    columns = {"picture": list(corrupted.values())}
+    columns |= {row.name: [draw_prediction(row, x, NOSE, 1) for x in corrupted.values()] for row in rows}
+    plot_examples(columns, path, list(corrupted))
 
 
 def rows_that_know_cats(path: Path) -> list[Row]:

@@ -181,7 +181,7 @@ def robustness_table(lines: Sequence[dict[str, str]]) -> str:
 
 def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
     """Mean Dice against the level: a panel per perturbation, a line per row."""
-    figure, panels = plt.subplots(2, 4, figsize=(12, 5.6), sharey=True)
+    figure, panels = plt.subplots(4, 2, figsize=(8, 9), sharey=True)
     for axes, (name, (level_name, levels, _)) in zip(panels.flat, PERTURBATIONS.items(), strict=True):
         for model, look in looks(line["model"] for line in lines).items():
             chosen = [line for line in lines if (line["model"], line["perturbation"]) == (model, name)]

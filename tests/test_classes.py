@@ -212,7 +212,13 @@ def test_six_classes_without_background_are_classes_like_any_other(oxford_root, 
     run_here(evaluate, f"--DATA_ROOT={root}")
     table = capsys.readouterr().out
     assert all(f"| {name} " in table for name in names) and "IoU sky" not in table
-    run_here(errors)
+    (tmp_path / "README.md").write_text("<!-- errors street -->\n<!-- /errors street -->\n")
+    run_here(errors, "--README=README.md")
+    titles, _, cells = (line.split("|")[1:-1] for line in (tmp_path / "README.md").read_text().splitlines()[1:4])
+    row = {title.strip(): cell.strip() for title, cell in zip(titles, cells, strict=True)}
+    wrong = 1 - float(read_csv("results/results.csv")[0]["pixel_accuracy"])
+    assert float(row["another class"].rstrip("%")) == pytest.approx(100 * wrong, abs=0.02)
+    assert row["missed"] == row["false positive"] == "–"
     run_here(predict, root / "test" / "images" / "0.png", "--PRECISION=fp32")
     ids = np.array(Image.open("predictions/masks/0.png"))
     tinted, plain = (

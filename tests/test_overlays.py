@@ -1,8 +1,11 @@
 """Pictures of masks."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
-from utils.classes import PETS, VOID
+from utils.classes import PETS, VOID, named
+from utils.figures.grids import draw_prediction
 from utils.figures.overlays import cutout, overlay
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
@@ -32,3 +35,14 @@ def test_the_outline_of_a_cutout_follows_the_picture():
     image, mask = np.full((200, 200, 3), 40, np.uint8), np.zeros((200, 200), np.uint8)
     image[:, 100:], mask[:, 101:] = 200, 1
     assert (cutout(image, mask)[:, :, 3] > 127)[:, 100:].all() and not (cutout(image, mask)[:, :99, 3] > 127).any()
+
+
+def test_a_prediction_by_click_is_tinted_where_the_thing_is_also_for_class_0_of_data_without_background():
+    street = named(("sky", "road"), ((200, 0, 0), (0, 200, 0)))
+    found = SimpleNamespace(ids=(MASK == 1).astype(np.uint8))
+    row = SimpleNamespace(prompt="click", classes=street, segment=lambda image, clicks: found)
+    for thing, colour in enumerate(street.colours):
+        drawn = draw_prediction(row, IMAGE, (60, 80), thing)
+        assert np.array_equal(drawn[:30], IMAGE[:30]) and np.array_equal(drawn[230:], IMAGE[230:])
+        inside = drawn[120:190, 25:90].astype(float) - IMAGE[120:190, 25:90] / 2
+        assert (abs(inside.mean((0, 1)) - np.minimum(np.array(colour) * 1.8, 255) / 2) < 1).all()

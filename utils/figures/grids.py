@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.classes import VOID
+from utils.classes import VOID, named
 from utils.figures.overlays import draw_points, overlay
 from utils.figures.plots import plot_curves, plot_examples
 from utils.inputs.clicks import next_click, thing_mask
@@ -37,8 +37,8 @@ def draw_prediction(row: Row, image: np.ndarray, click: tuple[int, int], thing: 
     """The picture (H, W, 3) under a row's prediction; a row by click gets one on a thing of this class."""
     if row.prompt != "click":
         return overlay(image, row.segment(image).ids, row.classes)
-    ids = row.segment(image, clicks=[(*click, 1)]).ids
-    return draw_points(overlay(image, ids * thing, row.classes), [click], [1])
+    ids, colours = row.segment(image, clicks=[(*click, 1)]).ids, row.classes.palette[[0, thing]].tolist()
+    return draw_points(overlay(image, ids, named(("background", "thing"), colours)), [click], [1])
 
 
 def centre_of_thing(mask: np.ndarray) -> tuple[tuple[int, int], int]:
