@@ -5,4 +5,3 @@ python train_clip.py recipes/deit_tiny.py    # 54 minutes on two cores in bf16; 
 
 ENCODER = "facebook/deit-tiny-patch16-224"  # trained on ImageNet's pictures and classes
 IMAGE_SIZE = 320  # a small encoder leaves time for more pixels
-EPOCHS = 10  # nine minutes each on one core in bf16
