@@ -7,6 +7,7 @@ A figure whose input is missing (data, training logs) is skipped with a message.
 """
 
 from pathlib import Path
+from textwrap import fill
 
 from utils.config import DATA, require_choice, run_script
 
@@ -117,8 +118,7 @@ def draw_corrupted_cat(path: Path) -> None:
     """The same photo under every perturbation at its last level, with every row's prediction."""
     rows, corrupted = rows_that_know_cats(path), {"unchanged": read_image(CAT)}
     for name, (_, levels, perturb) in PERTURBATIONS.items():
-        title = f"{name} {levels[-1]}".replace(" ", "\n", 1)
-        corrupted[title] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
+        corrupted[fill(f"{name} {levels[-1]}", 12)] = perturb(corrupted["unchanged"], levels[-1], rng_of(name))
     columns = {"picture": list(corrupted.values())}
     columns |= {row.name: [draw_prediction(row, x, NOSE, 1) for x in corrupted.values()] for row in rows}
     plot_examples(columns, path, list(corrupted))

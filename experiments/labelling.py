@@ -81,8 +81,20 @@ def main() -> None:
     titles |= {f"iou_{further}": f"{further} clicks more" for further in FURTHER[1:]}
     table = markdown_table(titles | {"seconds": "seconds per answer", "things": "things"}, lines, 2)
     if README:
-        write_between_markers(README, {"labelling": table})
+        write_between_markers(README, {"labelling": table, "labelling in short": in_short(lines)})
     print(f"{table}\nwrote {path}")
+
+
+def in_short(lines: Sequence[dict[str, str]]) -> str:
+    """A sentence for the README; lines: of labelling.csv. Classes found by click are left out of those by box."""
+    clicked, most = {line["class"] for line in lines if line["way"] == "click"}, f"iou_{max(FURTHER)}"
+    parts = []
+    for way, first in (("click", "a click"), ("box", "a box")):
+        mine = [line for line in lines if line["way"] == way and (way == "click" or line["class"] not in clicked)]
+        ious = ", ".join(f"{line['class']} {line['iou_0']} and {line[most]}" for line in mine)
+        seconds = max((float(line["seconds"]) for line in mine), default=0)
+        parts.append(f"after {first} and after {max(FURTHER)} clicks more: {ious}; {seconds:.2f} s each")
+    return f"IoU {parts[0]}. {parts[1].capitalize()}."
 
 
 def answers(find: Find, clicks: list[Click], truth: np.ndarray) -> Iterator[tuple[float, float]]:

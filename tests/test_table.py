@@ -1,5 +1,6 @@
 """The table in one command: every row by its recipe, from where it was stopped."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -64,49 +65,50 @@ def test_every_recipe_trains_and_its_row_is_known_as_made_by_it(oxford_root, tin
 
 @pytest.mark.slow
 def test_all_rows_are_trained_and_measured_once_and_a_row_trained_again_is_measured_again(
-    tiny_clip_folder, tmp_path, monkeypatch
+    tiny_clip_folder, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.chdir(tmp_path)
     for name in ("drawn", "other"):
-        write_drawings(tmp_path / name, f'{{"name": "{name}"}}', ("cat", "dog"), 20, 5, (64, 80), 0)
-    (tmp_path / "README.md").write_text("nothing to replace\n")
+        write_drawings(Path(name), f'{{"name": "{name}"}}', ("cat", "dog"), 20, 5, (64, 80), 0)
+    Path("README.md").write_text("nothing to replace\n")
     options = "IMAGE_SIZE=32 VIEW_SIZE=32 SMALL_SIZE=32 PATCH=8 WIDTH=4 DEPTH=2 EPOCHS=1 PRETRAIN_EPOCHS=1".split()
     options += ["BATCH_SIZE=4", "WIDTHS=4,8,8,16", f"ENCODER={tiny_clip_folder}"]
-    command = [sys.executable, "-m", "experiments.table", "--DATA_ROOT=drawn", "--VOC=other", "--README=README.md"]
-    command += [f"--OPTIONS={option}" for option in options]
+    steps = []
 
-    def run(*more):
-        environment = script_environment(PYTHONPATH=str(REPOSITORY))
-        done = subprocess.run([*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        steps = [line[4:] for line in done.stdout.splitlines() if line.startswith("--- ")]
-        return [step.split(" --")[0] + step[step.find(" --ROWS=") :] * (" --ROWS=" in step) for step in steps]
+    def run(script, *arguments):  # in this process
+        steps.append(" ".join([script, *(argument for argument in arguments if argument.startswith("--ROWS="))]))
+        run_here(importlib.import_module(script.removesuffix(".py")), *arguments)
 
-    assert "experiments.figures" in run()
-    lines = read_csv(tmp_path / "results" / "results.csv")
+    def make(*more):
+        steps.clear()
+        run_here(table, "--DATA_ROOT=drawn", "--VOC=other", "--README=README.md", *more, *asked)
+        return [line for line in capsys.readouterr().out.splitlines() if line.endswith(" is kept")]
+
+    monkeypatch.setattr(table, "run", run)
+    asked = [f"--OPTIONS={option}" for option in options]
+    assert make() == [] and steps[-1] == "experiments.figures"
+    lines = read_csv("results/results.csv")
     scored = {(line["model"], line["data"], line["flip"]) for line in lines}
     by_class = {"UNET", "Autoencoder", "CLIP", "CLIP fine-tuned"}
     expected = {*product(by_class, ("drawn",), "01"), *product(by_class, ("other",), "0")}
     assert scored == expected | {("PointCLIP", "drawn", "0"), ("PointCLIP", "other", "0")}
-    assert {line["data"] for line in read_csv(tmp_path / "results" / "clicks.csv")} == {"drawn", "other"}
-    assert (tmp_path / "README.md").read_text() == "nothing to replace\n"
+    assert {line["data"] for line in read_csv("results/clicks.csv")} == {"drawn", "other"}
+    assert Path("README.md").read_text() == "nothing to replace\n"
 
-    by_hand = list(table.RECIPES)[:2]
-    shutil.rmtree(tmp_path / "checkpoints" / "unet")
-    log = tmp_path / "checkpoints" / "autoencoder" / "log.csv"
-    (tmp_path / "checkpoints" / "autoencoder" / "last.pt").unlink()
+    again = list(table.RECIPES)[:2]
+    shutil.rmtree("checkpoints/unet")
+    Path("checkpoints/autoencoder/last.pt").unlink()
+    log = Path("checkpoints/autoencoder/log.csv")
     log.write_text(log.read_text().replace("\n1,", "\n0,"))  # stopped between best.safetensors and last.pt
-    again = run("--VOC=")
-    assert [step for step in again if "kept" in step] == [f"{name} is kept" for name in list(table.RECIPES)[2:]]
-    evaluations = [f"evaluate.py --ROWS={name} --FLIP=True" for name in by_hand]
-    robust = [f"experiments.robustness --ROWS={name} --PICTURES=1000 --LEVELS=0,5,9" for name in by_hand]
+    assert make("--VOC=") == [f"--- {name} is kept" for name in table.RECIPES if name not in again]
+    scripts = ("evaluate.py", "experiments.robustness")
+    evaluations, robust = ([f"{script} --ROWS={name}" for name in again] for script in scripts)
     measured = [*evaluations, "experiments.clicks", "experiments.errors", *robust, "experiments.figures"]
-    steps = [step for step in again if "kept" not in step and "minutes" not in step]
     assert steps == ["train_unet.py", "train_autoencoder.py", *measured]
-    lines = read_csv(tmp_path / "results" / "results.csv")
-    gone = {(name, "other", "0") for name in by_hand}  # numbers of the old weights
+    gone = {(name, "other", "0") for name in again}  # numbers of the old weights
+    lines = read_csv("results/results.csv")
     assert {(line["model"], line["data"], line["flip"]) for line in lines} == scored - gone
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(table, "DATA_ROOT", "drawn")
     monkeypatch.setattr(table, "OPTIONS", options)
     assert table.is_made("CLIP fine-tuned") and table.is_made("PointCLIP")
