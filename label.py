@@ -30,7 +30,7 @@ from utils.config import REPOSITORY, require_between, run_script
 
 import numpy as np
 
-from data.labelling import Canvas, Labels, read_foreign, translate
+from data.labelling import Canvas, Labels, classes_in, read_foreign, translate
 from data.marking import WAYS, Session
 from demo import PLAIN, QUEUE, pixel_under, serve
 from utils.classes import VOID
@@ -106,7 +106,7 @@ def suggest(labels: Labels, canvas: Canvas) -> tuple[np.ndarray, str]:
         row = load(row_named(MODEL, CHECKPOINTS) if MODEL else best_row(CHECKPOINTS), CHECKPOINTS)
         found = row.segment(canvas.image)
         return translate(found.ids, found.classes, labels.classes), row.name
-    return read_foreign(file, labels.classes, canvas.ids.shape), str(file)
+    return read_foreign(file, classes_in(file), labels.classes, canvas.ids.shape), str(file)
 
 
 # ------------------------------------------------------------------------------------------------ page

@@ -305,11 +305,11 @@ def take_masks(folder: str | Path, masks: str | Path, out: str | Path) -> str:
     for index, picture in enumerate(labels.pictures):
         mask = files.get(picture.stem)
         if mask and picture.stem not in labels.saved:
-            own = set(classes_in(mask).things)
+            own = set((classes := classes_in(mask)).things)
             if not own & set(labels.classes.things):
                 raise UserError(f"{mask} has the classes {', '.join(own)}, of which {out} has none: {labels.classes}")
             canvas = labels.load(index)
-            canvas.ids[:] = read_foreign(mask, labels.classes, canvas.ids.shape)
+            canvas.ids[:] = read_foreign(mask, classes, labels.classes, canvas.ids.shape)
             labels.save(canvas)
             lost, added = lost | own - set(labels.classes.things), added + 1
     line = f"{out}: {added} pictures added, with those before {len(labels.saved)}; classes {labels.classes}"
@@ -325,9 +325,8 @@ def classes_in(mask: Path) -> Classes:
     return parse_classes(text, mask) if text else read_classes(mask.parent)
 
 
-def read_foreign(mask: Path, target: Classes, shape: tuple[int, int]) -> np.ndarray:
+def read_foreign(mask: Path, classes: Classes, target: Classes, shape: tuple[int, int]) -> np.ndarray:
     """A mask of other classes as ids (H, W) of `target`, by name. UserError if it has another shape than `shape`."""
-    classes = classes_in(mask)
     ids = read_mask(Sample(mask.stem, mask, mask, classes=classes, white=_white_in(mask.parent, classes)))
     if ids.shape != shape:
         raise UserError(f"{mask} has another size than the picture")

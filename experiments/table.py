@@ -10,7 +10,6 @@ measure again. Training all rows takes about nine hours on two CPU cores without
 CLIPSeg needs no training: `python evaluate.py --ROWS=CLIPSeg`.
 """
 
-import hashlib
 import importlib
 import json
 import subprocess
@@ -21,7 +20,7 @@ from utils.config import DATA, REPOSITORY, expand, parse, read_recipe, require_c
 
 import torch
 
-from utils.checkpoint import borrowed_encoder, digest, load, weights_file
+from utils.checkpoint import borrowed_encoder, digest, file_digest, load, weights_file
 from utils.errors import UserError
 from utils.files import read_csv, write_csv, write_text
 from utils.inputs.layouts import data_name
@@ -119,8 +118,7 @@ def forget_old(name: str) -> None:
 
 def sha256_of(name: str) -> str:
     """The digest of a row's weights, as in results.csv."""
-    file = weights_file(Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder)
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    return file_digest(weights_file(Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder))
 
 
 def prompt_of(name: str) -> str:

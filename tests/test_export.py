@@ -78,9 +78,9 @@ def test_a_picture_is_squashed_as_pillow_does_it_but_for_one_grey_level():
 def test_the_shipped_unet_gives_the_ids_of_predict_alone_and_in_a_batch(unet_file, tmp_path, monkeypatch):
     masks = predicted(monkeypatch, tmp_path, PICTURES, MODEL="unet", CHECKPOINTS=SHIPPED)
     assert (masks["cat"] == 1).mean() > 0.5 and agreement(unet_file, masks) > 0.999
-    batch = np.stack([chelsea(), chelsea()[::-1]])
+    batch = np.stack([chelsea(), chelsea()[::-1, ::-1]])
     (together,) = onnxruntime.InferenceSession(unet_file).run(["ids"], {"picture": batch})
-    assert (together[0] == masks["cat"]).mean() > 0.999 and (together[0] != together[1]).mean() > 0.05
+    assert (together[0] == masks["cat"]).mean() > 0.999 and (together[0] != together[1]).mean() > 0.1
 
 
 @pytest.mark.slow

@@ -96,6 +96,11 @@ def digest(weights: dict[str, torch.Tensor]) -> str:
     return total.hexdigest()
 
 
+def file_digest(path: str | Path) -> str:
+    """The first 12 digits of a file's SHA-256; "" for what is no file, such as an id of the hub."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] if Path(path).is_file() else ""
+
+
 def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = "") -> None:
     """Copy weights into a model; names that start with `ignore` may be missing in state. Raises UserError."""
     ignored = {name: value for name, value in model.state_dict().items() if ignore and name.startswith(ignore)}

@@ -1,11 +1,11 @@
 """Lines of results.csv (a row, flip, data set and split each) and of per_image.csv, and the table of results."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from utils.checkpoint import file_digest
 from utils.classes import is_background
 from utils.device import in_force
 from utils.files import read_csv, write_csv
@@ -31,9 +31,7 @@ def result_line(row: Row, about: dict[str, str], confusions: torch.Tensor, secon
     numbers = {"miou": found.pop("miou"), "miou_low": low, "miou_high": high, **found}
     numbers |= {"params_m": row.params_m, "images_per_second": len(confusions) / seconds}
     line = {"model": row.name, "flip": str(int(row.flip)), "encoder": row.encoder, "checkpoint": row.checkpoint}
-    weights = Path(row.checkpoint)  # or an id of the hub
-    sha = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights.is_file() else ""
-    line |= {"sha256": sha, **about, "images": str(len(confusions))}
+    line |= {"sha256": file_digest(row.checkpoint), **about, "images": str(len(confusions))}
     texts = {key: format(x, _DIGITS.get(key, ".4f")) if isinstance(x, float) else x for key, x in numbers.items()}
     minutes = "" if row.minutes is None else f"{row.minutes:.0f}"
     bf16 = in_force(row.device, row.precision) == "bf16"
