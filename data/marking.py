@@ -34,7 +34,7 @@ class Session:
     clicks: list[Click] = field(default_factory=list)  # by box: two corners, then dabs
     mask: np.ndarray | None = None  # bool (H, W): what Add takes
     ids: int | np.ndarray = 0  # its class id, or uint8 (H, W)
-    chosen: int = 1  # class id, until a change
+    chosen: int = 1  # class id on the page, at the last answer
     segment: Segment | None = None  # of the row by click, for this picture
     clicker: Callable[[], Row | None] = lambda: None  # loads the row by click, if there is one
 

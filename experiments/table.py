@@ -6,7 +6,7 @@
 
 Trained rows are kept if their checkpoint comes from the same recipe and data; an interrupted training is resumed.
 Numbers of other weights are removed from the CSVs. results/table.json lists what is measured already: delete it to
-measure again. Training all rows takes about nine hours on two CPU cores without bf16, the measurements about four.
+measure again. Training all rows takes about nine hours on two CPU cores without bf16; the measurements come on top.
 CLIPSeg needs no training: `python evaluate.py --ROWS=CLIPSeg`.
 """
 

@@ -14,7 +14,7 @@ plt.rcParams.update(
     {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
 )
 plt.rcParams |= {"legend.frameon": False, "lines.markersize": 4, "figure.constrained_layout.use": True}
-plt.rcParams |= {"font.size": 9, "axes.titlesize": "medium"}  # figures are at most 8 inches wide in the README
+plt.rcParams |= {"font.size": 9, "axes.titlesize": "medium"}  # at the 8 inches that most figures are wide
 plt.rcParams["svg.hashsalt"] = "the same ids in every run"
 
 
