@@ -173,7 +173,7 @@ def build_page(labels: Labels):
             file, tab.way, tab.chosen = labels.pictures[tab.index], how, index
             split = f"in {labels.split_of(file.stem)}" if file.stem in labels.saved else "not saved"
             where = f"**{labels.progress()}**. Picture {tab.index + 1}: {file.name}, {split}"
-            view, brushing = tab.view(labels) if tab.canvas else None, how == "brush" and tab.canvas
+            view, brushing = tab.view(classes) if tab.canvas else None, how == "brush" and tab.canvas
             layers = {"background": view, "layers": [], "composite": None} if brushing else None
             return {
                 session: tab,

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from data.grabcut import find_in_box
 from data.labelling import Canvas, Labels
 from demo import draw_view, view_size
-from utils.classes import VOID
+from utils.classes import VOID, Classes
 from utils.errors import UserError
 from utils.figures.overlays import outline
 from utils.inputs.clicks import Click
@@ -131,12 +131,12 @@ class Session:
             return mask if mask.any() else None
         return None
 
-    def view(self, labels: Labels) -> np.ndarray:
+    def view(self, classes: Classes) -> np.ndarray:
         """The picture with its labels and, in yellow, what Add would take: uint8 (h, w, 3)."""
         image, ids = self.canvas.image, self.canvas.ids
         if self.mask is not None:
             ids = np.where(self.mask, np.asarray(self.ids, np.uint8), ids)
-        view, size = draw_view(image, Segmentation(ids, labels.classes), self.clicks), view_size(image)
+        view, size = draw_view(image, Segmentation(ids, classes), self.clicks), view_size(image)
         void = np.array(Image.fromarray(ids == VOID).resize(size))
         view[void] = view[void] // 3 + 170
         if self.mask is not None:

@@ -1,4 +1,4 @@
-"""Quality and speed of clicks and boxes in label.py: IoU of the mask, and seconds per answer.
+"""Quality and speed of clicks and boxes in label.py: IoU of the mask, seconds per answer and to open a picture.
 
     python data/prepare.py --VOC=2012 --CATEGORIES=cat,dog,person,sofa,chair --OUT=data/voc_things
     pip install -r requirements-demo.txt
@@ -6,13 +6,13 @@
 
 Writes results/labelling.csv. In every picture the largest region of each class is labelled in two ways: by its bounding
 box, and, for classes that the row by click knows, by a click at its centre. Each further click is at the centre of the
-largest wrong region. Other regions of the class are void.
+largest wrong region. Other regions of the class are void. Seconds are from the mouse to the picture with its mask,
+without the browser's share.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from utils.config import require_choice, run_script
@@ -21,7 +21,8 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from data.grabcut import find_in_box
+from data.labelling import Canvas
+from data.marking import Session
 from experiments.clicks import binary_iou
 from experiments.readme import write_between_markers
 from utils.classes import VOID
@@ -29,7 +30,7 @@ from utils.device import pick_device
 from utils.files import read_csv, write_csv
 from utils.inputs.clicks import Click, next_click, thing_mask
 from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
-from utils.inputs.pictures import read_sample
+from utils.inputs.pictures import Sample, read_sample
 from utils.inputs.windows import box_of
 from utils.rows import load_row
 from utils.tables import markdown_table
@@ -44,16 +45,19 @@ RESULTS = "results"  # folder of labelling.csv
 README = ()  # files whose table between markers is updated
 
 FURTHER: tuple[int, ...] = (0, 2, 4)  # numbers of further clicks whose IoU is reported
-Find = Callable[[Sequence[Click]], np.ndarray]  # clicks -> bool (H, W)
 
 
 def main() -> None:
     require_choice("SPLIT", SPLIT, SPLITS)
     row = load_row(MODEL, CHECKPOINTS, pick_device(DEVICE), precision="auto")
     ious, seconds = defaultdict(list), defaultdict(list)  # (way, class, further clicks) and (way, class) -> values
+    opening = []  # seconds
     for sample in tqdm(subset(list_samples(DATA_ROOT, SPLIT), PICTURES), unit="img", disable=None):
+        started = time.perf_counter()
         image, mask = read_sample(sample)
-        names, segment = sample.classes.names, row.open(image)
+        segment = row.open(image)
+        opening.append(time.perf_counter() - started)
+        names = sample.classes.names
         for index in range(sample.classes.first, len(names)):
             if not (mask == index).any():
                 continue
@@ -61,25 +65,26 @@ def main() -> None:
             (left, right), (top, bottom) = box_of(truth == 1)
             if min(right - left, bottom - top) < 3:  # too small for a box
                 continue
-            corners = (left, top), (right - 1, bottom - 1)
-            ways: dict[str, tuple[Find, list[Click]]] = {"box": (partial(find_in_box, image, corners), [])}
+            ways: dict[str, list[Click]] = {"box": [(left, top, 1), (right - 1, bottom - 1, 1)]}
             if names[index] in row.classes.things:
-                first = next_click(truth, np.zeros(truth.shape, bool))
-                ways["click"] = (lambda clicks, segment=segment: segment(clicks, "").ids > 0), [first]
-            for way, (find, clicks) in ways.items():
-                for further, (iou, took) in enumerate(answers(find, clicks, truth)):
+                ways["click"] = [next_click(truth, np.zeros(truth.shape, bool))]
+            for way, clicks in ways.items():
+                canvas = Canvas(sample.image, image, np.zeros(mask.shape, np.uint8))
+                session = Session(way=way, canvas=canvas, segment=segment)
+                for further, (iou, took) in enumerate(answers(session, sample, index, clicks, truth)):
                     ious[way, names[index], further].append(iou)
                     seconds[way, names[index]].append(took)
     path, about, lines = Path(RESULTS) / "labelling.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}, []
     for way, name in sorted(seconds):
         line = about | {"way": way, "class": name}
         line |= {f"iou_{further}": f"{np.mean(ious[way, name, further]):.3f}" for further in FURTHER}
-        line["seconds"] = f"{np.median(seconds[way, name]):.2f}"
+        line |= {"seconds": f"{np.median(seconds[way, name]):.2f}", "seconds_to_open": f"{np.median(opening):.2f}"}
         lines.append(line | {"things": str(len(ious[way, name, 0]))})
     write_csv([line for line in read_csv(path) if any(line[key] != about[key] for key in about)] + lines, path)
     titles = {"way": "way", "class": "class", "iou_0": "IoU after the first click or the box"}
     titles |= {f"iou_{further}": f"{further} clicks more" for further in FURTHER[1:]}
-    table = markdown_table(titles | {"seconds": "seconds per answer", "things": "things"}, lines, 2)
+    titles |= {"seconds": "seconds per answer", "seconds_to_open": "to open a picture", "things": "things"}
+    table = markdown_table(titles, lines, 2)
     if README:
         write_between_markers(README, {"labelling": table, "labelling in short": in_short(lines)})
     print(f"{table}\nwrote {path}")
@@ -94,17 +99,21 @@ def in_short(lines: Sequence[dict[str, str]]) -> str:
         ious = ", ".join(f"{line['class']} {line['iou_0']} and {line[most]}" for line in mine)
         seconds = max((float(line["seconds"]) for line in mine), default=0)
         parts.append(f"after {first} and after {max(FURTHER)} clicks more: {ious}; {seconds:.2f} s each")
-    return f"IoU {parts[0]}. {parts[1].capitalize()}."
+    opening = max((line["seconds_to_open"] for line in lines), default="0")
+    return f"IoU {parts[0]}. {parts[1].capitalize()}. To open a picture: {opening} s."
 
 
-def answers(find: Find, clicks: list[Click], truth: np.ndarray) -> Iterator[tuple[float, float]]:
+def answers(
+    session: Session, sample: Sample, index: int, clicks: list[Click], truth: np.ndarray
+) -> Iterator[tuple[float, float]]:
     """IoU and seconds of the first answer and of those after each further click; truth: (H, W) with 1, 0, VOID."""
     for _ in range(max(FURTHER) + 1):
         started = time.perf_counter()
-        found = find(clicks)
+        session.find(clicks, session.way, index)
+        session.view(sample.classes)
         took = time.perf_counter() - started
-        yield binary_iou(truth, found), took
-        if correction := next_click(truth, found):
+        yield binary_iou(truth, session.mask), took
+        if correction := next_click(truth, session.mask):
             clicks = [*clicks, correction]
 
 

@@ -141,3 +141,4 @@ def test_labelling_measures_what_a_click_and_a_box_give(here, tmp_path):
     assert cats["things"] == clicked["things"] and 6 <= int(cats["things"]) + int(rabbits["things"]) <= 12
     assert float(cats["iou_0"]) > 0.2 and float(cats["iou_4"]) > float(cats["iou_0"])
     assert rabbits["iou_2"] in readme.read_text() and float(clicked["seconds"]) < 5
+    assert 0 < float(clicked["seconds_to_open"]) < 5

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, run_here, script_environment
 from PIL import Image
+from scipy import ndimage
 
 import label
 from data.drawing.dataset import draw_picture
@@ -435,7 +436,7 @@ def test_the_way_fits_the_class_and_undo_goes_back_click_by_click(tab, monkeypat
     tab.undo(tab.labels, 1, None)
     tab.change(tab.labels, 2, "click", None)  # another class for the same clicks
     assert "saved" in tab.add(tab.labels, 2, None) and np.array_equal(tab.canvas.ids == 2, square(RED))
-    view = tab.view(tab.labels)
+    view = tab.view(tab.labels.classes)
     assert view.shape == (768, 1024, 3) and view[256, 256, 1] > 100 > view[256, 256, 2]  # tinted green
     tab.way = "box"
     assert "opposite corner" in tab.find([(3, 3, 1)], "box", 3) and tab.mask is None
@@ -587,7 +588,9 @@ def test_three_pictures_are_labelled_in_the_browser_and_a_row_is_trained_on_them
     assert set(np.unique(saved["0_dog"])) == {0, 2} and set(np.unique(saved["2_cat"])) == {0, 1, VOID}
     assert iou(saved["1_rabbit"] == 3, masks["1_rabbit"]) > 0.5
     coco = json.loads((tmp_path / "mine.json").read_text())
-    assert [annotation["category_id"] for annotation in coco["annotations"]] == [2, 3, 1]
+    things = (("0_dog", 2), ("1_rabbit", 3), ("2_cat", 1))
+    expected = [index for name, index in things for _ in range(ndimage.label(saved[name] == index)[1])]  # a region each
+    assert [annotation["category_id"] for annotation in coco["annotations"]] == expected
 
     # Five steps on them, from the shipped weights; the row predicts the fourth picture.
     import predict
