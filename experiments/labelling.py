@@ -25,12 +25,12 @@ from data.labelling import Canvas
 from data.marking import Session
 from experiments.clicks import binary_iou
 from experiments.readme import write_between_markers
-from utils.classes import VOID
+from utils.classes import VOID, Classes
 from utils.device import pick_device
 from utils.files import read_csv, write_csv
 from utils.inputs.clicks import Click, next_click, thing_mask
 from utils.inputs.layouts import SPLITS, data_name, list_samples, subset
-from utils.inputs.pictures import Sample, read_sample
+from utils.inputs.pictures import read_sample
 from utils.inputs.windows import box_of
 from utils.rows import load_row
 from utils.tables import markdown_table
@@ -71,7 +71,7 @@ def main() -> None:
             for way, clicks in ways.items():
                 canvas = Canvas(sample.image, image, np.zeros(mask.shape, np.uint8))
                 session = Session(way=way, canvas=canvas, segment=segment)
-                for further, (iou, took) in enumerate(answers(session, sample, index, clicks, truth)):
+                for further, (iou, took) in enumerate(answers(session, sample.classes, index, clicks, truth)):
                     ious[way, names[index], further].append(iou)
                     seconds[way, names[index]].append(took)
     path, about, lines = Path(RESULTS) / "labelling.csv", {"data": data_name(DATA_ROOT), "split": SPLIT}, []
@@ -104,13 +104,13 @@ def in_short(lines: Sequence[dict[str, str]]) -> str:
 
 
 def answers(
-    session: Session, sample: Sample, index: int, clicks: list[Click], truth: np.ndarray
+    session: Session, classes: Classes, index: int, clicks: list[Click], truth: np.ndarray
 ) -> Iterator[tuple[float, float]]:
     """IoU and seconds of the first answer and of those after each further click; truth: (H, W) with 1, 0, VOID."""
     for _ in range(max(FURTHER) + 1):
         started = time.perf_counter()
         session.find(clicks, session.way, index)
-        session.view(sample.classes)
+        session.view(classes)
         took = time.perf_counter() - started
         yield binary_iou(truth, session.mask), took
         if correction := next_click(truth, session.mask):
