@@ -103,8 +103,10 @@ def score(row: Row, samples: Sequence[Sample], about: dict[str, str]) -> tuple[d
     started = time.perf_counter()
     confusions = row.score(samples, on_prediction)
     seconds = time.perf_counter() - started
+    line = result_line(row, about, confusions, seconds)
+    print(f"{row.name}{' (flip)' * row.flip}: mIoU {line['miou']}", flush=True)  # first: a file may not be writable
     row.write_details(RESULTS, **about)
-    return result_line(row, about, confusions, seconds), confusions
+    return line, confusions
 
 
 if __name__ == "__main__":

@@ -159,11 +159,9 @@ def options_of(name: str) -> list[str]:
 def is_made(name: str) -> bool:
     """Whether the row has usable weights of a complete training with these constants on this data."""
     folder, wanted = Path(CHECKPOINTS) / find_rows(CHECKPOINTS)[name].folder, constants_of(name)
-    if not (folder / "best.safetensors").exists():  # best.pt: of earlier scripts
-        return False
     try:
         load_row(name, CHECKPOINTS, torch.device("cpu"))
-    except UserError:  # its encoder was trained again, for example
+    except UserError:  # missing, or its encoder was trained again
         return False
     content, last, log = load(folder), folder / "last.pt", read_csv(folder / "log.csv")
     epoch = load(last)["epoch"] if last.exists() else int(log[-1]["epoch"]) if log else wanted["EPOCHS"]

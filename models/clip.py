@@ -46,6 +46,8 @@ class ImageEncoder(nn.Module):
     def from_pretrained(cls, name: str, layers: Sequence[int] = ()) -> "ImageEncoder":
         """The encoder with this hub id or in this folder. Raises OSError if it cannot be loaded (models/hub.py)."""
         vit, mean, std = load_pretrained(name, lambda local: _read(name, local))
+        if not all(hasattr(vit.config, key) for key in ("num_hidden_layers", "patch_size")):
+            raise OSError(f"{name}: a {vit.config.model_type} is no vision transformer such as CLIP, DINOv2 or DeiT")
         return cls(vit, layers, mean, std)
 
     @classmethod

@@ -28,7 +28,7 @@ def model() -> UNet:
     return model.eval()
 
 
-@pytest.fixture(params=["best.safetensors", "best.pt"])
+@pytest.fixture(params=["best.safetensors", "last.pt"])
 def path(model, tmp_path, request) -> Path:
     """A checkpoint of that model."""
     content = {"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict(), "mean": (0.5, 0.4, 0.3)}
@@ -73,7 +73,7 @@ def test_a_file_that_was_cut_off_or_is_no_checkpoint_is_refused(path):
 
 
 def test_a_file_of_another_program_is_refused(tmp_path):
-    path, about = tmp_path / "best.pt", {"format": 1, "model": "unet", "arguments": {}}
+    path, about = tmp_path / "last.pt", {"format": 1, "model": "unet", "arguments": {}}
     for content in (3, {}, {"format": None}, about, about | {"weights": [1]}, about | {"weights": {"a": 1}}):
         torch.save(content, path)
         assert "no checkpoint" in refused(path)
@@ -90,7 +90,7 @@ def test_random_damage_within_the_structure_never_ends_in_a_traceback(path):
 
 
 def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path):
-    assert "missing" in refused(tmp_path / "best.pt")
+    assert "missing" in refused(tmp_path / "last.pt")
     (tmp_path / "best.safetensors").mkdir()
     refused(tmp_path / "best.safetensors")
 
@@ -105,7 +105,7 @@ class Malicious:
         return open, (str(self.target), "w")
 
 
-@pytest.mark.parametrize("name", ["best.pt", "best.safetensors"])
+@pytest.mark.parametrize("name", ["last.pt", "best.safetensors"])
 @pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
 def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, save, name):
     path = tmp_path / name
@@ -144,7 +144,9 @@ def test_arguments_that_the_model_does_not_take_are_refused(path, arguments):
 
 
 def test_a_row_needs_to_know_which_pictures_its_model_sees(path):
-    with pytest.raises(UserError, match=f"{re.escape(str(path))} does not say its image_size and std"):
+    file = path.with_name("best.safetensors")
+    checkpoint.save(checkpoint.load(path), file)
+    with pytest.raises(UserError, match=f"{re.escape(str(file))} does not say its image_size and std"):
         load_row("UNET", path.parent.parent, CPU)
 
 
@@ -194,7 +196,7 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("name", ["best.safetensors", "best.pt"])
+@pytest.mark.parametrize("name", ["best.safetensors", "last.pt"])
 def test_what_a_file_says_of_itself_comes_back_equal_but_for_tuples_in_json(tmp_path, name):
     weights = {"b": torch.randn(2, 3, 2, 2).to(memory_format=torch.channels_last), "a": torch.tensor(5)}
     weights |= {"half": torch.randn(3, 3).half(), "view of b": weights["b"][0], "none": torch.zeros(0, 4)}
@@ -203,24 +205,25 @@ def test_what_a_file_says_of_itself_comes_back_equal_but_for_tuples_in_json(tmp_
     (tmp_path / name).write_bytes(bytes((tmp_path / name).stat().st_size))  # what was loaded does not change with it
     loaded = content.pop("weights")
     expected = {"format": 1, **EVERYTHING}
-    assert content == (expected if name == "best.pt" else json.loads(json.dumps(expected)))
+    assert content == (expected if name == "last.pt" else json.loads(json.dumps(expected)))
     assert {key: value.dtype for key, value in loaded.items()} == {key: value.dtype for key, value in weights.items()}
     assert checkpoint.digest(loaded) == checkpoint.digest(weights)
 
 
-def test_the_newer_kind_is_taken_where_both_are_there_and_either_alone(model, tmp_path):
+def test_weights_to_use_are_taken_and_not_the_state_of_a_run_beside_them(model, tmp_path):
     content = {"model": "unet", "arguments": ARGUMENTS, "weights": model.state_dict(), "image_size": 32}
     content |= {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     with pytest.raises(UserError, match="best.safetensors is missing; `python"):
         load_row("UNET", tmp_path, CPU)
     for folder, row in (("unet", "UNET"), ("Mine", "Mine")):
-        for score, name in ((0.1, "best.pt"), (0.9, "best.safetensors")):
+        for score, name in ((0.1, "last.pt"), (0.9, "best.safetensors")):
             checkpoint.save({**content, "score": score}, tmp_path / folder / name)
-            assert Path(load_row(row, tmp_path, CPU).checkpoint).name == name
-            assert checkpoint.load(tmp_path / folder)["score"] == score
+        assert Path(load_row(row, tmp_path, CPU).checkpoint).name == "best.safetensors"
+        assert checkpoint.load(tmp_path / folder)["score"] == 0.9
     assert "Mine" in find_rows(tmp_path) and best_row(tmp_path) == "Mine"  # the later one of equals
-    (tmp_path / "unet" / "best.pt").unlink()
-    assert Path(load_row("UNET", tmp_path, CPU).checkpoint).name == "best.safetensors"
+    (tmp_path / "unet" / "best.safetensors").unlink()
+    with pytest.raises(UserError, match="best.safetensors is missing"):
+        load_row("UNET", tmp_path, CPU)
 
 
 ABOUT = json.dumps({"format": 1, "model": "unet", "arguments": {}})

@@ -92,6 +92,14 @@ def test_the_picture_tower_and_normalisation_are_read_from_a_folder(tiny_clip_fo
     assert encoder.mean == (0.4, 0.5, 0.6) and encoder.std == (0.2, 0.3, 0.25)
 
 
+def test_a_network_that_is_no_vision_transformer_is_refused(tmp_path):
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8] * 4, depths=[1] * 4)
+    transformers.ResNetModel(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "ConvNextImageProcessor"}')
+    with pytest.raises(OSError, match="a resnet is no vision transformer"):
+        ImageEncoder.from_pretrained(str(tmp_path))
+
+
 SMALL = ("--IMAGE_SIZE=32", "--EPOCHS=2", "--BATCH_SIZE=8", "--WIDTHS=4,8,8,16", "--CHECKPOINTS=runs")
 
 

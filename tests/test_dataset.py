@@ -97,6 +97,12 @@ def test_oxford_species_comes_from_the_capital_letter_where_the_list_has_names_o
     assert [sample.species for sample in list_samples(oxford_copy, "test")] == [1] * 4 + [2] * 4
 
 
+def test_trimaps_give_the_species_their_ids_whatever_classes_txt_calls_them(oxford_copy):
+    (oxford_copy / "classes.txt").write_text("background\ndog\ncat\n")
+    with pytest.raises(UserError, match="classes.txt lists background, dog, cat, but trimaps .* background, cat, dog"):
+        list_samples(oxford_copy, "test")
+
+
 @pytest.mark.parametrize("label", ["colour", "palette", "grey"])
 def test_the_course_layout_gives_the_same_arrays_as_the_oxford_layout(oxford_root, tmp_path, label):
     course = convert(oxford_root, tmp_path, {"trainval": "TrainVal", "test": "Test"}, "color", "label", label)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import predict
-from utils.classes import VOID, named
+from utils.classes import PETS, VOID, named
 from utils.errors import UserError
 from utils.inputs.dataset import SegmentationDataset
 from utils.inputs.layouts import Sample, list_pictures, list_samples, skipped
@@ -153,6 +153,46 @@ def test_ids_may_be_stored_in_any_depth(tmp_path, kind):
     mask = np.array([[0, 7, 7], [5, VOID, 2]], np.uint8)
     to_image, suffix = ID_MASKS[kind]
     np.testing.assert_array_equal(read_one(tmp_path, to_image(mask), classes, suffix), mask)
+
+
+@pytest.mark.parametrize(("bits", "white"), [(4, 15), (2, 3)])
+def test_ids_of_4_and_2_bits_are_not_multiplied(tmp_path, bits, white):
+    mask = np.array([[0, 1, 2, white], [2, 2, 1, 0]], np.uint8)
+    texts = ["".join(f"{value:0{bits}b}" for value in row) for row in mask]  # 4 values: a whole number of bytes
+    file = tmp_path / "mask.png"
+    write_png(file, 4, bits, 0, [int(text, 2).to_bytes(len(text) // 8, "big") for text in texts])
+    found = read_mask(Sample("mask", file, file, classes=named([f"c{i}" for i in range(20)])))
+    np.testing.assert_array_equal(found, np.where(mask == white, VOID, mask))
+
+
+def write_png(path: Path, width: int, bits: int, colour_type: int, rows: list[bytes]) -> None:
+    """A PNG of a kind that Pillow does not write. colour_type: 0 grey, 2 RGB."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+
+
+def test_the_hidden_colour_of_transparent_pixels_is_no_class(tmp_path):
+    mask = np.zeros((4, 6, 4), np.uint8)
+    mask[:2] = (*PETS.colours[1], 255)
+    np.testing.assert_array_equal(read_one(tmp_path, Image.fromarray(mask), PETS)[:, 0], [1, 1, 0, 0])
+    for hidden in ((255, 255, 255), PETS.colours[2]):
+        mask[2:] = (*hidden, 0)
+        with pytest.raises(UserError, match="mask.png has transparent pixels"):
+            read_one(tmp_path, Image.fromarray(mask), PETS)
+
+
+def test_a_palette_of_other_classes_is_not_read_by_those_colours_that_happen_to_fit(tmp_path):
+    camvid = palette([128, 128, 128, 128, 0, 0, 192, 192, 128, 128, 64, 128, 128, 128, 0])  # sky, building, ..., tree
+    classes = named([f"c{i}" for i in range(11)])  # with VOC's colours, among them those of sky, building and tree
+    with pytest.raises(UserError, match="mask.png: its palette has colours of other classes.*in classes.txt"):
+        read_one(tmp_path, camvid(np.array([[0, 1, 4]], np.uint8)), classes)
+    everything = np.array([[0, 1, 2, 3, 4]], np.uint8)
+    np.testing.assert_array_equal(read_one(tmp_path, camvid(everything), classes), everything)
 
 
 def test_white_in_a_palette_of_ids_is_an_id_in_every_mask(tmp_path):
@@ -333,16 +373,8 @@ def test_other_layouts_are_refused_with_what_is_there_and_the_layout_to_make(tmp
 
 
 def deep_png(path: Path, values: np.ndarray) -> None:
-    """A PNG of 16 bits a channel, which Pillow cannot write: (H, W, 3) uint16."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, _ = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    """A PNG with colours of 16 bits; values: (H, W, 3)."""
+    write_png(path, values.shape[1], 16, 2, [row.astype(">u2").tobytes() for row in values])
 
 
 def test_colours_of_16_bits_are_read_if_they_fill_their_range_and_refused_in_masks(tmp_path):

@@ -1,11 +1,17 @@
 """What went wrong in which picture, by hand; its table."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import pytest
 import torch
 
 from experiments.errors import error_table, shares_of
+from utils.errors import UserError
+from utils.files import read_csv
 from utils.inputs.layouts import Sample
-from utils.scoring.results import per_image_lines
+from utils.inputs.pictures import rng_of
+from utils.scoring.results import merge_lines, per_image_lines
 
 
 def test_a_line_has_the_picture_s_matrix():
@@ -16,6 +22,22 @@ def test_a_line_has_the_picture_s_matrix():
     about = {"data": "pets", "image": "Maine_Coon_1", "breed": "Maine_Coon", "model": "UNET"}
     assert first == about | {"miou": f"{(80 / 110 + 60 / 115 + 0) / 3:.4f}", "confusion": "80 15 5 10 60 30 0 0 0"}
     assert second["miou"] == "1.0000"
+
+
+def test_a_file_name_that_is_no_utf_8_is_written_and_has_its_own_random_numbers(tmp_path):
+    name = "caf\udce9"  # what Python makes of a byte from an old ZIP
+    (written,) = merge_lines([line("UNET", name, "1 0 0 1")], tmp_path / "per_image.csv", ["UNET"], ("model", "data"))
+    assert written["image"] == r"caf\udce9"
+    assert rng_of(name).random() != rng_of("caf").random()
+
+
+def test_lines_that_several_processes_add_at_once_are_all_there(tmp_path):
+    names, path = [f"row {number}" for number in range(40)], tmp_path / "new" / "results.csv"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: merge_lines([line(name, "a", "1")], path, names, ("model", "data")), names))
+    assert [each["model"] for each in read_csv(path)] == names
+    with pytest.raises(UserError, match="cannot write .*results.csv/per_image.csv"):
+        merge_lines([line("UNET", "a", "1")], path / "per_image.csv", ["UNET"], ("model", "data"))
 
 
 def test_shares_of_wrong_pixels_by_hand():

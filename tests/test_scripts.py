@@ -104,7 +104,7 @@ def test_predict_writes_masks_and_overlays_of_the_pictures_own_size_and_goes_on_
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
+def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path, capsys):
     content = checkpoint.load(trained / "unet" / "best.safetensors")
     for name, model, score in (("unet", "unet", 0.7), ("Better", "unet", 0.8), ("pointclip", "pointclip", 0.9)):
         checkpoint.save({**content, "model": model, "score": score}, tmp_path / name / "best.safetensors")
@@ -112,6 +112,8 @@ def test_predict_takes_the_row_that_was_best_on_validation(trained, tmp_path):
     for name, score in (("clip", 0.8), ("Better", 0.803), ("unet", 0.804)):  # luck
         checkpoint.save({**content, "score": score}, tmp_path / name / "best.safetensors")
     assert best_row(tmp_path) == "Better"
+    (tmp_path / "Better" / "best.safetensors").write_bytes(b"half")
+    assert best_row(tmp_path) == "CLIP" and "Better/best.safetensors is no checkpoint" in capsys.readouterr().out
     with pytest.raises(UserError, match="no row in .*nowhere has a checkpoint; `python train_unet.py` makes one"):
         best_row(tmp_path / "nowhere")
 

@@ -152,10 +152,9 @@ def test_validation_every_second_epoch_changes_no_weight_and_a_run_goes_on_from_
 def test_a_new_run_keeps_the_files_of_the_last_one(train, capsys):
     folder = train("run")
     before = {name: (folder / name).read_bytes() for name in ("best.safetensors", "last.pt", "log.csv", "curves.png")}
-    (folder / "best.pt").write_text("of an older format")
     train("run", "--SEED=1")
     assert {name: (folder / "previous_1" / name).read_bytes() for name in before} == before
-    assert not (folder / "best.pt").exists() and str(folder / "previous_1") in capsys.readouterr().out
+    assert str(folder / "previous_1") in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------ stops and failures
@@ -210,6 +209,15 @@ def test_resuming_what_is_not_this_run_is_refused(train):
         ("--EPOCHS=4", "EPOCHS = 3, now it is 4"),
         ("--WIDTH=6", "width = 4, now it is 6: change that, or start"),
         ("--DROPOUT=0.5", "dropout = 0.1, now it is 0.5"),
+    ):
+        with pytest.raises(UserError, match=f"last.pt belongs to a run of {message}"):
+            train("run", "--RESUME=True", argument)
+    content = checkpoint.load(folder / "last.pt") | {"epoch": 2, "training pictures": 99}  # interrupted
+    checkpoint.save(content, folder / "last.pt")
+    for argument, message in (
+        ("--SEED=0", "training pictures = 99, now it is "),
+        ("--SMALL_SIZE=16", "SMALL_SIZE = [0-9]+, now it is 16"),
+        ("--SEED=1", "SEED = 0, now it is 1"),
     ):
         with pytest.raises(UserError, match=f"last.pt belongs to a run of {message}"):
             train("run", "--RESUME=True", argument)

@@ -19,9 +19,8 @@ REQUIRED = ("model", "arguments", "weights")
 
 
 def weights_file(folder: str | Path) -> Path:
-    """The weights in a row's folder: best.safetensors, or best.pt of the older format if that is missing."""
-    new, old = Path(folder) / "best.safetensors", Path(folder) / "best.pt"
-    return old if old.exists() and not new.exists() else new
+    """The weights in a row's folder."""
+    return Path(folder) / "best.safetensors"
 
 
 def save(content: dict, path: str | Path) -> None:
@@ -67,8 +66,7 @@ def load(path: str | Path) -> dict:
 
 def _read_safetensors(path: Path) -> dict:
     with safe_open(path, framework="pt") as file:  # checks the header, sizes and offsets
-        about = file.metadata()[ABOUT]
-        about = json.loads(about, object_hook=lambda x: x["tuple"] if x.keys() == {"tuple"} else x)  # of older files
+        about = json.loads(file.metadata()[ABOUT])
         # Copied: safe_open's tensors are memory maps of the file, which may change.
         return {**about, "weights": {name: file.get_tensor(name).clone() for name in file.keys()}}  # noqa: SIM118
 
@@ -111,7 +109,7 @@ def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = ""
 
 
 def classes_of(content: dict) -> Classes:
-    """The classes of a checkpoint; the older format has no colours, which are PASCAL VOC's then."""
+    """The classes of a checkpoint; without colours they have PASCAL VOC's."""
     return named(content.get("classes", PETS.names), content.get("colours", ()))
 
 

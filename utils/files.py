@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock
+
 from utils.errors import UserError
 
 
@@ -32,10 +34,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While the block runs, other processes that want to change `path` wait. Raises UserError if it has no folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock")).acquire()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+    with lock:
+        yield
+
+
 def write_text(text: str, path: str | Path) -> None:
     """Replace a small text file: JSON, Markdown."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")  # of odd file names
 
 
 def read_text(path: str | Path, what: str) -> str:

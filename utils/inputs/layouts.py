@@ -180,9 +180,9 @@ _LISTS = {"trainval": "trainval.txt", "test": "test.txt"}
 
 def _oxford(root: Path, split: str) -> list[Sample]:
     classes = read_classes(root)
-    if len(classes) != len(PETS):
-        has = f"{root / 'classes.txt'} lists {classes}, but trimaps with species have three classes: {PETS}"
-        raise UserError(f"{has}. For other classes use the folder layout, see data/README.md")
+    if len(classes) != len(PETS) or (set(classes.names) == set(PETS.names) and classes.names != PETS.names):
+        has = f"{root / 'classes.txt'} lists {classes}, but trimaps with species have three classes"
+        raise UserError(f"{has}, in this order: {PETS}. For other classes use the folder layout, see data/README.md")
     file = root / "annotations" / _LISTS["test" if split == "test" else "trainval"]
     text = read_text(file, "the pictures of a split, a name per line")
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]

@@ -21,6 +21,7 @@ WORKERS = os.cpu_count() or 1
 # Everything that Pillow's decoders raise on damaged files.
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, RuntimeError, AssertionError, struct.error)
 _DAMAGE += (Image.DecompressionBombError,)
+_FEW_BITS = {"L;4": 17, "L;2": 85}  # grey values of 4 and 2 bits are multiples of these when Pillow has read them
 _GREY = {38: 1, 75: 2}  # grey values of the colours of cat and dog, in the course's label files
 
 
@@ -143,7 +144,9 @@ def mask_values(path: Path, classes: Classes) -> np.ndarray:
                 raise UserError(f"{found}; `python data/prepare.py --MASKS=...` translates masks by name")
             return np.array(image)
         if image.mode in ("L", "1"):
-            return np.array(image.convert("L"))
+            step = next((step for bits, step in _FEW_BITS.items() if bits in str(getattr(image, "tile", ""))), 1)
+            values = np.array(image.convert("L"))
+            return np.where(values == VOID, VOID, values // step)
         if _has_deep_colours(image):
             raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
         if image.mode[0] not in "IF":
@@ -162,15 +165,21 @@ def mask_values(path: Path, classes: Classes) -> np.ndarray:
 def _from_colours(image: Image.Image, path: Path, classes: Classes) -> np.ndarray:
     """A palette or colour mask as ids or grey values, uint8 (H, W). UserError for other colours."""
     rgb = np.array(image.convert("RGB"))
+    if "A" in image.getbands() and (rgb[np.array(image.getchannel("A")) == 0] != classes.palette[0]).any():
+        raise UserError(f"{path} has transparent pixels, whose colours are unknown: fill them with a class's colour")
     colours, codes = _codes(rgb), _codes(classes.palette[[*range(len(classes)), VOID]])
     table = np.full(1 << 24, -1, np.int16)
     table[codes] = [*range(len(classes)), VOID]
     ids = table[colours]
     if image.mode == "P":
-        palette = _codes(np.array(image.getpalette()).reshape(-1, 3)[: len(classes)])
+        raw, palette = np.array(image), _codes(np.array(image.getpalette()).reshape(-1, 3)[: len(classes)])
         greys = np.arange(len(classes)) * 0x10101
-        if codes[-1] in palette and not np.isin(palette, [*codes, *greys]).all():
-            return np.array(image)  # the palette's colours mean nothing, and its white is the colour of an id
+        if not np.isin(palette, [*codes, *greys]).all():  # its colours mean nothing, as far as this mask shows
+            if codes[-1] in palette:  # white is the colour of an id
+                return raw
+            if (ids >= 0).all() and (raw != ids).any() and raw[raw != VOID].max(initial=0) < len(classes):
+                why = "its palette has colours of other classes, but the mask only some that are also of these"
+                raise UserError(f"{path}: {why}; give the palette's colours in classes.txt (data/README.md)")
     if (ids >= 0).all():
         return ids.astype(np.uint8)
     grey = rgb[..., 0]
@@ -189,4 +198,5 @@ def _codes(rgb: np.ndarray) -> np.ndarray:
 
 def rng_of(name: str) -> np.random.Generator:
     """Random numbers seeded by a picture's file name: the same on every machine and for every model."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))

@@ -66,7 +66,7 @@ def find_rows(checkpoints: str | Path) -> dict[str, Declared]:
     found = {row.name: row for row in ROWS}
     models = {row.file: row for row in reversed(ROWS)}  # the first row of each model
     folders = {row.folder for row in ROWS}
-    for name in sorted({path.parent.name for path in Path(checkpoints).glob("*/best.*")}):
+    for name in sorted({path.parent.name for path in Path(checkpoints).glob("*/best.safetensors")}):
         if name in folders or name in found:
             continue
         try:
@@ -91,8 +91,13 @@ def row_named(text: str, checkpoints: str | Path) -> str:
 def best_row(checkpoints: str | Path) -> str:
     """Row by class with the best validation score, rounded to .01; the last of several. Raises UserError."""
     by_class = {name: row for name, row in find_rows(checkpoints).items() if not row.kind.prompt}
-    files = {name: weights_file(Path(checkpoints) / row.folder) for name, row in by_class.items()}
-    scores = {name: load(path).get("score", 0.0) for name, path in files.items() if path.exists()}
+    scores = {}
+    for name, row in by_class.items():
+        if (path := weights_file(Path(checkpoints) / row.folder)).exists():
+            try:
+                scores[name] = load(path).get("score", 0.0)
+            except UserError as error:
+                say_once(str(error))
     if not scores:
         raise UserError(f"no row in {checkpoints} has a checkpoint; `python {ROWS[0].script}` makes one")
     return max(reversed(scores), key=lambda name: round(scores[name], 2))
@@ -195,8 +200,6 @@ def load_model(path: str | Path, name: str, device: torch.device) -> tuple[nn.Mo
     path, content = Path(path), load(path)
     if content.get("model") != name:
         raise UserError(f"{path} holds a model {content.get('model')!r}, not {name!r}")
-    for option in ("skips", "click_shape"):  # in older files; models no longer have these options
-        content["arguments"].pop(option, None)
     try:
         model = next(row.model for row in ROWS if row.file == name)(**content["arguments"])
     except OSError as error:  # its pretrained encoder cannot be loaded

@@ -51,7 +51,7 @@ class ByClass(Row):
     def class_map(self, image: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Picture uint8 (H, W, 3) -> probabilities (C, H, W)."""
         (logits,) = self._logits([image])
-        return logits.softmax(0).to(dtype)
+        return logits.softmax(0).to(self.device, dtype)  # the closer look works on the CPU
 
     def _logits(self, images: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         """Logits (C, H, W) of every picture at its own size: resizing before argmax undoes the squashing."""

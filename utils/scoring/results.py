@@ -8,7 +8,7 @@ import torch
 from utils.checkpoint import file_digest
 from utils.classes import is_background
 from utils.device import in_force
-from utils.files import read_csv, write_csv
+from utils.files import locked, read_csv, write_csv
 from utils.inputs.layouts import Sample
 from utils.metrics import iou_per_class, mean_over_present, miou_interval, scores
 from utils.rows.row import Row
@@ -57,12 +57,12 @@ def merge_lines(
 
     order: of the models, in the file and in the returned lines. Columns that a line lacks are empty.
     """
-    new = {tuple(line[name] for name in key) for line in lines}
-    kept = [line for line in read_csv(path) if tuple(line.get(name, "") for name in key) not in new]
-    place = row_place(order)
-    merged = sorted([*kept, *lines], key=lambda line: (*place(line), *(line.get(name, "") for name in key)))
-    write_csv(merged, path)
-    return read_csv(path)
+    new, place = {tuple(line[name] for name in key) for line in lines}, row_place(order)
+    with locked(path):
+        kept = [line for line in read_csv(path) if tuple(line.get(name, "") for name in key) not in new]
+        merged = sorted([*kept, *lines], key=lambda line: (*place(line), *(line.get(name, "") for name in key)))
+        write_csv(merged, path)
+        return read_csv(path)
 
 
 def result_table(lines: Sequence[dict[str, str]], without: Sequence[str]) -> str:

@@ -33,9 +33,9 @@ POSITIVE = (
 )
 SHARES = ("WARMUP", "EMA_DECAY", "SMALL_SHARE", "DROPOUT", "COLOUR", "ERASE", "PASTE", "EDITED")
 NOT_NEGATIVE = ("WEIGHT_DECAY", "SEED", "VIEW_SIZE", "EPOCH_STEPS")
-# A resumed run keeps them: they make the schedule, or are in the optimizer's state.
-FIXED = "EPOCHS BATCH_SIZE EPOCH_STEPS TRAIN_SPLIT WARMUP LEARNING_RATE ENCODER_RATE WEIGHT_DECAY".split()
-FILES = ("best.safetensors", "best.pt", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
+# A resumed run may change these constants.
+FREE = "RESUME RECIPE ROW START ENCODER DATA_ROOT CHECKPOINTS DEVICE PRECISION VALIDATE_EVERY".split()
+FILES = ("best.safetensors", "last.pt", "log.csv", "curves.png", "progress.png")  # of a run
 # (model, batch, CPU generator for augmentation, share of the training done) -> scalar loss
 ComputeLoss = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Generator, float], torch.Tensor]
 
@@ -87,6 +87,7 @@ def fit(
     folder, model, device = Path(folder), row.model, row.device
     about = {**about, "image_size": row.image_size, "mean": row.mean, "std": row.std}
     about |= {"classes": row.classes.names, "colours": row.classes.colours}
+    about |= {"training pictures": len(dataset), "validation pictures": len(val)}
     with _only_run_in(folder):
         model.to(device, memory_format=torch.channels_last)
         optimizer = _adamw(model, rates or {}, settings)
@@ -302,10 +303,11 @@ def _resume(run: _Run, path: Path, about: dict, classes: Classes, settings: Sett
     require_same(checkpoint.classes_of(saved), classes, path, settings.data_root)
     if saved.get("encoder_digest") != about.get("encoder_digest"):
         raise UserError(f"{path} belongs to a run on another encoder: start with RESUME = False")
-    fixed = FIXED if saved["epoch"] < settings.epochs else FIXED[:1]  # a finished run trains no more
-    then = {**saved["constants"], **saved["arguments"]}
-    now = {key: settings.constants[key] for key in fixed if key in settings.constants} | about["arguments"]
-    now |= {"encoder_config": then.get("encoder_config")}
+    then, now = {**saved, **saved["constants"], **saved["arguments"]}, {"EPOCHS": settings.epochs}
+    if saved["epoch"] < settings.epochs:  # a finished run trains no more
+        now = {key: value for key, value in settings.constants.items() if key not in FREE}
+        now |= {key: value for key, value in about.items() if key.endswith("pictures")}
+    now |= {**about["arguments"], "encoder_config": then.get("encoder_config")}
     if odd := [f"{key} = {then[key]}, now it is {now[key]}" for key in now if key in then and then[key] != now[key]]:
         raise UserError(f"{path} belongs to a run of {odd[0]}: change that, or start with RESUME = False")
     try:
