@@ -2,7 +2,7 @@
 
     python predict.py photo.jpg folder/ --OUT=predictions           # with the best of the trained rows
     python predict.py photo.jpg --MODEL=unet --CUTOUT=True          # also the animals on a transparent background
-    python predict.py photo.jpg --POINT=210,140 --POINT=30,40,0     # what is at x, y, without what is at 30, 40
+    python predict.py photo.jpg --POINT=210,140 --POINT=30,40,0     # the object at 210, 140; not the one at 30, 40
     python predict.py photo.jpg --TEXT="a cat"                      # any text, zero-shot
 
 Writes OUT/masks/NAME.png (class ids, 0 is background, shown in colour; with TEXT or POINT 1 is the thing),

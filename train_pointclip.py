@@ -1,7 +1,7 @@
 """Train PointCLIP, which segments the object under the clicks, on a frozen encoder.
 
     python train_pointclip.py    # 74 minutes on two cores in bf16; .968 on Pet's validation split after one click
-    python train_pointclip.py --START=clip                            # on CLIP's own
+    python train_pointclip.py --START=clip                            # on the frozen encoder of CLIP
     python train_pointclip.py --ENCODER=facebook/deit-tiny-patch16-224   # another encoder, a random decoder
 
 Writes best.safetensors (decoder and click stem, and where the encoder is), last.pt, log.csv, curves.png and

@@ -145,7 +145,7 @@ def click_table(lines: Sequence[dict[str, str]]) -> str:
 
 
 def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
-    """IoU of the animal against the number of clicks; a second panel shows the range from .9 on."""
+    """IoU of the animal against the number of clicks; a second panel shows the range from .95 on."""
     figure, panels = plt.subplots(1, 2, figsize=(8, 4))
     for model, look in looks(line["model"] for line in lines).items():
         for first_click, style in (("central", "-o"), ("random", "--s")):
@@ -154,7 +154,7 @@ def plot_clicks(lines: Sequence[dict[str, str]], path: Path) -> None:
             for axes in panels:
                 axes.plot(clicks, values, style, color=look.colour, label=f"{model}, first click {first_click}")
     panels[0].set(ylabel="IoU of the animal, mean over pictures", ylim=(0, 1))
-    panels[1].set(title="from .9 on", ylim=(0.9, 1))
+    panels[1].set(title="from .95 on", ylim=(0.95, 1))
     for axes in panels:
         axes.set(xlabel="clicks", xticks=COUNTS)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

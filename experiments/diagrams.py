@@ -1,6 +1,7 @@
 """Block diagrams of the models, with the shapes that the modules return."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -154,15 +155,15 @@ def draw_flow(path: Path) -> None:
         "model": ("model\nlogits", "trained"),
         "loss": ("cross-entropy\n+ soft Dice", "trained"),
         "weights": ("checkpoint\nEMA, best on val", "result"),
+        "test": ("test split, logits at\nthe masks' own size", "trained"),
+        "matrix": ("confusion matrix\nof all pixels", "result"),
+        "table": ("CSV → table,\nfigures", "result"),
     }
-    boxes = {name: Box(2.4 * i, 0, *step) for i, (name, step) in enumerate(steps.items())}
-    boxes["test"] = Box(12, -1.2, "test split, logits at\nthe masks' own size", "trained")
-    boxes["matrix"] = Box(9.6, -1.2, "confusion matrix\nof all pixels", "result")
-    boxes["table"] = Box(7.2, -1.2, "CSV → table,\nfigures", "result")
-    names = list(steps)
-    arrows = list(zip(names, names[1:], strict=False))
-    arrows += [("weights", "test"), ("test", "matrix"), ("matrix", "table")]
-    draw(boxes, arrows, path, (12, 2.3))
+    columns = (0, 1, 2, 2, 1, 0, 0, 1, 2)  # there, back, and there again
+    boxes = {
+        name: Box(2.4 * columns[place], -1.1 * (place // 3), *step) for place, (name, step) in enumerate(steps.items())
+    }
+    draw(boxes, list(pairwise(steps)), path, (6, 2.8))
 
 
 # file name -> function

@@ -237,9 +237,10 @@ def draw_confusions(lines: Sequence[dict[str, str]], names: Sequence[str], path:
             text = f"{share:.0%}" if many else f"{share:.1%}"
             colour = "white" if share > 0.5 else "black"
             axes.text(predicted, truth, text, ha="center", va="center", color=colour, fontsize=7 if many else None)
-        own = names if len(counts) == len(names) else ("rest", "thing")  # by click
-        axes.set(title=model, xlabel="predicted")
-        axes.set_xticks(range(len(own)), own, rotation=90 if many else 0)
+        by_click = len(counts) != len(names)
+        own = ("rest", "thing") if by_click else names
+        axes.set(title=f"{model}{', two classes' * by_click}", xlabel="predicted")
+        axes.set_xticks(range(len(own)), own, rotation=90 if many else 30, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(own)), own)
         axes.grid(visible=False)
     for axes in panels[:, 0]:
@@ -271,12 +272,13 @@ def plot_data_sets(lines: Sequence[dict[str, str]], by_share: dict[tuple[str, st
     panels["bars"].grid(axis="x", visible=False)
     bounds = [f"{share:.0%}".removesuffix("%") for share in SHARES]
     bins = [f"< {bounds[0]} %", *map("–".join, pairwise(bounds)), f"> {bounds[-1]} %"]
+    lowest = math.floor(10 * np.nanmin([*by_share.values(), [0.9] * len(bins)])) / 10
     for data in binned:
         for model, look in styles.items():
             if (data, model) in by_share:
                 style = look.dashes + look.marker
                 panels[data].plot(range(len(bins)), by_share[data, model], style, color=look.colour)
-        panels[data].set(title=data, xlabel="share of the picture that is an animal", ylim=(0.2, 1))
+        panels[data].set(title=data, xlabel="share of the picture that is an animal", ylim=(lowest, 1))
         panels[data].set_xticks(range(len(bins)), bins)
     if binned:
         panels[binned[0]].set_ylabel("mIoU, mean over pictures")

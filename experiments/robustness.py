@@ -1,7 +1,7 @@
 """Scores on corrupted pictures: eight perturbations at ten levels each.
 
     python -m experiments.robustness                               # every row, all levels: hours
-    python -m experiments.robustness --PICTURES=1000 --LEVELS=0,4,9
+    python -m experiments.robustness --PICTURES=1000 --LEVELS=0,5,9
 
 Writes results/robustness.csv, a line per row, perturbation and level, and images/robustness.png; lines of other rows
 and other numbers of pictures are kept. Pictures are corrupted at their own size, before any resizing. Rows are scored
@@ -123,11 +123,11 @@ Perturbation = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 # name -> meaning of the level, the ten levels, the function
 PERTURBATIONS: dict[str, tuple[str, tuple[float, ...], Perturbation]] = {
     "Gaussian noise": ("standard deviation", tuple(range(0, 20, 2)), gaussian_noise),
-    "blur": ("times", tuple(range(10)), blur),
+    "blur": ("times 3 x 3 pixels", tuple(range(10)), blur),
     "contrast up": ("factor", (1, 1.01, 1.02, 1.03, 1.04, 1.05, 1.1, 1.15, 1.2, 1.25), contrast),
     "contrast down": ("factor", (1, 0.95, 0.9, 0.85, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1), contrast),
-    "brightness up": ("shift", _SHIFTS, brightness),
-    "brightness down": ("shift", tuple(-shift for shift in _SHIFTS), brightness),
+    "brightness up": ("grey levels added", _SHIFTS, brightness),
+    "brightness down": ("grey levels added", tuple(-shift for shift in _SHIFTS), brightness),
     "black square": ("side in pixels", _SHIFTS, black_square),
     "salt and pepper": ("share of the pixels", tuple(round(0.02 * i, 2) for i in range(10)), salt_and_pepper),
 }
@@ -181,7 +181,7 @@ def robustness_table(lines: Sequence[dict[str, str]]) -> str:
 
 def plot_robustness(lines: Sequence[dict[str, str]], path: Path) -> None:
     """Mean Dice against the level: a panel per perturbation, a line per row."""
-    figure, panels = plt.subplots(4, 2, figsize=(8, 9), sharey=True)
+    figure, panels = plt.subplots(4, 2, figsize=(8, 7), sharey=True)
     for axes, (name, (level_name, levels, _)) in zip(panels.flat, PERTURBATIONS.items(), strict=True):
         for model, look in looks(line["model"] for line in lines).items():
             chosen = [line for line in lines if (line["model"], line["perturbation"]) == (model, name)]

@@ -68,7 +68,7 @@ def test_a_checkpoint_holds_half_precision_weights_and_no_path_of_the_machine_th
 
 
 @pytest.mark.parametrize(
-    ("name", "iou"), [("UNET", 0.93), ("Autoencoder", 0.87), ("CLIP", 0.95), ("CLIP fine-tuned", 0.96)]
+    ("name", "iou"), [("UNET", 0.93), ("Autoencoder", 0.93), ("CLIP", 0.95), ("CLIP fine-tuned", 0.96)]
 )
 def test_the_cat_is_a_cat_where_an_outline_drawn_by_hand_has_it(name, iou):
     truth = Image.new("1", (451, 300))
@@ -77,8 +77,7 @@ def test_the_cat_is_a_cat_where_an_outline_drawn_by_hand_has_it(name, iou):
     assert (cat & (ids == 1)).sum() / (cat | (ids == 1)).sum() > iou
     assert (ids[60:260, 140:320] == 1).mean() > 0.9  # the face
     assert (ids == 2).mean() < 0.01
-    tongue = name == "Autoencoder"  # its mask has one to the right edge of the picture, where there is background
-    assert ((ids[:, 410:] == 0).mean() > 0.9) != tongue
+    assert (ids[:, 410:] == 0).mean() > 0.9  # the right edge
 
 
 def test_one_click_on_the_face_gives_the_cat_and_one_beside_it_the_rest():
