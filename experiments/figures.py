@@ -101,7 +101,7 @@ def draw_curves(path: Path) -> None:
 
 
 def minutes_of(log: list[dict[str, str]]) -> np.ndarray:
-    """Minutes of training at every line of a log.csv; "seconds" are those of the epoch before a validation alone."""
+    """Minutes of training at every line of a log.csv, whose seconds are those of its last epoch alone."""
     epochs = np.diff([0, *(int(line["epoch"]) for line in log)])
     return np.cumsum([float(line["seconds"]) for line in log] * epochs) / 60
 

@@ -31,7 +31,7 @@ def test_a_file_name_that_is_no_utf_8_is_written_and_has_its_own_random_numbers(
     assert rng_of(name).random() != rng_of("caf").random()
 
 
-def test_lines_that_several_processes_add_at_once_are_all_there(tmp_path):
+def test_lines_that_are_added_at_once_are_all_there(tmp_path):
     names, path = [f"row {number}" for number in range(40)], tmp_path / "new" / "results.csv"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: merge_lines([line(name, "a", "1")], path, names, ("model", "data")), names))

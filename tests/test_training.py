@@ -205,20 +205,17 @@ def test_resuming_what_is_not_this_run_is_refused(train):
     with pytest.raises(UserError, match=r"RESUME = True, but .*last.pt is missing: start with RESUME = False"):
         train("run", "--RESUME=True")
     folder = train("run")
-    for argument, message in (
-        ("--EPOCHS=4", "EPOCHS = 3, now it is 4"),
-        ("--WIDTH=6", "width = 4, now it is 6: change that, or start"),
-        ("--DROPOUT=0.5", "dropout = 0.1, now it is 0.5"),
+    finished = checkpoint.load(folder / "last.pt")
+    interrupted = finished | {"epoch": 2, "training pictures": 99}
+    for content, argument, message in (
+        (finished, "--EPOCHS=4", "EPOCHS = 3, now it is 4"),
+        (finished, "--WIDTH=6", "width = 4, now it is 6: change that, or start"),
+        (finished, "--DROPOUT=0.5", "dropout = 0.1, now it is 0.5"),
+        (interrupted, "--SEED=0", "training pictures = 99, now it is "),
+        (interrupted, "--SMALL_SIZE=16", "SMALL_SIZE = [0-9]+, now it is 16"),
+        (interrupted, "--SEED=1", "SEED = 0, now it is 1"),
     ):
-        with pytest.raises(UserError, match=f"last.pt belongs to a run of {message}"):
-            train("run", "--RESUME=True", argument)
-    content = checkpoint.load(folder / "last.pt") | {"epoch": 2, "training pictures": 99}  # interrupted
-    checkpoint.save(content, folder / "last.pt")
-    for argument, message in (
-        ("--SEED=0", "training pictures = 99, now it is "),
-        ("--SMALL_SIZE=16", "SMALL_SIZE = [0-9]+, now it is 16"),
-        ("--SEED=1", "SEED = 0, now it is 1"),
-    ):
+        checkpoint.save(content, folder / "last.pt")
         with pytest.raises(UserError, match=f"last.pt belongs to a run of {message}"):
             train("run", "--RESUME=True", argument)
     (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:999])

@@ -109,7 +109,7 @@ def load_state(model: nn.Module, state: dict, path: str | Path, ignore: str = ""
 
 
 def classes_of(content: dict) -> Classes:
-    """The classes of a checkpoint; without colours they have PASCAL VOC's."""
+    """The classes of a checkpoint, in PASCAL VOC's colours if it stores none."""
     return named(content.get("classes", PETS.names), content.get("colours", ()))
 
 

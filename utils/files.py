@@ -36,7 +36,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """While the block runs, other processes that want to change `path` wait. Raises UserError if it has no folder."""
+    """While the block runs, other processes that want to change `path` wait. UserError if its folder is read-only."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(f".{path.name}.lock")).acquire()

@@ -21,7 +21,7 @@ WORKERS = os.cpu_count() or 1
 # Everything that Pillow's decoders raise on damaged files.
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, RuntimeError, AssertionError, struct.error)
 _DAMAGE += (Image.DecompressionBombError,)
-_FEW_BITS = {"L;4": 17, "L;2": 85}  # grey values of 4 and 2 bits are multiples of these when Pillow has read them
+_FEW_BITS = {"L;4": 17, "L;2": 85}  # Pillow multiplies grey values of 4 and 2 bits by these
 _GREY = {38: 1, 75: 2}  # grey values of the colours of cat and dog, in the course's label files
 
 
@@ -104,9 +104,14 @@ def open_picture(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from error
 
 
+def _stored_as(image: Image.Image) -> str:
+    """Text that contains the raw mode of the pixels in the file, such as "L;4"; empty once they are decoded."""
+    return str(getattr(image, "tile", ""))
+
+
 def _has_deep_colours(image: Image.Image) -> bool:
     """Whether a picture has colours of 16 bits, of which Pillow keeps the upper 8."""
-    return image.mode[0] not in "IF" and ";16" in str(getattr(image, "tile", ""))
+    return image.mode[0] not in "IF" and ";16" in _stored_as(image)
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
@@ -144,9 +149,9 @@ def mask_values(path: Path, classes: Classes) -> np.ndarray:
                 raise UserError(f"{found}; `python data/prepare.py --MASKS=...` translates masks by name")
             return np.array(image)
         if image.mode in ("L", "1"):
-            step = next((step for bits, step in _FEW_BITS.items() if bits in str(getattr(image, "tile", ""))), 1)
+            step = next((step for bits, step in _FEW_BITS.items() if bits in _stored_as(image)), 1)
             values = np.array(image.convert("L"))
-            return np.where(values == VOID, VOID, values // step)
+            return values if step == 1 else np.where(values == VOID, VOID, values // step)
         if _has_deep_colours(image):
             raise UserError(f"{path} has colours of 16 bits: save masks with 8, in colour or as ids in grey")
         if image.mode[0] not in "IF":
@@ -174,11 +179,11 @@ def _from_colours(image: Image.Image, path: Path, classes: Classes) -> np.ndarra
     if image.mode == "P":
         raw, palette = np.array(image), _codes(np.array(image.getpalette()).reshape(-1, 3)[: len(classes)])
         greys = np.arange(len(classes)) * 0x10101
-        if not np.isin(palette, [*codes, *greys]).all():  # its colours mean nothing, as far as this mask shows
+        if not np.isin(palette, [*codes, *greys]).all():  # it has colours of no class
             if codes[-1] in palette:  # white is the colour of an id
                 return raw
             if (ids >= 0).all() and (raw != ids).any() and raw[raw != VOID].max(initial=0) < len(classes):
-                why = "its palette has colours of other classes, but the mask only some that are also of these"
+                why = "its palette has colours of other classes, so its pixels may be meant as colours or as ids"
                 raise UserError(f"{path}: {why}; give the palette's colours in classes.txt (data/README.md)")
     if (ids >= 0).all():
         return ids.astype(np.uint8)
